@@ -50,3 +50,60 @@ class Losers(StrEnum):
 
     FINISH = "finish"
     CANCEL = "cancel"
+
+
+class StepKind(StrEnum):
+    """What a step is. The key that names the kind in a document, but for a task: `uses`."""
+
+    TASK = "task"
+    PARALLEL = "parallel"
+    STEPS = "steps"
+    SWITCH = "switch"
+    FOREACH = "foreach"
+    REPEAT = "repeat"
+    APPROVAL = "approval"
+    CALLBACK = "callback"
+    EVENT = "event"
+    WAIT = "wait"
+    WORKFLOW = "workflow"
+    SET = "set"
+    EXIT = "exit"
+
+
+class ExitStatus(StrEnum):
+    """How `exit` ends the run."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What becomes of a run that starts while its key is at the limit."""
+
+    QUEUE = "queue"
+    SKIP = "skip"
+    REPLACE = "replace"
+
+
+class OnItemFailure(StrEnum):
+    """What a `foreach` does when an item has failed."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
+
+
+class OnTimeout(StrEnum):
+    """What an approval does when nobody has decided in time."""
+
+    FAIL = "fail"
+    APPROVE = "approve"
+    REJECT = "reject"
+    ESCALATE = "escalate"
+
+
+class Hold(StrEnum):
+    """How long a step keeps the profile it leased."""
+
+    STEP = "step"
+    RUN = "run"

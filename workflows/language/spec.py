@@ -1,0 +1,346 @@
+"""The whole language as values: one `Spec` is one workflow document.
+
+Frozen, and strict about unknown keys. A Spec says only what the document says;
+whether that makes sense as a whole is for `loader` to find out. It survives
+`model_validate(model_dump(mode="json", by_alias=True))`; durations are then
+seconds. `None` on an optional key is the same as leaving it out.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from . import fields as f
+from .words import (
+    ConcurrencyPolicy,
+    ExitStatus,
+    Hold,
+    Join,
+    Losers,
+    OnFailure,
+    OnItemFailure,
+    OnTimeout,
+    StepKind,
+)
+
+KIND_KEYS: dict[str, StepKind] = {
+    "uses": StepKind.TASK,
+    "parallel": StepKind.PARALLEL,
+    "switch": StepKind.SWITCH,
+    "foreach": StepKind.FOREACH,
+    "repeat": StepKind.REPEAT,
+    "approval": StepKind.APPROVAL,
+    "callback": StepKind.CALLBACK,
+    "event": StepKind.EVENT,
+    "wait": StepKind.WAIT,
+    "workflow": StepKind.WORKFLOW,
+    "set": StepKind.SET,
+    "exit": StepKind.EXIT,
+    "steps": StepKind.STEPS,
+}
+JOIN_RULES = tuple(rule.value for rule in Join if rule is not Join.AT_LEAST)
+
+
+class Model(BaseModel):
+    """What every part of a document has in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+
+
+class JoinSpec(Model):
+    """When the step may start: `rule`, and how many for the rule `at_least`."""
+
+    rule: Join = Join.NONE_FAILED
+    at_least: f.Count | None = None
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, int]:
+        return self.rule.value if self.at_least is None else {"at_least": self.at_least}
+
+
+def _join(value: object) -> object:
+    if isinstance(value, JoinSpec):
+        return value
+    if isinstance(value, str) and value in JOIN_RULES:
+        return {"rule": value}
+    if isinstance(value, dict) and set(value) == {"at_least"} and value["at_least"] is not None:
+        return {"rule": Join.AT_LEAST, **value}
+    raise PydanticCustomError(
+        "join",
+        "the join is none of the known rules",
+        {"hint": "write one of " + ", ".join(JOIN_RULES) + " or {at_least: N}"},
+    )
+
+
+_JOIN_SCHEMA = {
+    "anyOf": [
+        {"enum": list(JOIN_RULES)},
+        {
+            "type": "object",
+            "properties": {"at_least": {"type": "integer", "minimum": 1}},
+            "required": ["at_least"],
+            "additionalProperties": False,
+        },
+    ]
+}
+JoinField = Annotated[JoinSpec, BeforeValidator(_join), WithJsonSchema(_JOIN_SCHEMA)]
+
+
+class RetryPolicy(Model):
+    """How failed attempts are repeated, every value decided.
+
+    These are the defaults of the language: a step without any `retry` is tried
+    three times, one second after the first failure, two after the second.
+    Times are seconds; `jitter` is a fraction, or `full`.
+    """
+
+    max_attempts: f.Count = 3
+    initial_delay: f.Duration = 1.0
+    max_delay: f.Duration = 60.0
+    multiplier: f.Factor = 2.0
+    jitter: f.Jitter = 0.1
+    retry_on: tuple[str, ...] = ()
+    give_up_on: tuple[str, ...] = ()
+    max_duration: f.Duration | None = None
+    worker_lost_attempts: f.Count = 3
+
+
+class RetrySpec(Model):
+    """How failed attempts are repeated. A key left out is taken from the workflow's `retry`."""
+
+    max_attempts: f.Count | None = Field(None, description="Tries in all, the first included.")
+    initial_delay: f.Duration | None = Field(None, description="Before the second attempt.")
+    max_delay: f.Duration | None = Field(None, description="No delay is longer than this.")
+    multiplier: f.Factor | None = Field(None, description="Each delay is this times the last.")
+    jitter: f.Jitter | None = Field(None, description="Share of the delay drawn by chance.")
+    retry_on: tuple[str, ...] | None = Field(
+        None, description="Retry these error classes or codes, and nothing else."
+    )
+    give_up_on: tuple[str, ...] | None = Field(
+        None, description="Never retry these error classes or codes."
+    )
+    max_duration: f.Timeout | None = Field(None, description="Bounds all attempts together.")
+    worker_lost_attempts: f.Count | None = Field(
+        None, description="Tries in all when a worker is lost under the step."
+    )
+
+
+def retry_policy(*layers: RetrySpec | None) -> RetryPolicy:
+    """Merge the layers key by key, a later one over an earlier, over the defaults."""
+    given: dict[str, Any] = {}
+    for layer in layers:
+        if layer is not None:
+            given.update((key, value) for key, value in layer if value is not None)
+    return RetryPolicy(**given)
+
+
+class CaseSpec(Model):
+    """One branch of a switch: `when` and its steps, or `else` and its steps."""
+
+    when: f.Condition | None = Field(None, description="Taken when this is the first true one.")
+    otherwise: f.Flag = Field(False, alias="else", description="Taken when no other is true.")
+    steps: tuple["StepSpec", ...] = Field(description="What the branch does, in order.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_else(cls, value: object) -> object:
+        if isinstance(value, dict) and "else" in value and value["else"] is None:
+            return {**value, "else": True}
+        return value
+
+
+class CatchSpec(Model):
+    """A fallback path: its output replaces the output of the step that failed."""
+
+    on: tuple[str, ...] = Field((), description="Error classes or codes; none given: any error.")
+    steps: tuple["StepSpec", ...] = Field(description="What is done instead, in order.")
+
+
+class CompensateSpec(Model):
+    """What undoes the step when the run is compensated."""
+
+    uses: f.Name
+    arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
+    timeout: f.Timeout | None = None
+    retry: RetrySpec | None = None
+    queue_class: f.Name | None = Field(None, alias="class")
+
+
+class ProfileSpec(Model):
+    """The profile that the step leases."""
+
+    pool: f.Name
+    hold: Hold = Hold.STEP
+
+
+class RepeatSpec(Model):
+    """The body is done again until the condition is true."""
+
+    until: f.Condition | None = None
+    every: f.Duration | None = Field(None, description="The pause between two rounds.")
+    max_times: f.Count | None = None
+
+
+class ApprovalSpec(Model):
+    """A decision of people."""
+
+    group: str
+    approvals: f.Count = 1
+    timeout: f.Timeout | None = None
+    on_timeout: OnTimeout = OnTimeout.FAIL
+    escalate_to: str | None = None
+    form: dict[str, Any] | None = None
+
+
+class CallbackSpec(Model):
+    """A request to the step's one-time URL; its body is the step's output."""
+
+    timeout: f.Timeout | None = None
+
+
+class EventSpec(Model):
+    """An event from outside; its data is the step's output."""
+
+    type: str
+    match: f.Condition | None = None
+    timeout: f.Timeout | None = None
+
+
+class WaitSpec(Model):
+    """Time: `for` a duration or `until` a timestamp."""
+
+    duration: f.DurationOrTemplate | None = Field(None, alias="for")
+    until: str | None = None
+
+
+class ExitSpec(Model):
+    """The end of the run, before its last step."""
+
+    when: f.Condition | None = None
+    status: ExitStatus = ExitStatus.COMPLETED
+    output: Any = None
+
+
+class StepSpec(Model):
+    """A node of the definition. Exactly one of the keys in `KIND_KEYS` says what it is."""
+
+    id: f.Identifier
+    name: str | None = None
+    description: str | None = None
+    needs: tuple[str, ...] | None = Field(
+        None, description="Steps of the same scope. Left out: the step before; []: at once."
+    )
+    join: JoinField = Field(
+        JoinSpec(), description="When to start, given what became of `needs`."
+    )
+    losers: Losers = Losers.FINISH
+    when: f.Condition | None = Field(None, description="False: the step is skipped.")
+    timeout: f.Timeout | None = None
+    retry: RetrySpec | None = None
+    catch: tuple[CatchSpec, ...] = ()
+    optional: f.Flag = Field(False, description="A failure is recorded and counts as done.")
+    fail_fast: f.Flag = Field(False, description="A failure in the block cancels the rest of it.")
+    compensate: CompensateSpec | None = None
+    queue_class: f.Name | None = Field(None, alias="class", description="The queue class.")
+    environment: f.Slug | None = None
+    profile: ProfileSpec | None = None
+    guard: f.Name | None = Field(None, description="The dependency whose circuit breaker counts.")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, alias="with", description="The parameters of the task."
+    )
+    output: Any = Field(None, description="Replaces the step's output.")
+
+    uses: f.Name | None = Field(None, description="The task type that carries the step out.")
+    parallel: tuple["StepSpec", ...] | None = Field(None, description="Branches; all start at once.")
+    steps: tuple["StepSpec", ...] | None = Field(None, description="A body, in order.")
+    switch: tuple[CaseSpec, ...] | None = Field(None, description="The first true branch is taken.")
+    foreach: f.Items | None = Field(None, description="The body is done once for each item.")
+    item_name: f.Identifier = Field("item", alias="as", description="What the body calls the item.")
+    max_parallel: f.Count = Field(100, description="Items under way at the same time.")
+    until: f.Condition | None = Field(None, description="No further items once this is true.")
+    on_item_failure: OnItemFailure = OnItemFailure.STOP
+    repeat: RepeatSpec | None = None
+    approval: ApprovalSpec | None = None
+    callback: CallbackSpec | None = None
+    event: EventSpec | None = None
+    wait: WaitSpec | None = None
+    workflow: f.Slug | None = Field(None, description="A workflow to run as a child.")
+    set: dict[str, Any] | None = Field(None, description="Run variables, read as vars.<name>.")
+    exit: ExitSpec | None = None
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> Self:
+        given = [key for key in KIND_KEYS if getattr(self, key) is not None]
+        if given in (["foreach", "steps"], ["repeat", "steps"]):
+            given.pop()
+        elif given in (["foreach"], ["repeat"]):
+            raise PydanticCustomError("no-body", "the loop has no `steps` to repeat")
+        if len(given) != 1:
+            raise PydanticCustomError("step-kind", "the step has not exactly one kind")
+        return self
+
+    @cached_property
+    def kind(self) -> StepKind:
+        """What the step is."""
+        return next(kind for key, kind in KIND_KEYS.items() if getattr(self, key) is not None)
+
+    @property
+    def bodies(self) -> tuple[tuple["StepSpec", ...], ...]:
+        """The sequences of child steps that are done in the ordinary way; without `catch`."""
+        if self.parallel is not None:
+            return (self.parallel,)
+        if self.switch is not None:
+            return tuple(case.steps for case in self.switch)
+        return () if self.steps is None else (self.steps,)
+
+
+class ConcurrencySpec(Model):
+    """How many runs with the same key there may be at a time."""
+
+    key: str
+    limit: f.Count = 1
+    policy: ConcurrencyPolicy = ConcurrencyPolicy.QUEUE
+
+
+class Spec(Model):
+    """One workflow document."""
+
+    workflow: f.Slug = Field(description="The identity of the workflow.")
+    description: str | None = None
+    environment: f.Slug = Field("default", description="Where it runs unless a run says otherwise.")
+    input: dict[str, Any] | None = Field(
+        None, description="JSON Schema 2020-12 of the input; also draws the start form."
+    )
+    timeout: f.Timeout | None = Field(None, description="Ends the whole run.")
+    sla: f.Timeout | None = Field(None, description="Alerts, and stops nothing.")
+    concurrency: ConcurrencySpec | None = None
+    retry: RetrySpec | None = Field(None, description="What steps take unless they say otherwise.")
+    on_failure: OnFailure = OnFailure.FAIL
+    fail_fast: f.Flag = False
+    steps: tuple[StepSpec, ...] = Field(description="In order, unless a step says `needs`.")
+    output: Any = Field(None, description="The output of the run.")
+
+    def retry_of(self, step: StepSpec) -> RetryPolicy:
+        """Return how `step` is retried: its keys over the workflow's over the defaults."""
+        return retry_policy(self.retry, step.retry)
+
+    def walk(self) -> Iterator[tuple[str, StepSpec]]:
+        """Yield every step with its path, each before the steps inside it."""
+        todo = [("", step) for step in reversed(self.steps)]
+        while todo:
+            prefix, step = todo.pop()
+            path = f"{prefix}{step.id}"
+            yield path, step
+            inner = [*step.bodies, *(catch.steps for catch in step.catch)]
+            todo.extend((f"{path}.", child) for body in reversed(inner) for child in reversed(body))
