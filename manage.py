@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+"""Django's command line, with one sentence instead of a traceback when the database is not running."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run one management command."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
+    from django.core.management import execute_from_command_line
+    from django.db import OperationalError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except OperationalError as error:
+        from orchestrator.embedded import why_unreachable
+
+        sys.exit(f"{why_unreachable()}\n{error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What people see: dashboards, run pages, metrics, alerts and health."""

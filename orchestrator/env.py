@@ -1,0 +1,227 @@
+"""Every setting that a deployment may change, read once, typed, and refused at start when it is nonsense.
+
+The sources are the environment and the file `.env` of the checkout; the environment wins. A refusal
+names the setting, the value and what was expected. `.env.example` lists them all.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from orchestrator.embedded import services_of
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(SystemExit):
+    """A setting is missing or makes no sense; the process ends with the sentences that say which."""
+
+
+def _with_scheme(*schemes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        if urlsplit(url).scheme not in schemes:
+            raise ValueError(f"the scheme is not one of {', '.join(schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _known_time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("there is no such time zone")
+    return name
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+def _nothing_when_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=512)]
+REDIS = ("redis", "rediss", "redis+socket", "sentinel")
+
+
+class Env(BaseSettings):
+    """The settings. A description says what is expected; a refusal repeats it."""
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="at least 32 random characters; signs sessions and tokens. "
+        "Without it the embedded mode makes one and keeps it in LOCAL_DIR",
+    )
+    debug: bool = Field(default=False, description="true or false; never true in production")
+    allowed_hosts: Words = Field(
+        default=("localhost", "127.0.0.1", "[::1]"),
+        description="host names that the web server answers to, with commas between",
+    )
+    csrf_trusted_origins: Words = Field(
+        default=(),
+        description="origins such as https://orchestrator.example.com, with commas between",
+    )
+    https: bool = Field(
+        default=False, description="true when browsers reach the platform by HTTPS; else false"
+    )
+    time_zone: Annotated[str, AfterValidator(_known_time_zone)] = Field(
+        default="UTC", description="the time zone of the pages, such as Europe/Berlin"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="console (for people) or json (one object a line)"
+    )
+
+    local_dir: Path = Field(
+        default=Path(".local"),
+        description="the directory of the embedded services, relative to the checkout",
+    )
+    database_url: Annotated[str, _with_scheme("postgresql", "postgres")] | None = Field(
+        default=None,
+        description="postgresql://user:password@host:5432/name; replaces the embedded PostgreSQL",
+    )
+    broker_url: Annotated[str, _with_scheme(*REDIS, "amqp", "amqps")] | None = Field(
+        default=None,
+        description="redis://host:6379/0 or amqp://user:password@host:5672//; "
+        "replaces the embedded Redis",
+    )
+    result_url: Annotated[str, _with_scheme(*REDIS)] | None = Field(
+        default=None,
+        description="redis://host:6379/1, where chords are counted; "
+        "BROKER_URL when that is a Redis",
+    )
+
+    web_host: str = Field(default="127.0.0.1", description="the address that the web server binds")
+    web_port: Port | None = Field(
+        default=None, description="a port from 1 to 65535; without it the first free one from 8000"
+    )
+    web_workers: Count = Field(default=2, description="web processes, 1 to 512")
+    web_threads: Count = Field(default=8, description="threads of each web process, 1 to 512")
+    flower_url: Annotated[str, _with_scheme("http", "https")] | None = Field(
+        default=None,
+        description="http://user:password@host:5555, where the web server finds Flower; "
+        "`make run` sets it",
+    )
+    admin_username: str = Field(
+        default="admin", description="the name of the account that the first start creates"
+    )
+    admin_password: SecretStr | None = Field(
+        default=None,
+        min_length=12,
+        description="at least 12 characters; without it the first start makes one and prints it",
+    )
+
+    worker_concurrency: Count = Field(
+        default=2, description="processes of each environment's worker, 1 to 512"
+    )
+    engine_concurrency: Count = Field(
+        default=1, description="processes of the engine's own worker, 1 to 512"
+    )
+    longest_step_seconds: Seconds = Field(
+        default=6 * 3600,
+        description="seconds after which a worker process is killed with whatever step it has",
+    )
+    soft_shutdown_seconds: Seconds = Field(
+        default=10, description="seconds that a stopping worker gives its running steps"
+    )
+
+    @model_validator(mode="after")
+    def _services_that_are_ours_need_no_secrets_of_yours(self) -> Self:
+        if self.database_url is not None and self.secret_key is None:
+            raise ValueError("SECRET_KEY must be set when DATABASE_URL is")
+        if self.broker_url is not None and self.broker_url.startswith("amqp"):
+            if self.result_url is None:
+                raise ValueError("RESULT_URL must be set when BROKER_URL is not a Redis")
+        return self
+
+    @property
+    def home(self) -> Path:
+        """The directory of the embedded services, absolute."""
+        return ROOT / self.local_dir
+
+    @property
+    def database(self) -> str:
+        return self.database_url or services_of(self.home).database_url
+
+    @property
+    def broker(self) -> str:
+        return self.broker_url or services_of(self.home).broker_url
+
+    @property
+    def results(self) -> str:
+        return self.result_url or self.broker
+
+    def signing_key(self) -> str:
+        """Return SECRET_KEY, or the checkout's own, made at the first call."""
+        if self.secret_key is not None:
+            return self.secret_key.get_secret_value()
+        return _kept_secret(self.home / "secret-key")
+
+
+def read(**overrides: Any) -> Env:
+    """Read and check all settings.
+
+    Raises:
+        SettingsError: with one sentence for each setting that is refused.
+
+    """
+    try:
+        return Env(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentences(error))) from None
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    return [_sentence(found["loc"], found["input"], found["msg"]) for found in error.errors()]
+
+
+def _sentence(place: tuple[int | str, ...], value: object, reason: str) -> str:
+    reason = reason.removeprefix("Value error, ")
+    if not place:
+        return f"Settings refused: {reason}."
+    name = str(place[0])
+    field = Env.model_fields.get(name.lower())
+    if field is None:
+        return f"Setting {name.upper()} in .env is unknown. `.env.example` lists every setting."
+    shown = "(hidden)" if "SecretStr" in str(field.annotation) else repr(value)
+    return f"Setting {name.upper()}={shown} is refused: {reason}. Expected: {field.description}."
+
+
+def _kept_secret(path: Path) -> str:
+    """Read the secret that the file keeps; the first of several processes makes it for all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text()
