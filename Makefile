@@ -1,0 +1,93 @@
+# Every job of this checkout. Needs Python 3.11 or newer, make and pip; `make help` lists the targets.
+# A stamp beside the virtual environment tells which lock file it was filled from.
+
+PYTHON ?= python3
+ONCE ?=
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+export CHROMIUM
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: .venv/run.stamp ## start the platform and run the main example; ONCE=1 stops after the example
+	@exec $(BIN)/python -m orchestrator up $(if $(ONCE),--once)
+
+.PHONY: stop
+stop: .venv/run.stamp ## stop what a killed `make run` left running
+	@$(BIN)/python -m orchestrator down
+
+.PHONY: test
+test: .venv/dev.stamp contracts ## check the contracts and run every test; ARGS="-k name" narrows it
+ifeq ($(CHROMIUM),)
+	@echo "NOTE: no Chromium was found, so the browser tests are left out."
+	@echo "      Install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/chromium."
+	$(BIN)/python -m pytest -m "not browser" $(ARGS)
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
+
+.PHONY: contracts
+contracts: .venv/dev.stamp
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+.PHONY: lint
+lint: .venv/dev.stamp contracts ## check style, formatting and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: .venv/dev.stamp ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: types
+types: .venv/dev.stamp ## check the types
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: .venv/run.stamp ## measure against bare Celery, print the table, write benchmarks/results/latest.json
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: shell
+shell: .venv/run.stamp ## open a Python shell on the running platform
+	@$(BIN)/python manage.py shell
+
+.PHONY: migrations
+migrations: .venv/run.stamp ## write the migrations that the models lack
+	$(BIN)/python manage.py makemigrations
+
+.PHONY: lock
+lock: ## pin the newest versions that pyproject.toml allows
+	rm -rf .local/lock
+	$(PYTHON) -m venv .local/lock
+	.local/lock/bin/python -m pip install --quiet .
+	.local/lock/bin/python -m pip freeze --exclude automation-orchestrator > requirements.lock
+	.local/lock/bin/python -m pip install --quiet '.[dev]'
+	.local/lock/bin/python -m pip freeze --exclude automation-orchestrator > requirements-dev.lock
+	rm -rf .local/lock build *.egg-info
+
+.PHONY: clean
+clean: ## stop everything and delete the virtual environment and all data
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m orchestrator down --remove; fi
+	rm -rf .venv .local build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements.lock | .venv/bin/python
+	$(PIP) install --quiet --no-deps --requirement requirements.lock
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock .venv/run.stamp
+	$(PIP) install --quiet --no-deps --requirement requirements-dev.lock
+	@touch $@
