@@ -1,0 +1,24 @@
+"""What can be wrong with a document, one module for each kind of question.
+
+Every check takes the outline and writes to its report; none depends on another
+having found nothing. `graph` and `names` come before `references`, which
+reads the order and the texts that they find.
+"""
+
+from collections.abc import Callable
+
+from ..outline import Outline
+from . import availability, graph, inputs, names, policies, references, shape, structure, tasks
+
+CHECKS: tuple[Callable[[Outline], None], ...] = (
+    structure.check,
+    availability.check,
+    graph.check,
+    names.check,
+    references.check,
+    tasks.check,
+    policies.check,
+    inputs.check,
+)
+
+__all__ = ["CHECKS", "shape"]

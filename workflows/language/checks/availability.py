@@ -1,0 +1,50 @@
+"""What the language has and the engine cannot do yet. The table shrinks as the engine grows."""
+
+from collections.abc import Iterator
+
+from ..document import Node
+from ..outline import Outline
+
+NOT_YET = frozenset(
+    {
+        "workflow.concurrency",
+        "workflow.sla",
+        "workflow.on_failure: compensate",
+        "workflow.on_failure: park",
+        "retry.max_duration",
+        "step.foreach",
+        "step.repeat",
+        "step.approval",
+        "step.callback",
+        "step.event",
+        "step.wait",
+        "step.workflow",
+        "step.compensate",
+        "step.profile",
+        "step.guard",
+        "step.environment",
+    }
+)
+
+
+def check(outline: Outline) -> None:
+    """Report what the engine cannot carry out."""
+    for what, node, path in _places(outline):
+        for key, value in (node.fields or {}).items():
+            for entry in (f"{what}.{key}", f"{what}.{key}: {value.value!s:.40}"):
+                if entry in NOT_YET and value.value is not None:
+                    outline.report.add("not-available-yet", node.key_place(key),
+                                       f"{path}.{key}".removeprefix("."),
+                                       f"{entry.partition('.')[2]} is not available yet",
+                                       "leave it out until a later release has it")  # fmt: skip
+
+
+def _places(outline: Outline) -> Iterator[tuple[str, Node, str]]:
+    yield "workflow", outline.root, ""
+    holders = [("", outline.root), *((step.path, step.node) for step in outline.steps)]
+    for path, node in holders:
+        retry = node.get("retry")
+        if retry is not None:
+            yield "retry", retry, f"{path}.retry"
+    for step in outline.steps:
+        yield "step", step.node, step.path

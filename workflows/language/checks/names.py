@@ -1,0 +1,207 @@
+"""Does every expression parse, and does it read only names that exist where it stands?"""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from .. import syntax
+from ..document import Node
+from ..nearest import did_you_mean
+from ..outline import Outline, Place, Read, Role, Step
+from ..syntax import Chain
+from ..words import StepKind
+
+_BASE = frozenset({"input", "vars", "steps", "env", "run"})
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "steps": frozenset({"output", "state", "error", "attempt"}),
+    "run": frozenset({"id", "workflow", "version", "environment", "started_at"}),
+}
+_OUT_OF_PLACE: Mapping[str, tuple[str, str, str]] = {
+    "secrets": (
+        "secrets-outside-with",
+        "secrets are known only in the `with` of a task",
+        "pass the secret to the task that needs it; it is resolved on the worker",
+    ),
+    "item": (
+        "item-out-of-place",
+        "item is known only inside a foreach that does not call it something else",
+        "use the name that `as` gives, inside the foreach",
+    ),
+    "index": (
+        "index-out-of-place",
+        "index is known only inside a foreach",
+        "move the step into the foreach",
+    ),
+    "error": (
+        "error-out-of-place",
+        "error is known only in the steps of a catch and in compensate",
+        "read steps.<id>.error of a step that may have failed",
+    ),
+    "event": (
+        "event-out-of-place",
+        "event is known only in the match of an event step",
+        "read steps.<id>.output of the event step",
+    ),
+}
+
+
+def check(outline: Outline) -> None:
+    """Report expressions that do not parse and names that are not known."""
+    variables = _variables(outline)
+    inputs = _closed_inputs(outline)
+    outline.reads = list(_reads(outline))
+    for read in outline.reads:
+        for problem in read.template.problems:
+            place = outline.document.place(read.node, problem.offset)
+            outline.report.add(problem.rule, place, read.path, problem.message, problem.hint)
+        if read.template.problems:
+            continue
+        if read.place.is_condition and syntax.template(read.node.value.strip()).single is None:
+            outline.report.add("condition", read.node, read.path, "the condition is text with an "
+                               "expression in it, which is never true or false",
+                               "put the whole condition into one ${{ ... }}")  # fmt: skip
+        for expression in read.template.expressions:
+            for chain in expression.chains:
+                found = _wrong(chain, read.place.names, variables, inputs)
+                if found is not None:
+                    place = outline.document.place(read.node, chain.offset)
+                    outline.report.add(found[0], place, read.path, found[1], found[2])
+
+
+def _wrong(chain: Chain, names: frozenset[str], variables: frozenset[str],
+           inputs: frozenset[str] | None) -> tuple[str, str, str] | None:  # fmt: skip
+    """Return the rule, message and hint of what is wrong with a name, if anything is."""
+    if chain.root not in names:
+        return _OUT_OF_PLACE.get(chain.root) or (
+            "unknown-name",
+            f"the name {chain.root} is not known here",
+            f"{did_you_mean(chain.root, names, 'names')} text inside an expression needs quotes",
+        )
+    if chain.root == "steps" and (not chain.keys or not isinstance(chain.keys[0], str)):
+        return (
+            "steps-key-not-literal",
+            "steps is read without the id of a step",
+            "write steps.<id>.output, with the id as it stands in the document",
+        )
+    field = chain.keys[1:2] if chain.root == "steps" else chain.keys[:1]
+    known = _FIELDS.get(chain.root)
+    if known is not None and field and field[0] not in known:
+        subject = f"{chain.root}.{chain.keys[0]}" if chain.root == "steps" else chain.root
+        return (
+            "unknown-field",
+            f"{subject} has no {field[0]}",
+            did_you_mean(str(field[0]), known, "fields"),
+        )
+    if chain.root == "vars" and field and field[0] not in variables:
+        return (
+            "unknown-variable",
+            f"no step sets the variable {field[0]}",
+            did_you_mean(str(field[0]), variables, "variables") + " A `set` step makes one.",
+        )
+    if chain.root == "input" and inputs is not None and field and field[0] not in inputs:
+        return (
+            "unknown-input",
+            f"the input has no {field[0]}, and its schema allows nothing else",
+            did_you_mean(str(field[0]), inputs, "properties"),
+        )
+    return None
+
+
+def _variables(outline: Outline) -> frozenset[str]:
+    holders = (step.node.get("set") for step in outline.steps if step.kind is StepKind.SET)
+    return frozenset(name for node in holders if node is not None for name in node.fields or ())
+
+
+def _closed_inputs(outline: Outline) -> frozenset[str] | None:
+    """Return the names of the inputs, if the schema allows no others."""
+    schema = outline.root.value.get("input")
+    if not isinstance(schema, dict) or schema.get("additionalProperties") is not False:
+        return None
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict) or "patternProperties" in schema:
+        return None
+    return frozenset(properties)
+
+
+def _reads(outline: Outline) -> Iterator[Read]:
+    """Yield every text with expressions, with the place that it is part of."""
+    for place in _places(outline):
+        todo = [(place.node, place.path)]
+        while todo:
+            node, path = todo.pop()
+            if isinstance(node.value, str):
+                if syntax.OPEN in node.value:
+                    yield Read(node, path, place, syntax.template(node.value))
+            elif node.fields is not None:
+                todo.extend((inner, f"{path}.{key}") for key, inner in node.fields.items())
+            elif node.items is not None:
+                todo.extend((inner, f"{path}[{index}]") for index, inner in enumerate(node.items))
+
+
+def _places(outline: Outline) -> Iterator[Place]:
+    root = outline.root
+    if (output := root.get("output")) is not None:
+        yield Place(output, "output", None, _BASE)
+    key = root.inside(["concurrency", "key"])
+    if key is not root and isinstance(key.value, str):
+        yield Place(key, "concurrency.key", None, frozenset({"input", "env", "run"}))
+    known: dict[Step | None, frozenset[str]] = {None: _BASE}
+    for step in outline.steps:
+        names = _names_for(step, known[step.scope.owner])
+        known[step] = names
+        yield from _places_of(step, names)
+
+
+def _names_for(step: Step, outer: frozenset[str]) -> frozenset[str]:
+    """Return the names that are known to a step, given those known to its owner."""
+    owner, role = step.scope.owner, step.scope.role
+    if owner is None:
+        return outer
+    if role is Role.CATCH:
+        return outer | {"error"}
+    if owner.kind is StepKind.FOREACH:
+        name = owner.node.value.get("as", "item")
+        return outer | {"index", name if isinstance(name, str) else "item"}
+    return outer
+
+
+def _places_of(step: Step, names: frozenset[str]) -> Iterator[Place]:
+    with_names = names | {"secrets"} if step.kind is StepKind.TASK else names
+    for way, extra, own, is_condition in _table():
+        node: Node | None = step.node
+        for key in way:
+            node = node.get(key) if node is not None else None
+        if node is not None:
+            allowed = with_names if way == ("with",) else names | extra
+            yield Place(node, f"{step.path}.{'.'.join(way)}", step, allowed, own, is_condition)
+    cases = step.node.get("switch")
+    for index, case in enumerate((cases.items if cases is not None else None) or ()):
+        condition = case.get("when")
+        if condition is not None:
+            path = f"{step.path}.switch[{index}].when"
+            yield Place(condition, path, step, names, is_condition=True)
+
+
+_Row = tuple[tuple[str, ...], frozenset[str], bool, bool]
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[_Row, ...]:
+    """Return the values of a step that may hold expressions: way, names, own, is a condition."""
+    nothing: frozenset[str] = frozenset()
+    return (
+        (("when",), nothing, False, True),
+        (("with",), nothing, False, False),
+        (("output",), nothing, True, False),
+        (("set",), nothing, False, False),
+        (("foreach",), nothing, False, False),
+        (("until",), nothing, True, True),
+        (("repeat", "until"), nothing, True, True),
+        (("exit", "when"), nothing, False, True),
+        (("exit", "output"), nothing, False, False),
+        (("approval", "group"), nothing, False, False),
+        (("approval", "escalate_to"), nothing, False, False),
+        (("event", "match"), frozenset({"event"}), False, True),
+        (("wait", "for"), nothing, False, False),
+        (("wait", "until"), nothing, False, False),
+        (("compensate", "with"), frozenset({"secrets", "error"}), True, False),
+    )
