@@ -12,12 +12,19 @@ from typing import Any
 
 import structlog
 
+from workers.errors import TaskError
 from workers.sandbox import Workdir
+from workflows.language.words import ErrorClass
 
 
 def never() -> bool:
     """Say that nobody has cancelled."""
     return False
+
+
+def unmasked(value: Any) -> Any:
+    """Give the value as it is: there are no secrets."""
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +41,9 @@ class TaskContext:
     """The instant on `time.monotonic()` at which the attempt is interrupted."""
     log: Any = field(default_factory=structlog.get_logger, repr=False)
     cancelled: Callable[[], bool] = never
-    """Ask it in long loops, and return early when it says yes."""
+    """Cheap: ask it in long loops."""
+    mask: Callable[[Any], Any] = field(default=unmasked, repr=False)
+    """Masks the run's secrets. Mask before cutting a text short: half a secret is not found."""
     scratch: Workdir = field(default_factory=Workdir, repr=False)
 
     def remaining(self) -> float:
@@ -42,6 +51,12 @@ class TaskContext:
         if self.deadline is None:
             return math.inf
         return max(0.0, self.deadline - time.monotonic())
+
+    def stop_if_cancelled(self) -> None:
+        """Raise what ends the attempt as cancelled, if somebody has cancelled it."""
+        if self.cancelled():
+            message = "The step was cancelled while it ran."
+            raise TaskError(message, code="task.cancelled", error_class=ErrorClass.CANCELLED)
 
     @property
     def workdir(self) -> Path:

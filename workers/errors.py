@@ -19,9 +19,9 @@ Knows neither Django nor Celery, so that a task's module stays importable anywhe
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from workflows.language.nearest import did_you_mean
 from workflows.language.words import ErrorClass
 
 
@@ -92,14 +92,10 @@ class UnknownTaskError(RegistryError):
     """Nobody declared this name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        self.name = name
-        self.suggestions = tuple(get_close_matches(name, known, n=3))
-        advice = (
-            f"Did you mean {' or '.join(f'`{known}`' for known in self.suggestions)}?"
-            if self.suggestions
-            else "Declare it with @task in the `tasks` module of an installed app."
+        super().__init__(
+            f"There is no task type `{name}`; {did_you_mean(name, known, 'task types')}"
         )
-        super().__init__(f"There is no task type `{name}`. {advice}")
+        self.name = name
 
 
 class TaskModuleError(RegistryError):

@@ -17,7 +17,7 @@ import structlog
 
 from workers import registry as registry_module
 from workers import sandbox
-from workers.context import TaskContext, never
+from workers.context import TaskContext, never, unmasked
 from workers.errors import (
     ParametersError,
     RegistryError,
@@ -75,6 +75,7 @@ class Attempt:
     assignment: Assignment
     registry: Registry
     cancelled: Callable[[], bool] = never
+    mask: Callable[[Any], Any] = unmasked
     task: TaskType | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     context: TaskContext | None = None
@@ -90,7 +91,7 @@ def execute(
     cancelled: Callable[[], bool] = never,
 ) -> Succeeded | Failed:
     """Carry out one attempt and say how it ended. Never raises what a task raised."""
-    attempt = Attempt(assignment, registry, cancelled)
+    attempt = Attempt(assignment, registry, cancelled, redactor(assignment.secrets))
     try:
         for stage in (resolve, start, perform, normalise):
             attempt = stage(attempt)
@@ -137,8 +138,9 @@ def start(attempt: Attempt) -> Attempt:
         **facts,
         idempotency_key=assignment.idempotency_key,
         deadline=deadline,
-        log=_logger(assignment.secrets).bind(task=assignment.uses, **facts),
+        log=_logger(attempt).bind(task=assignment.uses, **facts),
         cancelled=attempt.cancelled,
+        mask=attempt.mask,
         scratch=Workdir(),
     )
     return replace(attempt, context=context)
@@ -147,8 +149,8 @@ def start(attempt: Attempt) -> Attempt:
 def perform(attempt: Attempt) -> Attempt:
     """Call the task within its time; keep what it gave or what it raised."""
     task, context = attempt.task, attempt.context
-    assert task is not None
-    assert context is not None
+    assert task is not None  # noqa: S101 - by the order of the pipeline
+    assert context is not None  # noqa: S101
     try:
         result = run_within(
             attempt.assignment.timeout, lambda: task.call(attempt.arguments, context)
@@ -164,9 +166,8 @@ def normalise(attempt: Attempt) -> Attempt:
     """Make plain JSON without secrets of the output, or a step error of what was raised."""
     if attempt.raised is not None:
         return replace(attempt, error=_step_error(attempt, attempt.raised))
-    mask = redactor(attempt.assignment.secrets)
     try:
-        output = mask(plain(attempt.result))
+        output = attempt.mask(plain(attempt.result))
         check_size(output, "output")
     except ValueRefusedError as error:
         return _stopped(attempt, error.code, error.message, error.details)
@@ -178,8 +179,7 @@ def report(attempt: Attempt) -> Succeeded | Failed:
     path, number = attempt.assignment.path, attempt.assignment.attempt
     if attempt.error is None:
         return Succeeded(path, number, attempt.result)
-    mask = redactor(attempt.assignment.secrets)
-    error = attempt.error
+    mask, error = attempt.mask, attempt.error
     return Failed(
         path,
         number,
@@ -305,18 +305,17 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _logger(secrets: frozenset[str]) -> Any:
+def _logger(attempt: Attempt) -> Any:
     """Give a logger that masks the secrets just before the configured renderer sees them."""
-    if not secrets:
+    if not attempt.assignment.secrets:
         return structlog.get_logger()
-    mask = redactor(secrets)
 
     def masked(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
         told = dict(structlog.processors.format_exc_info(logger, method, event))
         if "exception" in told:
             told["traceback"] = told.pop("exception")
         return {
-            key: mask(value if isinstance(value, _MASKABLE) else str(value))
+            key: attempt.mask(value if isinstance(value, _MASKABLE) else str(value))
             for key, value in told.items()
         }
 

@@ -1,9 +1,9 @@
 """Task types: a name for a Python function, the schema of its parameters, what it may raise.
 
 The schema comes from the function's type hints. It is strict, as JSON is: `"5"` is no integer,
-and what the schema does not name is refused. The function itself stays as it was written and can
-be called without any of this. Knows neither Django nor Celery: who knows the installed apps hands
-the names of their modules to `catalog.discover`.
+and what the schema does not name is refused. A parameter `class_` is `class` in a step. The
+function itself stays as it was written and can be called without any of this. Knows neither
+Django nor Celery: who knows the installed apps hands their modules' names to `catalog.discover`.
 
     @task("billing.charge", codes={"billing.card_refused": ErrorClass.BUSINESS})
     def charge(account: str, cents: int, context: TaskContext) -> dict[str, Any]:
@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NotRequired, Required, TypeVar
+from typing import Annotated, Any, NotRequired, Required, TypeVar
 
 import pydantic
 from typing_extensions import TypedDict
@@ -34,6 +34,7 @@ from workers.errors import (
     TaskSignatureError,
     UnknownTaskError,
 )
+from workflows.language.nearest import nearest
 from workflows.language.words import ErrorClass
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -230,11 +231,14 @@ def _parameters(
         hint = hints[parameter.name]
         if hint is TaskContext:
             continue
+        public = parameter.name.rstrip("_")
+        if public != parameter.name:
+            hint = Annotated[hint, pydantic.Field(alias=public)]
         if parameter.default is parameter.empty:
             fields[parameter.name] = Required[hint]
         else:
             fields[parameter.name] = NotRequired[hint]
-            defaults[parameter.name] = parameter.default
+            defaults[public] = parameter.default
     # A TypedDict, not a model: a parameter may be called `json` or `schema` without shadowing.
     make: Any = TypedDict
     shape = make("Parameters", fields)
@@ -275,8 +279,8 @@ def _as_json(value: Any) -> Any:
 def _sentence(problem: Any, known: list[str]) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "parameters"
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-        near = UnknownTaskError(where, known).suggestions
-        return f"`{where}` is unknown" + (f", did you mean `{near[0]}`?" if near else "")
+        near = nearest(where, known)
+        return f"`{where}` is unknown" + (f" (did you mean `{near}`?)" if near else "")
     return f"`{where}`: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 

@@ -1,0 +1,1 @@
+"""The built-in task types, one file per kind of work."""
