@@ -2,12 +2,15 @@
 
 Every event of an attempt carries the attempt's number, its fence: an event of
 another attempt than the step's own is late or a duplicate and changes nothing.
+The path of the run itself is the empty string.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from workflows.engine.states import Reason
 from workflows.language.words import ErrorClass
 
 
@@ -24,3 +27,184 @@ class StepError:
     message: str
     retry_after: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the error as it is stored, shown and read by expressions."""
+        return {
+            "class": self.error_class.value,
+            "code": self.code,
+            "message": self.message,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "StepError":
+        """Read an error as `as_dict` wrote it."""
+        return cls(
+            ErrorClass(value["class"]),
+            value["code"],
+            value["message"],
+            details=value.get("details", {}),
+        )
+
+    def matches(self, words: tuple[str, ...]) -> bool:
+        """Say whether a class, the code or a dotted beginning of the code is among `words`."""
+        return any(
+            word in (self.error_class.value, self.code) or self.code.startswith(f"{word}.")
+            for word in words
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run begins: the steps of its root scope come into being."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A worker takes a queued attempt; the lease is its right to it until `lease_until`."""
+
+    path: str
+    attempt: int
+    worker: str
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The attempt ended well."""
+
+    path: str
+    attempt: int
+    output: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended badly."""
+
+    path: str
+    attempt: int
+    error: StepError
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseExpired:
+    """The worker has not renewed its lease; `repeatable`: trying again can do no harm."""
+
+    path: str
+    attempt: int
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The delay before the next attempt is over."""
+
+    path: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """A scope, or the run, has used up its time."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """A person holds the run: what runs may finish, nothing new starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """A person lets a paused run go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A person ends the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A person has a failed step tried again, with corrected `arguments` if given."""
+
+    path: str
+    arguments: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkipDecided:
+    """A person has a failed step count as done, with `output` in its place."""
+
+    path: str
+    output: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A person gives a failed step up for good."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A step has become final: those that need it are told. Raised by the engine itself."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A pending step may be able to start. Raised by the engine itself."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """A pending step has both failed and skipped needs. Raised by the engine itself."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """A scope may have nothing left to do. Raised by the engine, a chord's body and recovery."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """What lives in a scope is to end, for `reason`. Raised by the engine itself."""
+
+    path: str
+    reason: Reason
+    only: tuple[str, ...] = ()
+    """When given, these steps of the scope and what is inside them; else all of it."""
+
+
+Event = (
+    Started
+    | Claimed
+    | Succeeded
+    | Failed
+    | LeaseExpired
+    | RetryDue
+    | TimedOut
+    | PauseRequested
+    | ResumeRequested
+    | CancelRequested
+    | Replayed
+    | SkipDecided
+    | Discarded
+    | Ended
+    | Reached
+    | Contested
+    | Drained
+    | Halted
+)

@@ -1,0 +1,193 @@
+"""Advance a run: events in; what changes, and what to do about it, out.
+
+THE ONE LAW: whatever changes the state of a run or a step is decided here and
+stored by `workflows.store.write`; nothing else does either.
+
+Pure: no clock, no chance, no database, no Celery. The caller holds the locks and
+stores the decision in one transaction. What a step does not hear in its state
+changes nothing, nor does an event of another attempt: a message may come late,
+twice, or both.
+
+An event whose slice does not hold enough is not decided but handed back as a
+follow-up: the caller loads what `requirement` says and asks again.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from random import Random
+from typing import assert_never
+
+from workflows.engine import ending, operators, starting, trying
+from workflows.engine.decision import Decision
+from workflows.engine.draft import Draft
+from workflows.engine.events import (
+    CancelRequested,
+    Claimed,
+    Contested,
+    Discarded,
+    Drained,
+    Ended,
+    Event,
+    Failed,
+    Halted,
+    LeaseExpired,
+    PauseRequested,
+    Reached,
+    Replayed,
+    ResumeRequested,
+    RetryDue,
+    SkipDecided,
+    Started,
+    Succeeded,
+    TimedOut,
+)
+from workflows.engine.plan import NO_NODE, ROOT, Node, Plan, Reads
+from workflows.engine.slice import Requirement, Slice
+from workflows.engine.states import StepState
+
+ACCEPTS: Mapping[StepState, tuple[type[Event], ...]] = {
+    StepState.PENDING: (Reached, Contested),
+    StepState.QUEUED: (Claimed,),
+    StepState.RUNNING: (Succeeded, Failed, LeaseExpired),
+    StepState.RETRYING: (RetryDue,),
+    StepState.WAITING: (TimedOut, Drained),
+    StepState.FAILED: (Replayed, SkipDecided, Discarded),
+}
+"""What a step hears in a state. Everything else is late, or a duplicate."""
+
+
+def advance(
+    plan: Plan, held: Slice, *events: Event, now: datetime, chance: Random
+) -> Decision:
+    """Decide `events` in their order, and whatever follows from them within the slice."""
+    draft = Draft(plan, held, now=now, chance=chance)
+    draft.queue.extend(events)
+    while draft.queue:
+        event = draft.queue.popleft()
+        if isinstance(event, Drained) and _has_live_steps(held, event.path):
+            continue
+        if held.covers(requirement(plan, event)):
+            _decide(draft, event)
+        else:
+            draft.decision.follow_ups.append(event)
+    return draft.finish()
+
+
+def requirement(plan: Plan, event: Event) -> Requirement:
+    """Return what a slice must hold so that `event` can be decided."""
+    match event:
+        case Started() | PauseRequested() | ResumeRequested():
+            return Requirement()
+        case CancelRequested():
+            return Requirement(subtrees=frozenset({ROOT}))
+        case Halted(path):
+            return Requirement(subtrees=frozenset({path}))
+        case TimedOut(path):
+            return Requirement(subtrees=frozenset({path})) | _told(plan, plan.node(path))
+        case Claimed(path) | RetryDue(path):
+            return Requirement(paths=frozenset({path}))
+        case Reached(path):
+            return Requirement(paths=frozenset({path}), reads=plan.node(path).inline)
+        case Contested(path):
+            around = plan.nodes[plan.node(path).scope].path
+            return Requirement(subtrees=frozenset({around}))
+        case Succeeded(path):
+            node = plan.node(path)
+            return _told(plan, node) | Requirement(reads=_without(node.yields, node))
+        case Failed(path) | LeaseExpired(path) | Ended(path):
+            return _told(plan, plan.node(path))
+        case Drained(path):
+            node = plan.node(path)
+            return _told(plan, node) | Requirement(reads=node.yields, scopes=frozenset({path}))
+        case Replayed() | SkipDecided() | Discarded():
+            return Requirement(everything=True)
+        case _:
+            assert_never(event)
+
+
+def _told(plan: Plan, node: Node) -> Requirement:
+    """Return the step itself, and the steps that hear of its end with what they read then."""
+    if node.index == plan.root.index:
+        return Requirement()
+    paths, reads = {node.path}, Reads()
+    if node.handles != NO_NODE:
+        return Requirement(paths=frozenset(paths)) | _told(plan, plan.nodes[node.handles])
+    for index in node.needed_by:
+        paths.add(plan.nodes[index].path)
+        reads |= plan.nodes[index].inline
+    return Requirement(paths=frozenset(paths), reads=reads)
+
+
+def _without(reads: Reads, node: Node) -> Reads:
+    return Reads(reads.roots, reads.steps - {node.id})
+
+
+def _has_live_steps(held: Slice, scope: str) -> bool:
+    return any(view.scope == scope and view.alive for view in held.steps.values())
+
+
+def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - the table of events, one line each
+    match event:
+        case Started():
+            starting.start_run(draft)
+        case Reached(path):
+            if _hears(draft, path, event):
+                starting.reach(draft, draft.view(path))
+        case Contested(path):
+            if _hears(draft, path, event):
+                starting.settle_contest(draft, draft.view(path))
+        case Claimed():
+            if _hears_attempt(draft, event):
+                trying.claim(draft, event)
+        case Succeeded():
+            if _hears_attempt(draft, event):
+                trying.succeed(draft, event)
+            else:
+                trying.keep_late(draft, event)
+        case Failed():
+            if _hears_attempt(draft, event):
+                trying.fail(draft, event)
+            else:
+                trying.keep_late(draft, event)
+        case LeaseExpired():
+            if _hears_attempt(draft, event):
+                trying.lose(draft, event)
+        case RetryDue():
+            if _hears_attempt(draft, event):
+                trying.retry(draft, event)
+        case Ended(path):
+            ending.tell(draft, draft.view(path))
+        case Drained(path):
+            ending.drain(draft, path)
+        case Halted():
+            ending.halt(draft, event)
+        case TimedOut(path):
+            if path == ROOT or _hears(draft, path, event):
+                ending.time_out(draft, path)
+        case PauseRequested():
+            operators.pause(draft)
+        case ResumeRequested():
+            operators.resume(draft)
+        case CancelRequested():
+            operators.cancel(draft)
+        case Replayed():
+            if _hears(draft, event.path, event):
+                operators.replay(draft, event)
+        case SkipDecided():
+            if _hears(draft, event.path, event):
+                operators.skip(draft, event)
+        case Discarded():
+            if _hears(draft, event.path, event):
+                operators.discard(draft, event)
+        case _:
+            assert_never(event)
+
+
+def _hears(draft: Draft, path: str, event: Event) -> bool:
+    return type(event) in ACCEPTS.get(draft.view(path).state, ())
+
+
+def _hears_attempt(
+    draft: Draft, event: Claimed | Succeeded | Failed | LeaseExpired | RetryDue
+) -> bool:
+    return _hears(draft, event.path, event) and draft.view(event.path).attempt == event.attempt

@@ -1,0 +1,188 @@
+"""Compile a Spec into a Plan: order and nesting become indices, reads become sets.
+
+Trusts the Spec: what can be wrong with a document was said by `language.check`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from workflows.engine.plan import NO_NODE, ROOT, Case, Exit, Handler, Node, Plan, Reads
+from workflows.language import expressions
+from workflows.language.spec import Spec, StepSpec, retry_policy
+from workflows.language.words import Losers, StepKind
+
+
+def compile_spec(spec: Spec) -> Plan:
+    """Return the plan of a checked definition."""
+    nodes = _Compiler(spec).run()
+    return Plan(
+        workflow=spec.workflow,
+        environment=spec.environment,
+        nodes=tuple(nodes),
+        timeout=spec.timeout,
+        on_failure=spec.on_failure,
+    )
+
+
+class _Compiler:
+    """Gives every step its index, outermost first, then links the steps of each scope."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.nodes: list[Node] = []
+
+    def run(self) -> list[Node]:
+        self._add(
+            id="",
+            path=ROOT,
+            kind=StepKind.STEPS,
+            scope=NO_NODE,
+            fail_fast=self.spec.fail_fast,
+            output=self.spec.output,
+            yields=self._reads(self.spec.output, NO_NODE),
+        )
+        self._fill(0, children=self._sequence(self.spec.steps, owner=0, caught=NO_NODE))
+        return self.nodes
+
+    def _add(self, **values: Any) -> int:
+        index = len(self.nodes)
+        self.nodes.append(Node(index=index, **values))
+        return index
+
+    def _fill(self, index: int, **values: Any) -> None:
+        self.nodes[index] = replace(self.nodes[index], **values)
+
+    def _sequence(
+        self, steps: Sequence[StepSpec], *, owner: int, caught: int, ordered: bool = True
+    ) -> tuple[int, ...]:
+        indices = tuple(self._step(step, owner=owner, caught=caught) for step in steps)
+        by_id = dict(zip((step.id for step in steps), indices, strict=True))
+        needed_by: dict[int, list[int]] = {index: [] for index in indices}
+        for position, step in enumerate(steps):
+            if step.needs is not None:
+                needs = tuple(dict.fromkeys(by_id[name] for name in step.needs))
+            else:
+                needs = indices[position - 1 : position] if ordered and position else ()
+            self._fill(indices[position], needs=needs)
+            for need in needs:
+                needed_by[need].append(indices[position])
+        for index, dependents in needed_by.items():
+            self._fill(index, needed_by=tuple(dependents))
+        for step in steps:
+            if step.losers is Losers.CANCEL:
+                self._fill(by_id[step.id], losers=self._losers(by_id[step.id]))
+        return indices
+
+    def _losers(self, join: int) -> tuple[int, ...]:
+        """Return the steps that work for `join` alone, by following its needs backwards."""
+        found: set[int] = set()
+        todo = list(self.nodes[join].needs)
+        while todo:
+            index = todo.pop()
+            node = self.nodes[index]
+            if index not in found and set(node.needed_by) <= found | {join}:
+                found.add(index)
+                todo.extend(node.needs)
+        return tuple(sorted(found))
+
+    def _step(self, step: StepSpec, *, owner: int, caught: int) -> int:
+        outer = self.nodes[owner].path
+        index = self._add(
+            id=step.id,
+            path=f"{outer}.{step.id}" if outer else step.id,
+            kind=step.kind,
+            scope=owner,
+            join=step.join.rule,
+            at_least=step.join.at_least or 0,
+            when=step.when,
+            uses=step.uses or "",
+            arguments=step.arguments,
+            queue_class=step.queue_class or "default",
+            timeout=step.timeout,
+            retry=retry_policy(self.spec.retry, step.retry),
+            optional=step.optional,
+            fail_fast=step.fail_fast,
+            assigns=step.set,
+            exit=None if step.exit is None else Exit(**dict(step.exit)),
+            output=step.output,
+            call=self._reads(step.arguments, caught),
+            caught=caught,
+        )
+        match step.kind:
+            case StepKind.PARALLEL:
+                children = self._sequence(
+                    step.parallel or (), owner=index, caught=caught, ordered=False
+                )
+                self._fill(index, children=children)
+            case StepKind.STEPS:
+                children = self._sequence(step.steps or (), owner=index, caught=caught)
+                self._fill(index, children=children)
+            case StepKind.SWITCH:
+                self._switch(step, index=index, caught=caught)
+            case _:
+                pass
+        self._fill(
+            index,
+            handlers=tuple(self._handlers(step, index=index)),
+            inline=self._inline(step, caught),
+            yields=self._reads(step.output, caught) | self._collected(index),
+        )
+        return index
+
+    def _switch(self, step: StepSpec, *, index: int, caught: int) -> None:
+        cases = tuple(
+            Case(
+                None if case.otherwise else case.when,
+                self._sequence(case.steps, owner=index, caught=caught),
+            )
+            for case in step.switch or ()
+        )
+        self._fill(
+            index, cases=cases, children=tuple(child for case in cases for child in case.children)
+        )
+
+    def _handlers(self, step: StepSpec, *, index: int) -> Iterable[Handler]:
+        for number, clause in enumerate(step.catch):
+            name = f"catch[{number}]"
+            handler = self._add(
+                id=f"{step.id}.{name}",
+                path=f"{self.nodes[index].path}.{name}",
+                kind=StepKind.STEPS,
+                scope=index,
+                handles=index,
+                caught=index,
+            )
+            children = self._sequence(clause.steps, owner=handler, caught=index)
+            self._fill(handler, children=children)
+            self._fill(handler, yields=self._collected(handler))
+            yield Handler(clause.on, handler)
+
+    def _inline(self, step: StepSpec, caught: int) -> Reads:
+        conditions = [step.when, *(case.when for case in step.switch or ())]
+        leaving = (step.exit.when, step.exit.output) if step.exit else ()
+        return self._reads([*conditions, step.set, *leaving], caught)
+
+    def _collected(self, index: int) -> Reads:
+        """Return the steps whose outputs make up the output of a scope, unless it says its own."""
+        node = self.nodes[index]
+        if node.output is not None:
+            return Reads()
+        match node.kind:
+            case StepKind.PARALLEL:
+                members = node.children
+            case StepKind.STEPS:
+                members = node.children[-1:]
+            case StepKind.SWITCH:
+                members = tuple(case.children[-1] for case in node.cases if case.children)
+            case _:
+                members = ()
+        return Reads(steps=frozenset(self.nodes[member].id for member in members))
+
+
+    def _reads(self, value: Any, caught: int) -> Reads:
+        found = expressions.references(value)
+        steps = frozenset(found.steps)
+        if "error" in found.roots and caught != NO_NODE:
+            steps |= {self.nodes[caught].id}
+        return Reads(frozenset(found.roots), steps)

@@ -1,0 +1,118 @@
+"""A Decision: what is to change, and what is to be done about it, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from workflows.engine.events import Event, StepError
+from workflows.engine.slice import Ending, RunView, StepView
+from workflows.engine.states import RunState, StepState
+
+
+class Unset:
+    """The value that says: leave the stored value as it is."""
+
+
+UNSET = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step's row changes from `before` to `after`; a transition when the state differs."""
+
+    before: StepState
+    after: StepView
+    output: Any = UNSET
+    arguments: Any = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class RunMove:
+    """The run's row changes."""
+
+    before: RunState
+    after: RunView
+    output: Any = UNSET
+    error: StepError | None = None
+
+
+class AttemptEnd(StrEnum):
+    """How a try at a step ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """A try at a step that is over; `step` is the row as it was while the try ran."""
+
+    step: StepView
+    end: AttemptEnd
+    error: StepError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateResult:
+    """A result that came when the attempt was no longer the step's own: kept, and nothing else."""
+
+    path: str
+    attempt: int
+    output: Any = None
+    error: StepError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIncident:
+    """A step needs a person."""
+
+    path: str
+    attempt: int
+    error: StepError
+
+
+@dataclass(slots=True)
+class Decision:
+    """What `advance` has decided. `moves` are to be stored in their order, `born` before them."""
+
+    born: list[StepView] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    run_moves: list[RunMove] = field(default_factory=list)
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    late: list[LateResult] = field(default_factory=list)
+    incidents: list[OpenIncident] = field(default_factory=list)
+    assigned: dict[str, Any] = field(default_factory=dict)
+    """Run variables to be set."""
+    follow_ups: list[Event] = field(default_factory=list)
+    """What is to be decided next, in the same transaction, on a slice that holds more."""
+
+    def extend(self, other: "Decision") -> None:
+        """Take up what was decided after this, on the same slice."""
+        self.born += other.born
+        self.moves += other.moves
+        self.run_moves += other.run_moves
+        self.attempts += other.attempts
+        self.late += other.late
+        self.incidents += other.incidents
+        self.assigned.update(other.assigned)
+        self.follow_ups += other.follow_ups
+
+
+Names = Mapping[str, Any]
+
+__all__ = [
+    "UNSET",
+    "AttemptEnd",
+    "AttemptRecord",
+    "Decision",
+    "Ending",
+    "LateResult",
+    "Move",
+    "Names",
+    "OpenIncident",
+    "RunMove",
+    "Unset",
+]

@@ -1,0 +1,118 @@
+"""A Draft: the slice as it changes while `advance` decides, and the record of every change."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from random import Random
+from typing import Any
+
+from workflows.engine.decision import UNSET, Decision, Move, OpenIncident, RunMove, Unset
+from workflows.engine.events import Event, StepError
+from workflows.engine.plan import NO_NODE, Node, Plan, Reads
+from workflows.engine.slice import Slice, StepView
+from workflows.engine.states import Reason, RunState, StepState
+
+
+class Draft:
+    """One decision in the making. `queue` holds what is still to be decided."""
+
+    def __init__(self, plan: Plan, held: Slice, *, now: datetime, chance: Random) -> None:
+        self.plan = plan
+        self.slice = held
+        self.now = now
+        self.chance = chance
+        self.decision = Decision()
+        self.queue: deque[Event] = deque()
+        self._touched: dict[str, StepView] = {}
+
+    def view(self, path: str) -> StepView:
+        """Return the step at `path` as it now stands."""
+        return self.slice.steps[path]
+
+    def node_of(self, view: StepView) -> Node:
+        """Return what the definition says of the step."""
+        return self.plan.nodes[view.node]
+
+    def owner_of(self, node: Node) -> Node:
+        """Return the scope around `node`."""
+        return self.plan.nodes[node.scope]
+
+    def later(self, event: Event) -> None:
+        """Have `event` decided after what is already waiting."""
+        self.queue.append(event)
+
+    def touch(self, view: StepView, **changes: Any) -> StepView:
+        """Change a row without moving it to another state."""
+        after = replace(view, **changes)
+        self.slice.steps[view.path] = after
+        self._touched[view.path] = after
+        return after
+
+    def move(
+        self,
+        view: StepView,
+        state: StepState,
+        *,
+        reason: Reason | None = None,
+        output: Any = UNSET,
+        arguments: Any = UNSET,
+        **changes: Any,
+    ) -> StepView:
+        """Move a step on; whatever is not said anew of `reason` and `wake_at` is over."""
+        changes.setdefault("wake_at", None)
+        after = replace(view, state=state, reason=reason, **changes)
+        self.slice.steps[view.path] = after
+        self.slice.tallies.pop(view.scope, None)
+        self._touched.pop(view.path, None)
+        self.decision.moves.append(Move(view.state, after, output, arguments))
+        if after.final or after.error is not None:
+            self._note(after, output)
+        return after
+
+    def _note(self, view: StepView, output: Any) -> None:
+        self.slice.records[self.node_of(view).id] = {
+            "state": view.state.value,
+            "output": None if isinstance(output, Unset) else output,
+            "error": view.error.as_dict() if view.error else None,
+            "attempt": view.attempt,
+        }
+
+    def move_run(
+        self, state: RunState, *, output: Any = UNSET, error: StepError | None = None, **changes: Any
+    ) -> None:
+        """Move the run on, or change its row when the state is the same."""
+        before = self.slice.run
+        after = replace(before, state=state, **changes)
+        self.slice.run = after
+        self.decision.run_moves.append(RunMove(before.state, after, output, error))
+
+    def bear(self, node: Node) -> StepView:
+        """Bring a step into being, pending."""
+        view = StepView(path=node.path, node=node.index, scope=self.owner_of(node).path)
+        self.slice.steps[view.path] = view
+        self.slice.tallies.pop(view.scope, None)
+        self.slice.records[node.id] = None
+        self.decision.born.append(view)
+        return view
+
+    def incident(self, view: StepView, error: StepError) -> None:
+        """Ask for a person to look at the step."""
+        self.decision.incidents.append(OpenIncident(view.path, view.attempt, error))
+
+    def names(self, node: Node, reads: Reads) -> Mapping[str, Any]:
+        """Return what expressions of `node` may name, as far as they do name it."""
+        held = self.slice
+        names = {root: held.roots[root] for root in reads.roots if root in held.roots}
+        if reads.steps or "steps" in reads.roots:
+            known = ((step, held.records.get(step)) for step in reads.steps)
+            names["steps"] = {step: record for step, record in known if record is not None}
+        if "error" in reads.roots and node.caught != NO_NODE:
+            caught = held.records.get(self.plan.nodes[node.caught].id) or {}
+            names["error"] = caught.get("error")
+        return names
+
+    def finish(self) -> Decision:
+        """Return the decision, with the rows that changed without moving."""
+        self.decision.moves += [Move(view.state, view) for view in self._touched.values()]
+        return self.decision

@@ -1,0 +1,230 @@
+"""How steps, scopes and the run end, and who is told."""
+
+from datetime import timedelta
+from typing import Any
+
+from workflows.engine import scopes
+from workflows.engine.decision import Ending
+from workflows.engine.draft import Draft
+from workflows.engine.events import Drained, Ended, Halted, Reached, StepError
+from workflows.engine.plan import NO_NODE, ROOT, Node
+from workflows.engine.slice import ScopeTally, StepView
+from workflows.engine.states import Reason, RunState, StepState
+from workflows.language import expressions
+from workflows.language.expressions import ExpressionError
+from workflows.language.words import ErrorClass, ExitStatus
+
+
+def seconds(value: float) -> timedelta:
+    """Return a duration of the language as a time difference."""
+    return timedelta(seconds=value)
+
+
+def complete(draft: Draft, view: StepView, output: Any) -> None:
+    """End a step well."""
+    draft.move(view, StepState.COMPLETED, output=output, error=None)
+    draft.later(Ended(view.path))
+
+
+def give_up(draft: Draft, view: StepView, error: StepError) -> None:
+    """End a step badly, unless one of its fallback paths is for this error."""
+    node = draft.node_of(view)
+    for handler in node.handlers:
+        if view.reason is not Reason.CATCH and (not handler.on or error.matches(handler.on)):
+            _catch(draft, view, error, draft.plan.nodes[handler.node])
+            return
+    fail(draft, view, error)
+    if not _is_answered(draft, node, error) and _is_root_cause(node, error):
+        draft.incident(draft.view(view.path), error)
+
+
+def _catch(draft: Draft, view: StepView, error: StepError, handler: Node) -> None:
+    if view.state is StepState.WAITING:
+        draft.touch(view, reason=Reason.CATCH, error=error, wake_at=None)
+        draft.slice.records[draft.node_of(view).id] = {"error": error.as_dict(), "state": "WAITING"}
+    else:
+        draft.move(view, StepState.WAITING, reason=Reason.CATCH, error=error)
+    draft.bear(handler)
+    draft.later(Reached(handler.path))
+
+
+def fail(draft: Draft, view: StepView, error: StepError) -> None:
+    """Move a step to FAILED and tell whom it concerns."""
+    node = draft.node_of(view)
+    reason = Reason.OPTIONAL if node.optional else None
+    draft.move(view, StepState.FAILED, reason=reason, error=error)
+    if draft.owner_of(node).fail_fast and not node.optional:
+        draft.later(Halted(view.scope, Reason.FAIL_FAST))
+    draft.later(Ended(view.path))
+
+
+def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
+    """Say whether the failure is recorded and counts as done, or a scope around it catches it."""
+    if node.optional:
+        return True
+    inner = node
+    for outer in draft.plan.ancestors(node):
+        catches = inner.handles != outer.index and any(
+            not handler.on or error.matches(handler.on) for handler in outer.handlers
+        )
+        if outer.optional or catches:
+            return True
+        inner = outer
+    return False
+
+
+def _is_root_cause(node: Node, error: StepError) -> bool:
+    """Say whether the step failed of itself, not because of a step inside it."""
+    return node.kind not in scopes.KINDS or error.code in {"scope.timeout", "expression.error"}
+
+
+def tell(draft: Draft, view: StepView) -> None:
+    """Tell the end of a step to those that need it, then to the scope around it."""
+    node = draft.node_of(view)
+    if node.handles != NO_NODE:
+        _resolve(draft, view, draft.plan.nodes[node.handles])
+        return
+    for index in node.needed_by:
+        dependent = draft.view(draft.plan.nodes[index].path)
+        if dependent.state is StepState.PENDING:
+            draft.touch(dependent, tally=view.counted(dependent.tally))
+            draft.later(Reached(dependent.path))
+    draft.later(Drained(view.scope))
+
+
+def _resolve(draft: Draft, handler: StepView, caught: Node) -> None:
+    """End a step whose failure was caught as its fallback path has ended."""
+    view = draft.view(caught.path)
+    if view.state is not StepState.WAITING:
+        draft.later(Drained(view.scope))
+        return
+    match handler.state:
+        case StepState.COMPLETED:
+            record = draft.slice.records.get(draft.node_of(handler).id) or {}
+            complete(draft, view, record.get("output"))
+        case StepState.FAILED if handler.error is not None:
+            fail(draft, view, handler.error)
+        case _:
+            draft.move(view, StepState.CANCELLED, reason=handler.reason)
+            draft.later(Ended(view.path))
+
+
+def drain(draft: Draft, path: str) -> None:
+    """End a scope, or the run, in which nothing lives any more."""
+    tally = draft.slice.tallies[path]
+    if tally.alive:
+        return
+    if path == ROOT:
+        _finish_run(draft, tally)
+        return
+    view = draft.view(path)
+    if view.state is not StepState.WAITING:
+        draft.later(Drained(view.scope))
+    elif view.reason is Reason.CATCH:
+        return
+    elif view.cancel_requested:
+        draft.move(view, StepState.CANCELLED, reason=view.reason)
+        draft.later(Ended(path))
+    elif view.error is not None:
+        give_up(draft, view, view.error)
+    elif tally.failed:
+        give_up(draft, view, _inherited(tally))
+    else:
+        _close(draft, view)
+
+
+def _close(draft: Draft, view: StepView) -> None:
+    node = draft.node_of(view)
+    if node.output is None:
+        complete(draft, view, scopes.output(draft.plan, node, draft.slice.records))
+        return
+    try:
+        output = expressions.render(node.output, draft.names(node, node.yields))
+    except ExpressionError as error:
+        give_up(draft, view, StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
+    else:
+        complete(draft, view, output)
+
+
+def _inherited(tally: ScopeTally) -> StepError:
+    """Return the first failure inside a scope as the failure of the scope."""
+    first = tally.first_error
+    if first is None:
+        message = f"{tally.failed} of its steps failed or were given up"
+        return StepError(ErrorClass.PERMANENT, "scope.failed", message)
+    message = f"{tally.first_failed}: {first.message}"
+    return StepError(first.error_class, first.code, message, details=first.details)
+
+
+def _finish_run(draft: Draft, tally: ScopeTally) -> None:
+    run = draft.slice.run
+    if run.state is RunState.CANCELLING:
+        draft.move_run(RunState.CANCELLED)
+    elif run.state is not RunState.RUNNING:
+        return
+    elif run.ending is not None and run.ending.status is ExitStatus.CANCELLED:
+        draft.move_run(RunState.CANCELLING)
+        draft.move_run(RunState.CANCELLED, output=run.ending.output)
+    elif run.ending is not None and run.ending.error is not None:
+        draft.move_run(RunState.FAILED, output=run.ending.output, error=run.ending.error)
+    elif tally.failed:
+        draft.move_run(RunState.FAILED, error=_inherited(tally))
+    elif run.ending is not None:
+        draft.move_run(RunState.COMPLETED, output=run.ending.output)
+    else:
+        _complete_run(draft)
+
+
+def _complete_run(draft: Draft) -> None:
+    root = draft.plan.root
+    try:
+        output = expressions.render(root.output, draft.names(root, root.yields))
+    except ExpressionError as error:
+        broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
+        draft.move_run(RunState.FAILED, error=broken)
+    else:
+        draft.move_run(RunState.COMPLETED, output=output)
+
+
+def time_out(draft: Draft, path: str) -> None:
+    """End a scope, or the run, that has used up its time."""
+    limit = draft.plan.timeout if path == ROOT else draft.plan.node(path).timeout
+    name = "the run" if path == ROOT else path
+    code = "run.timeout" if path == ROOT else "scope.timeout"
+    error = StepError(ErrorClass.TIMEOUT, code, f"{name} took longer than its {limit:g} seconds")
+    if path == ROOT:
+        if draft.slice.run.state is not RunState.RUNNING:
+            return
+        draft.move_run(RunState.RUNNING, ending=Ending(ExitStatus.FAILED, error=error))
+    else:
+        draft.touch(draft.view(path), error=error, wake_at=None)
+    draft.later(Halted(path, Reason.TIMEOUT))
+    draft.later(Drained(path))
+
+
+def halt(draft: Draft, event: Halted) -> None:
+    """End what lives in a scope: at once what no worker holds, by request what one does.
+
+    The deepest steps come first, so that a scope with a running step inside is
+    known by the time it is its turn: it ends when that step has.
+    """
+    inside = [
+        view
+        for view in draft.slice.steps.values()
+        if view.alive
+        and view.path != event.path
+        and any(_within(view.path, top) for top in event.only or (event.path,))
+    ]
+    busy: set[str] = set()
+    for view in sorted(inside, key=lambda view: view.node, reverse=True):
+        if view.state is StepState.RUNNING or view.path in busy:
+            draft.touch(view, cancel_requested=True, reason=event.reason)
+            busy.add(view.scope)
+        elif view.state is StepState.PENDING and event.reason is Reason.EXIT:
+            draft.move(view, StepState.SKIPPED, reason=event.reason)
+        else:
+            draft.move(view, StepState.CANCELLED, reason=event.reason)
+
+
+def _within(path: str, top: str) -> bool:
+    return top == ROOT or path == top or path.startswith(f"{top}.")

@@ -1,0 +1,118 @@
+"""Join rules: whether a step may start, given how the steps it needs have ended.
+
+Names and meaning are Airflow's. A rule is asked again after each need that ends, and
+answers as soon as no later end can change the answer, so that a race between
+workers decides nothing.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from workflows.language.words import Join
+
+
+class Verdict(StrEnum):
+    """What a join rule says of a step."""
+
+    WAIT = "wait"
+    START = "start"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_SKIPPED = "upstream_skipped"
+    CONTESTED = "contested"
+    """Both a failure and a skip would do; `precedence` says which came first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many of a step's needs have ended, and how.
+
+    `upstream_failed` counts the needs that never ran because of a failure before
+    them: they are failures to every rule except `one_done`, which asks for work done.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    upstream_failed: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.ok + self.failed + self.skipped + self.upstream_failed
+
+    @property
+    def bad(self) -> int:
+        return self.failed + self.upstream_failed
+
+
+def verdict(join: Join, tally: Tally, *, needs: int, at_least: int = 0) -> Verdict:  # noqa: C901, PLR0911, PLR0912 - one rule a case, read as a table
+    """Say whether a step with `needs` needs may start, must be skipped, or waits on."""
+    if needs == 0 or join is Join.ALWAYS:
+        return Verdict.START
+    every = tally.done >= needs
+    match join:
+        case Join.NONE_FAILED:
+            return _first((tally.bad, Verdict.UPSTREAM_FAILED), (every, Verdict.START))
+        case Join.ALL_SUCCESS:
+            return _first(
+                (tally.bad and tally.skipped and every, Verdict.CONTESTED),
+                (tally.bad and every, Verdict.UPSTREAM_FAILED),
+                (tally.skipped and every, Verdict.UPSTREAM_SKIPPED),
+                (every, Verdict.START),
+            )
+        case Join.ALL_DONE:
+            return _first((every, Verdict.START))
+        case Join.ALL_DONE_MIN_ONE_SUCCESS:
+            return _first(
+                (tally.skipped, Verdict.UPSTREAM_SKIPPED),
+                (every and tally.ok, Verdict.START),
+                (every, Verdict.UPSTREAM_FAILED),
+            )
+        case Join.ONE_SUCCESS:
+            return _first(
+                (tally.ok, Verdict.START),
+                (every and tally.done == tally.skipped, Verdict.UPSTREAM_SKIPPED),
+                (every, Verdict.UPSTREAM_FAILED),
+            )
+        case Join.ONE_FAILED:
+            return _first((tally.bad, Verdict.START), (every, Verdict.UPSTREAM_SKIPPED))
+        case Join.ONE_DONE:
+            return _first(
+                (tally.ok + tally.failed, Verdict.START),
+                (every, Verdict.UPSTREAM_SKIPPED),
+            )
+        case Join.ALL_FAILED:
+            return _first(
+                (tally.ok + tally.skipped, Verdict.UPSTREAM_SKIPPED),
+                (every, Verdict.START),
+            )
+        case Join.NONE_FAILED_MIN_ONE_SUCCESS:
+            return _first(
+                (tally.bad, Verdict.UPSTREAM_FAILED),
+                (tally.skipped == needs, Verdict.UPSTREAM_SKIPPED),
+                (every, Verdict.START),
+            )
+        case Join.NONE_SKIPPED:
+            return _first((tally.skipped, Verdict.UPSTREAM_SKIPPED), (every, Verdict.START))
+        case Join.ALL_SKIPPED:
+            return _first(
+                (tally.ok + tally.bad, Verdict.UPSTREAM_SKIPPED),
+                (every, Verdict.START),
+            )
+        case Join.AT_LEAST:
+            return _at_least(tally, needs=needs, at_least=at_least)
+        case _:  # pragma: no cover
+            assert_never(join)
+
+
+def _at_least(tally: Tally, *, needs: int, at_least: int) -> Verdict:
+    still_possible = tally.ok + needs - tally.done
+    return _first(
+        (tally.ok >= at_least, Verdict.START),
+        (still_possible < at_least and tally.bad, Verdict.UPSTREAM_FAILED),
+        (still_possible < at_least, Verdict.UPSTREAM_SKIPPED),
+    )
+
+
+def _first(*answers: tuple[object, Verdict]) -> Verdict:
+    return next((answer for holds, answer in answers if holds), Verdict.WAIT)

@@ -1,0 +1,144 @@
+"""A Plan: a definition compiled into what the engine walks on.
+
+Nodes lie in one tuple, in document order, and name each other by index; node 0
+is the run's root scope. A plan is stored with its version as JSON and never
+changes: a run is pinned to it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from workflows.language.spec import RetryPolicy
+from workflows.language.words import ExitStatus, Join, OnFailure, StepKind
+
+ROOT = ""
+NO_NODE = -1
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What an expression needs to know: names such as `vars`, and ids of steps."""
+
+    roots: frozenset[str] = frozenset()
+    steps: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Reads") -> "Reads":
+        return Reads(self.roots | other.roots, self.steps | other.steps)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One branch of a switch; `when` is None for `else`."""
+
+    when: str | bool | None
+    children: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A fallback path: the errors it is for (none: any) and the node that carries it out."""
+
+    on: tuple[str, ...]
+    node: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How an `exit` step ends the run, if `when` holds."""
+
+    when: str | bool | None
+    status: ExitStatus
+    output: Any
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step of the definition, or one fallback path of a step."""
+
+    index: int
+    id: str
+    path: str
+    kind: StepKind
+    scope: int
+    needs: tuple[int, ...] = ()
+    needed_by: tuple[int, ...] = ()
+    join: Join = Join.NONE_FAILED
+    at_least: int = 0
+    losers: tuple[int, ...] = ()
+    """The nodes to be cancelled once the partial join has what it waits for."""
+    when: str | bool | None = None
+    children: tuple[int, ...] = ()
+    cases: tuple[Case, ...] = ()
+    handlers: tuple[Handler, ...] = ()
+    handles: int = NO_NODE
+    """For a fallback path: the node whose failure it makes good."""
+    uses: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    queue_class: str = "default"
+    timeout: float | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    optional: bool = False
+    fail_fast: bool = False
+    assigns: Mapping[str, Any] | None = None
+    exit: Exit | None = None
+    output: Any = None
+    inline: Reads = field(default_factory=Reads)
+    """What is read when the step is reached: `when`, cases, `set` and `exit`."""
+    call: Reads = field(default_factory=Reads)
+    """What the worker reads to fill in `arguments`."""
+    yields: Reads = field(default_factory=Reads)
+    """What is read when the step ends: `output`, and the outputs that a scope collects."""
+    caught: int = NO_NODE
+    """Inside a fallback path: the node whose failure expressions call `error`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole definition, ready to be walked."""
+
+    workflow: str
+    environment: str
+    nodes: tuple[Node, ...]
+    timeout: float | None = None
+    on_failure: OnFailure = OnFailure.FAIL
+
+    @cached_property
+    def by_path(self) -> Mapping[str, Node]:
+        return {node.path: node for node in self.nodes}
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Node]:
+        return {node.id: node for node in self.nodes}
+
+    @property
+    def root(self) -> Node:
+        return self.nodes[0]
+
+    def node(self, path: str) -> Node:
+        """Return the node that the step at `path` is an instance of."""
+        return self.by_path[path]
+
+    def ancestors(self, node: Node) -> tuple[Node, ...]:
+        """Return the scopes around `node`, the nearest first, the root last."""
+        found = []
+        while node.scope != NO_NODE:
+            node = self.nodes[node.scope]
+            found.append(node)
+        return tuple(found)
+
+
+_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def dump_plan(plan: Plan) -> bytes:
+    """Return the plan as JSON, as it is stored with its version."""
+    return _ADAPTER.dump_json(plan, exclude_defaults=True)
+
+
+def load_plan(text: bytes | str) -> Plan:
+    """Read a plan as `dump_plan` wrote it."""
+    return _ADAPTER.validate_json(text)

@@ -1,0 +1,35 @@
+"""Scopes: the closed set of steps that own steps, one module each.
+
+A scope says which of its steps come into being when it begins, which of them are
+not to be done, and what its output is made of.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workflows.engine.plan import Node, Plan
+from workflows.engine.scopes import graph, parallel, switch
+from workflows.engine.scopes.opening import Opening
+from workflows.language.words import StepKind
+
+KINDS = {
+    StepKind.STEPS: graph,
+    StepKind.PARALLEL: parallel,
+    StepKind.SWITCH: switch,
+}
+
+
+def opening(node: Node, names: Mapping[str, Any]) -> Opening | None:
+    """Return how the scope begins, or None when it has nothing to do.
+
+    Raises ExpressionError when a condition cannot be evaluated.
+    """
+    return KINDS[node.kind].opening(node, names)
+
+
+def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+    """Return what the scope hands on when all its steps have ended."""
+    return KINDS[node.kind].output(plan, node, records)
+
+
+__all__ = ["KINDS", "Opening", "opening", "output"]

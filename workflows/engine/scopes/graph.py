@@ -1,0 +1,17 @@
+"""A graph: steps in order, or as their `needs` say. Its output is its last step's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workflows.engine.plan import Node, Plan
+from workflows.engine.scopes.opening import Opening, completed_output
+
+
+def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - the shape of every scope
+    """Bring all steps into being; those that need none begin."""
+    return Opening(born=node.children)
+
+
+def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+    """Return the output of the last step in document order, None if it was not completed."""
+    return completed_output(plan, node.children[-1], records) if node.children else None

@@ -1,0 +1,27 @@
+"""How a scope begins, as a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.engine.plan import Plan
+from workflows.engine.states import StepState
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The nodes that come into being, and those among them that are not to be done."""
+
+    born: tuple[int, ...]
+    not_taken: tuple[int, ...] = ()
+
+
+def completed_output(
+    plan: Plan, member: int, records: Mapping[str, Mapping[str, Any] | None]
+) -> Any:
+    """Return the output of a step that was completed, None of any other."""
+    record = records.get(plan.nodes[member].id)
+    if record is None or record["state"] != StepState.COMPLETED:
+        return None
+    return record["output"]
+

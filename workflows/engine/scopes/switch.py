@@ -1,0 +1,24 @@
+"""Switch: the first case whose condition is true is done, the others are not taken."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workflows.engine.plan import Node, Plan
+from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.language import expressions
+
+
+def opening(node: Node, names: Mapping[str, Any]) -> Opening | None:
+    """Choose the case; None when no condition is true and there is no `else`."""
+    for case in node.cases:
+        if case.when is None or expressions.truth(case.when, names):
+            others = tuple(child for child in node.children if child not in case.children)
+            return Opening(born=node.children, not_taken=others)
+    return None
+
+
+def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+    """Return the output of the last step of the case that was taken."""
+    lasts = (case.children[-1] for case in node.cases if case.children)
+    outputs = (completed_output(plan, last, records) for last in lasts)
+    return next((value for value in outputs if value is not None), None)

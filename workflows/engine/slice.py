@@ -1,0 +1,159 @@
+"""A Slice: as much of a run as one decision can touch, and no more.
+
+A store loads it under lock to meet a `Requirement`; so a step costs the same in
+a graph of five and of fifty thousand. The same slice is filled from PostgreSQL,
+from the simulation's dictionaries and by hand in a test.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from workflows.engine.events import StepError
+from workflows.engine.joins import Tally
+from workflows.engine.plan import Reads
+from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, Reason, RunState, StepState
+from workflows.language.words import ExitStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step's row, without the values it carries.
+
+    `failures` and `losses` count the tries used up since the step was last begun
+    by a person; `wake_at` is when somebody must look at the row again: the end of
+    the lease, of a delay or of a scope's time.
+    """
+
+    path: str
+    node: int
+    scope: str
+    state: StepState = StepState.PENDING
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    tally: Tally = Tally()
+    reason: Reason | None = None
+    error: StepError | None = None
+    cancel_requested: bool = False
+    worker: str = ""
+    wake_at: datetime | None = None
+    started_at: datetime | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.state in LIVE_STEPS
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINISHED_STEPS
+
+    @property
+    def failed(self) -> bool:
+        """Whether the scope around it must answer for a failure of this step."""
+        if self.state is StepState.FAILED:
+            return self.reason is not Reason.OPTIONAL
+        return self.reason is Reason.DISCARDED or (
+            self.state is StepState.CANCELLED and self.reason is Reason.FAIL_FAST
+        )
+
+    def counted(self, tally: Tally) -> Tally:
+        """Return `tally` with the way this step ended added."""
+        match self.state:
+            case StepState.COMPLETED:
+                return replace(tally, ok=tally.ok + 1)
+            case StepState.FAILED if self.reason is Reason.OPTIONAL:
+                return replace(tally, ok=tally.ok + 1)
+            case StepState.FAILED:
+                return replace(tally, failed=tally.failed + 1)
+            case StepState.SKIPPED if self.reason is Reason.SKIPPED_BY_OPERATOR:
+                return replace(tally, ok=tally.ok + 1)
+            case StepState.SKIPPED if self.reason is Reason.DISCARDED:
+                return replace(tally, failed=tally.failed + 1)
+            case StepState.SKIPPED if self.reason is not Reason.UPSTREAM_FAILED:
+                return replace(tally, skipped=tally.skipped + 1)
+            case StepState.SKIPPED | StepState.CANCELLED:
+                return replace(tally, upstream_failed=tally.upstream_failed + 1)
+            case _:
+                return tally
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end a run is heading for while what still runs in it is let finish."""
+
+    status: ExitStatus
+    output: Any = None
+    error: StepError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run's row, without the values it carries."""
+
+    id: str
+    state: RunState = RunState.PENDING
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeTally:
+    """What the steps of a scope amount to, counted under the scope's lock."""
+
+    alive: int
+    failed: int
+    first_error: StepError | None = None
+    first_failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a slice must hold for an event to be decided."""
+
+    paths: frozenset[str] = frozenset()
+    reads: Reads = field(default_factory=Reads)
+    subtrees: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    everything: bool = False
+
+    def __or__(self, other: "Requirement") -> "Requirement":
+        return Requirement(
+            self.paths | other.paths,
+            self.reads | other.reads,
+            self.subtrees | other.subtrees,
+            self.scopes | other.scopes,
+            self.everything or other.everything,
+        )
+
+
+@dataclass(slots=True)
+class Slice:
+    """What is known of a run. `advance` works on it; a store begins each wave with a new one.
+
+    `roots` holds the values of `input`, `vars`, `env` and `run`; `records` what
+    expressions see of a step, by id, None where the step has no row or no result.
+    """
+
+    run: RunView
+    steps: dict[str, StepView] = field(default_factory=dict)
+    roots: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    tallies: dict[str, ScopeTally] = field(default_factory=dict)
+    held: Requirement = field(default_factory=Requirement)
+
+    def covers(self, wanted: Requirement) -> bool:
+        """Say whether everything that `wanted` asks for is here."""
+        held = self.held
+        return (
+            (held.everything or not wanted.everything)
+            and (held.everything or wanted.subtrees <= held.subtrees)
+            and (held.everything or wanted.paths <= self.steps.keys())
+            and wanted.scopes <= self.tallies.keys()
+            and wanted.reads.steps <= self.records.keys()
+            and wanted.reads.roots <= self.roots.keys() | BUILT_IN_ROOTS
+        )
+
+
+BUILT_IN_ROOTS = frozenset({"steps", "error", "secrets"})
+"""Names that are no column of the run: they come from the steps, or from the worker."""

@@ -1,0 +1,172 @@
+"""How steps start: the join rule, the condition, and what each kind does first."""
+
+from typing import assert_never
+
+from workflows.engine import ending, precedence, scopes
+from workflows.engine.decision import Ending
+from workflows.engine.draft import Draft
+from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
+from workflows.engine.joins import Verdict, verdict
+from workflows.engine.plan import ROOT, Node
+from workflows.engine.policy import REPUBLISH_AFTER
+from workflows.engine.slice import StepView
+from workflows.engine.states import Reason, RunState, StepState
+from workflows.language import expressions
+from workflows.language.expressions import ExpressionError
+from workflows.language.words import ErrorClass, ExitStatus, Join, StepKind
+
+PARTIAL_JOINS = frozenset({Join.ONE_SUCCESS, Join.ONE_FAILED, Join.ONE_DONE, Join.AT_LEAST})
+
+
+def start_run(draft: Draft) -> None:
+    """Begin the run: its root steps come into being, and those that can do start."""
+    if draft.slice.run.state is not RunState.PENDING:
+        return
+    draft.move_run(RunState.RUNNING)
+    begin(draft, draft.plan.root.children)
+
+
+def begin(draft: Draft, children: tuple[int, ...], not_taken: tuple[int, ...] = ()) -> None:
+    """Bring the steps of a scope into being and reach those that wait for no other."""
+    for index in children:
+        node = draft.plan.nodes[index]
+        view = draft.bear(node)
+        if index in not_taken:
+            draft.move(view, StepState.SKIPPED, reason=Reason.NOT_TAKEN)
+        elif not node.needs or node.join is Join.ALWAYS:
+            draft.later(Reached(node.path))
+
+
+def reach(draft: Draft, view: StepView) -> None:
+    """Start a pending step if its join rule and its condition say so."""
+    node = draft.node_of(view)
+    answer = verdict(node.join, view.tally, needs=len(node.needs), at_least=node.at_least)
+    match answer:
+        case Verdict.WAIT:
+            return
+        case Verdict.CONTESTED:
+            draft.later(Contested(view.path))
+        case Verdict.UPSTREAM_FAILED:
+            pass_over(draft, view, Reason.UPSTREAM_FAILED)
+        case Verdict.UPSTREAM_SKIPPED:
+            pass_over(draft, view, Reason.UPSTREAM_SKIPPED)
+        case Verdict.START:
+            if node.losers and node.join in PARTIAL_JOINS:
+                paths = tuple(draft.plan.nodes[index].path for index in node.losers)
+                draft.later(Halted(view.scope, Reason.LOST_RACE, only=paths))
+            start(draft, view)
+
+
+def settle_contest(draft: Draft, view: StepView) -> None:
+    """Skip a step for what came first: the failure or the skip of a step it needs."""
+    node = draft.node_of(view)
+    failed = precedence.failure_came_first(draft.plan, node, draft.slice.steps)
+    pass_over(draft, view, Reason.UPSTREAM_FAILED if failed else Reason.UPSTREAM_SKIPPED)
+
+
+def pass_over(draft: Draft, view: StepView, reason: Reason) -> None:
+    """Skip a step."""
+    draft.move(view, StepState.SKIPPED, reason=reason)
+    draft.later(Ended(view.path))
+
+
+def start(draft: Draft, view: StepView) -> None:
+    """Start a step whose turn it is, or skip it when its condition is false."""
+    node = draft.node_of(view)
+    names = draft.names(node, node.inline)
+    try:
+        if node.when is not None and not expressions.truth(node.when, names):
+            pass_over(draft, view, Reason.WHEN)
+            return
+        _start_kind(draft, view, node)
+    except ExpressionError as error:
+        broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
+        ending.give_up(draft, carry(draft, draft.view(view.path)), broken)
+
+
+def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
+    match node.kind:
+        case StepKind.TASK:
+            queue(draft, view)
+        case StepKind.STEPS | StepKind.PARALLEL | StepKind.SWITCH:
+            _open(draft, view, node)
+        case StepKind.SET:
+            values = expressions.render(dict(node.assigns or {}), draft.names(node, node.inline))
+            draft.decision.assigned.update(values)
+            draft.slice.roots["vars"] = {**draft.slice.roots.get("vars", {}), **values}
+            ending.complete(draft, carry(draft, view), values)
+        case StepKind.EXIT:
+            _leave(draft, view, node)
+        case (
+            StepKind.FOREACH
+            | StepKind.REPEAT
+            | StepKind.APPROVAL
+            | StepKind.CALLBACK
+            | StepKind.EVENT
+            | StepKind.WAIT
+            | StepKind.WORKFLOW
+        ):
+            msg = f"a step of kind {node.kind.value} was applied before it can be carried out"
+            raise AssertionError(msg)
+        case _:
+            assert_never(node.kind)
+
+
+def queue(draft: Draft, view: StepView, reason: Reason | None = None, **changes: object) -> None:
+    """Put the next attempt in the queue. The queued row is the outbox; the message is a hint."""
+    draft.move(
+        view,
+        StepState.QUEUED,
+        reason=reason,
+        attempt=view.attempt + 1,
+        wake_at=draft.now + REPUBLISH_AFTER,
+        **changes,
+    )
+
+
+def carry(draft: Draft, view: StepView) -> StepView:
+    """Take a step that the engine itself carries out to where its work is done, at once."""
+    if view.state is not StepState.QUEUED:
+        view = draft.move(view, StepState.QUEUED)
+    return draft.move(view, StepState.RUNNING, started_at=draft.now, wake_at=draft.now)
+
+
+def _open(draft: Draft, view: StepView, node: Node) -> None:
+    beginning = scopes.opening(node, draft.names(node, node.inline))
+    if beginning is None:
+        pass_over(draft, view, Reason.NO_CASE)
+        return
+    wait_for_children(draft, view, Reason.CHILDREN)
+    begin(draft, beginning.born, beginning.not_taken)
+    if not beginning.born:
+        draft.later(Drained(view.path))
+
+
+def wait_for_children(draft: Draft, view: StepView, reason: Reason) -> None:
+    """Have a scope wait for the steps it owns, no longer than its time allows."""
+    limit = draft.node_of(view).timeout if reason is Reason.CHILDREN else None
+    draft.move(
+        carry(draft, view),
+        StepState.WAITING,
+        reason=reason,
+        wake_at=None if limit is None else draft.now + ending.seconds(limit),
+    )
+
+
+def _leave(draft: Draft, view: StepView, node: Node) -> None:
+    if node.exit is None:
+        msg = f"the exit step {node.path} has lost its definition"
+        raise AssertionError(msg)
+    names = draft.names(node, node.inline)
+    if node.exit.when is not None and not expressions.truth(node.exit.when, names):
+        pass_over(draft, view, Reason.WHEN)
+        return
+    output = expressions.render(node.exit.output, names)
+    error = None
+    if node.exit.status is ExitStatus.FAILED:
+        message = f"the step {node.path} ended the run as failed"
+        error = StepError(ErrorClass.BUSINESS, "run.exit", message)
+    draft.move(carry(draft, view), StepState.COMPLETED, output=output)
+    draft.move_run(draft.slice.run.state, ending=Ending(node.exit.status, output, error))
+    draft.later(Halted(ROOT, Reason.EXIT))
+    draft.later(Drained(ROOT))

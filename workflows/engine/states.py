@@ -1,0 +1,106 @@
+"""The law of runs and steps: which state may follow which.
+
+The tables below are the only place where this is written down. Constraints and
+triggers in the database, badges on pages and the diagram in the documentation
+are derived from them; `advance` proposes moves, and nothing outside this table
+can be stored, not even from a SQL console.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPENSATING = "COMPENSATING"
+    CANCELLING = "CANCELLING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    COMPENSATED = "COMPENSATED"
+
+
+class StepState(StrEnum):
+    """Where a step of a run stands.
+
+    WAITING holds no worker: a scope waits for the steps it owns, a caught failure
+    for its fallback path, and later an approval, a callback, an event or a time.
+    """
+
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    RETRYING = "RETRYING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    CANCELLED = "CANCELLED"
+    COMPENSATING = "COMPENSATING"
+    COMPENSATED = "COMPENSATED"
+    COMPENSATION_FAILED = "COMPENSATION_FAILED"
+
+
+_R, _S = RunState, StepState
+
+RUN_MOVES: Mapping[RunState, tuple[RunState, ...]] = {
+    _R.PENDING: (_R.RUNNING, _R.CANCELLING),
+    _R.RUNNING: (_R.COMPLETED, _R.FAILED, _R.PAUSED, _R.COMPENSATING, _R.CANCELLING),
+    _R.PAUSED: (_R.RUNNING, _R.CANCELLING),
+    _R.COMPENSATING: (_R.COMPENSATED, _R.FAILED, _R.CANCELLING),
+    _R.CANCELLING: (_R.CANCELLED,),
+    _R.COMPLETED: (),
+    _R.FAILED: (_R.RUNNING, _R.COMPENSATING),
+    _R.CANCELLED: (),
+    _R.COMPENSATED: (),
+}
+"""A FAILED run goes on by a replay, so FAILED is final only until a person says otherwise."""
+
+STEP_MOVES: Mapping[StepState, tuple[StepState, ...]] = {
+    _S.PENDING: (_S.QUEUED, _S.SKIPPED, _S.CANCELLED),
+    _S.QUEUED: (_S.RUNNING, _S.CANCELLED),
+    _S.RUNNING: (_S.COMPLETED, _S.FAILED, _S.RETRYING, _S.WAITING, _S.CANCELLED),
+    _S.WAITING: (_S.COMPLETED, _S.FAILED, _S.CANCELLED),
+    _S.RETRYING: (_S.QUEUED, _S.CANCELLED),
+    _S.COMPLETED: (_S.COMPENSATING,),
+    _S.FAILED: (_S.QUEUED, _S.SKIPPED),
+    _S.SKIPPED: (_S.PENDING,),
+    _S.CANCELLED: (_S.PENDING,),
+    _S.COMPENSATING: (_S.COMPENSATED, _S.COMPENSATION_FAILED),
+    _S.COMPENSATED: (),
+    _S.COMPENSATION_FAILED: (_S.COMPENSATING,),
+}
+"""SKIPPED and CANCELLED return to PENDING only when a replay reopens the failure they ended for."""
+
+LIVE_STEPS = frozenset({_S.PENDING, _S.QUEUED, _S.RUNNING, _S.WAITING, _S.RETRYING})
+LIVE_RUNS = frozenset({_R.PENDING, _R.RUNNING, _R.PAUSED, _R.COMPENSATING, _R.CANCELLING})
+FINISHED_STEPS = frozenset(StepState) - LIVE_STEPS - {_S.COMPENSATING}
+FINISHED_RUNS = frozenset(RunState) - LIVE_RUNS
+
+
+class Reason(StrEnum):
+    """Why a step is where it is, when the state alone does not say."""
+
+    WHEN = "when"
+    NO_CASE = "no_case"
+    NOT_TAKEN = "not_taken"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_SKIPPED = "upstream_skipped"
+    EXIT = "exit"
+    FAIL_FAST = "fail_fast"
+    LOST_RACE = "lost_race"
+    TIMEOUT = "timeout"
+    RUN_CANCELLED = "run_cancelled"
+    OPTIONAL = "optional"
+    CHILDREN = "children"
+    CATCH = "catch"
+    RETRY = "retry"
+    WORKER_LOST = "worker_lost"
+    REPLAYED = "replayed"
+    REOPENED = "reopened"
+    SKIPPED_BY_OPERATOR = "skipped_by_operator"
+    DISCARDED = "discarded"

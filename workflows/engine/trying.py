@@ -1,0 +1,138 @@
+"""One attempt at a step: taken, ended well, ended badly, lost; and the next one."""
+
+from workflows.engine import ending, policy, starting
+from workflows.engine.decision import AttemptEnd, AttemptRecord, LateResult
+from workflows.engine.draft import Draft
+from workflows.engine.events import (
+    Claimed,
+    Ended,
+    Failed,
+    LeaseExpired,
+    RetryDue,
+    StepError,
+    Succeeded,
+)
+from workflows.engine.slice import StepView
+from workflows.engine.states import Reason, RunState, StepState
+from workflows.language import expressions
+from workflows.language.expressions import ExpressionError
+from workflows.language.words import ErrorClass
+
+
+def claim(draft: Draft, event: Claimed) -> None:
+    """Give the attempt to the worker, unless the run is held or ending."""
+    if draft.slice.run.state is not RunState.RUNNING:
+        return
+    draft.move(
+        draft.view(event.path),
+        StepState.RUNNING,
+        worker=event.worker,
+        wake_at=event.lease_until,
+        started_at=draft.now,
+        error=None,
+    )
+
+
+def succeed(draft: Draft, event: Succeeded) -> None:
+    """Complete the step. One that was to be cancelled but did its work says so: it is done."""
+    view = draft.view(event.path)
+    node = draft.node_of(view)
+    output = event.output
+    if node.output is not None:
+        record = {"output": output, "state": StepState.COMPLETED.value, "attempt": view.attempt}
+        draft.slice.records[node.id] = record
+        try:
+            output = expressions.render(node.output, draft.names(node, node.yields))
+        except ExpressionError as error:
+            broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
+            _record(draft, view, AttemptEnd.FAILED, broken)
+            ending.give_up(draft, view, broken)
+            return
+    _record(draft, view, AttemptEnd.COMPLETED)
+    ending.complete(draft, view, output)
+
+
+def fail(draft: Draft, event: Failed) -> None:
+    """Try again, or give the step up."""
+    view, error = draft.view(event.path), event.error
+    if view.cancel_requested:
+        _cancelled(draft, view, error)
+        return
+    _record(draft, view, AttemptEnd.FAILED, error)
+    failures = view.failures + 1
+    retries = draft.node_of(view).retry
+    if not policy.is_retried(retries, error, failures=failures):
+        ending.give_up(draft, draft.touch(view, failures=failures), error)
+        return
+    wait = policy.delay(
+        retries, failures=failures, chance=draft.chance, retry_after=error.retry_after
+    )
+    waiting = draft.move(
+        view,
+        StepState.RETRYING,
+        reason=Reason.RETRY,
+        error=error,
+        failures=failures,
+        wake_at=draft.now + wait,
+    )
+    if not wait:
+        starting.queue(draft, waiting, Reason.RETRY)
+
+
+def lose(draft: Draft, event: LeaseExpired) -> None:
+    """Deal with an attempt whose worker is gone: again if that is safe, else ask a person."""
+    view = draft.view(event.path)
+    node = draft.node_of(view)
+    lost = StepError(
+        ErrorClass.WORKER_LOST,
+        "worker.lost",
+        f"the worker {view.worker or 'unknown'} stopped renewing its lease on {view.path}"
+        f" during attempt {view.attempt}",
+    )
+    if view.cancel_requested:
+        _cancelled(draft, view, lost)
+        return
+    _record(draft, view, AttemptEnd.LOST, lost)
+    losses = view.losses + 1
+    if not event.repeatable:
+        message = f"{lost.message}, and {node.uses} must not be repeated blindly"
+        uncertain = StepError(ErrorClass.UNCERTAIN, "worker.lost", message)
+        ending.give_up(draft, draft.touch(view, losses=losses), uncertain)
+    elif losses >= node.retry.worker_lost_attempts:
+        ending.give_up(draft, draft.touch(view, losses=losses), lost)
+    else:
+        waiting = draft.move(
+            view,
+            StepState.RETRYING,
+            reason=Reason.WORKER_LOST,
+            error=lost,
+            losses=losses,
+            wake_at=draft.now,
+        )
+        starting.queue(draft, waiting, Reason.WORKER_LOST)
+
+
+def retry(draft: Draft, event: RetryDue) -> None:
+    """Queue the next attempt."""
+    starting.queue(draft, draft.view(event.path), Reason.RETRY)
+
+
+def keep_late(draft: Draft, event: Succeeded | Failed) -> None:
+    """Keep the result of an attempt that is no longer the step's own."""
+    match event:
+        case Succeeded(path, attempt, output):
+            draft.decision.late.append(LateResult(path, attempt, output=output))
+        case Failed(path, attempt, error):
+            draft.decision.late.append(LateResult(path, attempt, error=error))
+
+
+def _cancelled(draft: Draft, view: StepView, error: StepError) -> None:
+    _record(draft, view, AttemptEnd.CANCELLED, error)
+    draft.move(view, StepState.CANCELLED, reason=view.reason, error=error)
+    draft.later(Ended(view.path))
+
+
+def _record(
+    draft: Draft, view: StepView, end: AttemptEnd, error: StepError | None = None
+) -> None:
+    draft.decision.attempts.append(AttemptRecord(view, end, error))
