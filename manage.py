@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line, with one sentence instead of a traceback when the database is not running."""
+"""Django's command line, with a sentence instead of a traceback when the database is away."""
 
 import os
 import sys

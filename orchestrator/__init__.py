@@ -1,1 +1,1 @@
-"""The wiring: settings, the Celery application, URLs, embedded services, the launcher. Imports everybody."""
+"""The wiring: settings, the Celery application, URLs, embedded services, the launcher."""

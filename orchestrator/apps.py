@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class OrchestratorConfig(AppConfig):
-    """Registers the wiring with Django, and the Celery application with every process that has Django."""
+    """Registers the wiring, and makes the Celery application known wherever Django is."""
 
     name = "orchestrator"
 

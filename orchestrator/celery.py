@@ -1,13 +1,17 @@
-"""The Celery application. A worker or beat whose settings could lose or repeat work refuses to start."""
+"""The Celery application. With settings that could lose work, workers and beat refuse to start."""
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP, Queues
+from celery.app.utils import Settings
 from celery.signals import beat_init, celeryd_init, setup_logging
-from kombu import Queue
+from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
 
+ENGINE_QUEUE = "orchestrator"
 REQUIRED = {
     "task_acks_late": True,
     "task_acks_on_failure": True,
@@ -21,13 +25,42 @@ REQUIRED = {
     "worker_cancel_long_running_tasks_on_connection_loss": True,
 }
 
-app = Celery("orchestrator")
+
+class KnownQueues(Queues):
+    """The engine's queue and those of the environments, each looked up when it is first named.
+
+    So a new environment is known without a restart, and a name that nobody listens to is an error.
+    """
+
+    def __missing__(self, name: str) -> Queue:
+        from orchestrator.fleet import queue_exists
+
+        if not queue_exists(name):
+            raise KeyError(name)
+        self.add(queue_of(name))
+        return self[name]
+
+
+class KnownAMQP(AMQP):
+    """Celery's message layer with queues that are known to exist."""
+
+    def Queues(self, queues: Any, *_: Any, **__: Any) -> KnownQueues:  # noqa: N802
+        """Build the registry; the name is Celery's."""
+        return KnownQueues(queues, create_missing=False)
+
+
+def queue_of(name: str) -> Queue:
+    """Declare a queue that gets what is sent to its own name and nothing else."""
+    return Queue(name, Exchange("", type="direct"), routing_key=name)
+
+
+app = Celery("orchestrator", amqp=KnownAMQP)
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.conf.task_queues = [Queue("orchestrator"), Queue("env.default.default")]
+app.conf.task_queues = [queue_of(ENGINE_QUEUE)]
 app.autodiscover_tasks()
 
 
-def refusals(conf: object) -> list[str]:
+def refusals(conf: Settings) -> list[str]:
     """Say what is wrong with the settings, one sentence each."""
     found = [
         f"The Celery setting {name} is {getattr(conf, name)!r}; it must be {wanted!r}."
@@ -37,18 +70,36 @@ def refusals(conf: object) -> list[str]:
     timeout = conf.broker_transport_options.get("visibility_timeout", 0)
     if timeout <= (conf.task_time_limit or 0):
         found.append(
-            f"The Celery setting broker_transport_options.visibility_timeout is {timeout} s; it must "
-            f"be above task_time_limit ({conf.task_time_limit} s), or running work is sent again."
+            f"The Celery setting broker_transport_options.visibility_timeout is {timeout} s; "
+            f"it must be above task_time_limit ({conf.task_time_limit} s) or work is sent twice."
         )
     if not conf.worker_soft_shutdown_timeout:
         found.append("The Celery setting worker_soft_shutdown_timeout is 0; it must be above 0.")
     return found
 
 
+def eviction_refusals(broker_url: str) -> list[str]:
+    """Say what is wrong with a Redis broker that would forget queues when its memory is full."""
+    if not broker_url.startswith(("redis:", "rediss:", "redis+socket:")):
+        return []
+    import redis
+
+    url = broker_url.replace("redis+socket:", "unix:")
+    with redis.Redis.from_url(url) as client:
+        try:
+            policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy"))
+        except redis.ResponseError:
+            return []  # A hosted Redis may refuse to tell; its own console is the place to look.
+    if policy == "noeviction":
+        return []
+    return [f"The Redis at BROKER_URL has maxmemory-policy {policy}; it must be noeviction."]
+
+
 @celeryd_init.connect
 @beat_init.connect
 def _refuse_unsafe_settings(**_: object) -> None:
-    if found := refusals(app.conf):
+    """End the process; an ordinary exception in a signal would only be logged."""
+    if found := [*refusals(app.conf), *eviction_refusals(app.conf.broker_url)]:
         raise SystemExit("\n".join(found))
 
 

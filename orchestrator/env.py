@@ -1,4 +1,4 @@
-"""Every setting that a deployment may change, read once, typed, and refused at start when it is nonsense.
+"""Every setting that a deployment may change, read once, typed, refused at start if it is nonsense.
 
 The sources are the environment and the file `.env` of the checkout; the environment wins. A refusal
 names the setting, the value and what was expected. `.env.example` lists them all.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class SettingsError(SystemExit):
-    """A setting is missing or makes no sense; the process ends with the sentences that say which."""
+    """A setting is missing or makes no sense; the process ends with sentences that say which."""
 
 
 def _with_scheme(*schemes: str) -> AfterValidator:
@@ -153,9 +153,8 @@ class Env(BaseSettings):
     def _services_that_are_ours_need_no_secrets_of_yours(self) -> Self:
         if self.database_url is not None and self.secret_key is None:
             raise ValueError("SECRET_KEY must be set when DATABASE_URL is")
-        if self.broker_url is not None and self.broker_url.startswith("amqp"):
-            if self.result_url is None:
-                raise ValueError("RESULT_URL must be set when BROKER_URL is not a Redis")
+        if (self.broker_url or "").startswith("amqp") and self.result_url is None:
+            raise ValueError("RESULT_URL must be set when BROKER_URL is not a Redis")
         return self
 
     @property
@@ -164,15 +163,23 @@ class Env(BaseSettings):
         return ROOT / self.local_dir
 
     @property
+    def embedded_parts(self) -> dict[str, bool]:
+        """Say which services are embedded: those that no address replaces."""
+        return {"postgresql": self.database_url is None, "redis": self.broker_url is None}
+
+    @property
     def database(self) -> str:
+        """The address of the database, given or embedded."""
         return self.database_url or services_of(self.home).database_url
 
     @property
     def broker(self) -> str:
+        """The address of the broker, given or embedded."""
         return self.broker_url or services_of(self.home).broker_url
 
     @property
     def results(self) -> str:
+        """The address where chords are counted."""
         return self.result_url or self.broker
 
     def signing_key(self) -> str:

@@ -1,4 +1,4 @@
-"""How every process logs: structlog's events and the libraries' records, through one formatter to stderr."""
+"""How every process logs: structlog's events and the libraries' records, one format, to stderr."""
 
 from typing import Any, Literal
 
@@ -41,7 +41,15 @@ def logging_of(*, level: str, style: Literal["console", "json"]) -> dict[str, An
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "events"}},
         "root": {"handlers": ["stderr"], "level": level},
-        "loggers": {"axes": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
+        "loggers": {
+            "axes": {"level": "WARNING"},
+            "httpx": {"level": "WARNING"},
+            # One line for each message would drown the steps' own events.
+            "celery.app.trace": {"level": "WARNING"},
+            "celery.worker.strategy": {"level": "WARNING"},
+            # Flower asks before the workers are up, and asks again.
+            "flower.inspector": {"level": "ERROR"},
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Django's settings, made of the typed ones in `orchestrator.env`. Nothing is read from anywhere else."""
+"""Django's settings, made of the typed ones in `orchestrator.env` and of nothing else."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from orchestrator.logs import logging_of
 
 ENV = environment.read()
 BASE_DIR = environment.ROOT
-EMBEDDED_HOME = ENV.home if ENV.database_url is None else None
+EMBEDDED_HOME = ENV.home if any(ENV.embedded_parts.values()) else None
 
 SECRET_KEY = ENV.signing_key()
 DEBUG = ENV.debug
@@ -168,8 +168,8 @@ ORCHESTRATOR = {
     "CATALOG": "workers.registry.catalog",
 }
 
-# What a late or repeated message does is decided by the fence in the database; these settings only
-# keep messages from being lost, forged or hoarded. `orchestrator.celery` refuses to start without them.
+# What a late or repeated message does is decided by the fence in the database; these only keep
+# messages from being lost, forged or hoarded. `orchestrator.celery` refuses to start without them.
 CELERY_BROKER_URL = ENV.broker
 CELERY_RESULT_BACKEND = ENV.results
 CELERY_RESULT_EXPIRES = 3600

@@ -1,4 +1,4 @@
-"""Every test session has its own PostgreSQL and Redis; they are started here and removed at the end."""
+"""Every test session has a PostgreSQL and a Redis of its own, started here, removed at the end."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if home is None or _is_xdist_worker(session.config):
         return
     _remove_what_killed_sessions_left(home.parent)
-    embedded.start(home)
+    embedded.start(home, **settings.ENV.embedded_parts)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

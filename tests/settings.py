@@ -1,4 +1,4 @@
-"""The settings of a test session: the platform's own, with embedded services that belong to this session alone.
+"""The settings of a test session: the platform's, with embedded services for this session alone.
 
 The directory is named after the process that began the session; its xdist workers and every process
 that a test starts inherit it. So tests run beside `make run`, and beside each other.
@@ -8,6 +8,6 @@ import os
 
 os.environ.setdefault("LOCAL_DIR", f".local/test-{os.getpid()}")
 
-from orchestrator.settings import *  # noqa: E402, F403
+from orchestrator.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

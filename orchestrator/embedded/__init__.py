@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.embedded import postgres, redis
+from orchestrator.embedded import postgres_server, redis_server
 from orchestrator.embedded.errors import EmbeddedError
 from orchestrator.embedded.places import make_directory, places_of
 
 __all__ = [
     "EmbeddedError",
     "Services",
+    "make_home",
     "remove",
     "services_of",
     "start",
@@ -41,14 +42,14 @@ def services_of(home: Path) -> Services:
     """Derive the addresses that the services of the home directory have whenever they run."""
     places = places_of(home)
     return Services(
-        database_url=f"postgresql://{postgres.SUPERUSER}@/{postgres.DATABASE}"
+        database_url=f"postgresql://{postgres_server.SUPERUSER}@/{postgres_server.DATABASE}"
         f"?host={quote(str(places.sockets), safe='')}",
         broker_url=f"redis+socket://{quote(str(places.redis_socket))}",
     )
 
 
-def start(home: Path) -> Services:
-    """Have both services running and return their addresses.
+def start(home: Path, *, postgresql: bool = True, redis: bool = True) -> Services:
+    """Have the wanted services running and return their addresses.
 
     Raises:
         EmbeddedError: if a directory, a socket or a server cannot be had.
@@ -56,8 +57,10 @@ def start(home: Path) -> Services:
     """
     places = places_of(home)
     with _alone(home):
-        postgres.start(places)
-        redis.start(places)
+        if postgresql:
+            postgres_server.start(places)
+        if redis:
+            redis_server.start(places)
     return services_of(home)
 
 
@@ -65,8 +68,8 @@ def stop(home: Path) -> None:
     """Stop both services. Stopping what does not run is not an error."""
     places = places_of(home)
     with _alone(home):
-        redis.stop(places)
-        postgres.stop(places)
+        redis_server.stop(places)
+        postgres_server.stop(places)
 
 
 def remove(home: Path) -> None:
@@ -80,24 +83,34 @@ def remove(home: Path) -> None:
 def status(home: Path) -> dict[str, int | None]:
     """Return the process id of each service, or None for one that does not run."""
     places = places_of(home)
-    return {"postgresql": postgres.pid_of(places), "redis": redis.pid_of(places)}
+    return {"postgresql": postgres_server.pid_of(places), "redis": redis_server.pid_of(places)}
 
 
 def why_unreachable() -> str:
     """Say what to do about a database that does not answer."""
-    from django.conf import settings
+    from orchestrator.settings import ENV
 
-    if settings.EMBEDDED_HOME is None:
+    if not ENV.embedded_parts["postgresql"]:
         return "The database at DATABASE_URL does not answer. Check the address and the server."
     return (
-        f"The embedded PostgreSQL in {settings.EMBEDDED_HOME} does not answer. "
+        f"The embedded PostgreSQL in {ENV.home} does not answer. "
         "Start it with `make run`, or alone with `manage.py services start`."
     )
 
 
+def make_home(home: Path) -> None:
+    """Make the home directory.
+
+    Raises:
+        EmbeddedError: if it cannot be made, or belongs to somebody else.
+
+    """
+    make_directory(home, mode=0o755)
+
+
 @contextlib.contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    make_directory(home, mode=0o755)
+    make_home(home)
     with (home / "services.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Where the embedded services of one checkout keep their files, derived from its home directory alone.
+"""Where the embedded services of one checkout keep their files, derived from its home directory.
 
 Nothing is remembered: every process computes the same paths, so a second terminal finds the running
 services without a state file that could be stale. Three facts bend the paths. A socket's path is
@@ -24,7 +24,7 @@ RELOCATED = Path("/var/lib/automation-orchestrator")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The directories of one checkout's services. `base` is `home` unless PostgreSQL's user cannot reach it."""
+    """One checkout's directories. `base` is `home` unless PostgreSQL's user cannot reach that."""
 
     home: Path
     base: Path
@@ -32,18 +32,22 @@ class Places:
 
     @property
     def postgres(self) -> Path:
+        """The data directory of PostgreSQL."""
         return self.base / "postgres"
 
     @property
     def redis(self) -> Path:
+        """The working directory of Redis."""
         return self.home / "redis"
 
     @property
     def redis_socket(self) -> Path:
+        """The socket that Redis listens on."""
         return self.sockets / "redis.sock"
 
     @property
     def postgres_socket(self) -> Path:
+        """The socket that PostgreSQL listens on."""
         return self.sockets / POSTGRES_SOCKET
 
 
@@ -60,9 +64,7 @@ def places_of(home: Path) -> Places:
 
 def open_to_others(path: Path) -> bool:
     """Say whether any user may pass through every directory above the path."""
-    return all(
-        parent.stat().st_mode & stat.S_IXOTH for parent in path.parents if parent.exists()
-    )
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents if parent.exists())
 
 
 def make_directory(path: Path, *, mode: int, owner: pwd.struct_passwd | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Launch, find and end the servers that work in a directory of ours, also those that outlived their starter.
+"""Launch, find and end servers that work in a directory of ours and may outlive their starter.
 
-A process is recognised by its program and its working directory, never by a number in a file: after a
-`kill -9` or a reboot such a number may belong to a stranger.
+A process is recognised by its program and its working directory, never by a number in a file:
+after a `kill -9` or a reboot such a number may belong to a stranger.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _LAUNCHED: list[subprocess.Popen[bytes]] = []
 
 
 def working_in(directory: Path, *, program: str) -> list[psutil.Process]:
-    """List the live processes of the program whose working directory is the given one, eldest first."""
+    """List the live processes of the program that work in the directory, eldest first."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -43,7 +43,12 @@ def end(processes: list[psutil.Process], *, by: signal.Signals, within: float) -
 
 
 def launch(
-    command: Sequence[str | Path], *, log: Path, ready: Callable[[], bool], within: float, **how: Any
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    ready: Callable[[], bool],
+    within: float,
+    **how: Any,
 ) -> None:
     """Start a server that outlives us and wait until it is ready.
 
@@ -67,5 +72,7 @@ def launch(
     while not ready():
         if server.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise EmbeddedError(f"{Path(command[0]).name} did not start. Its log {log} ends:\n{tail}")
+            raise EmbeddedError(
+                f"{Path(command[0]).name} did not start. Its log {log} ends:\n{tail}"
+            )
         time.sleep(0.02)

