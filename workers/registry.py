@@ -222,7 +222,7 @@ def _parameters(
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TaskSignatureError(
-                name, f"`{parameter}` has no name of its own that a step could give."
+                name, f"`{parameter}` cannot be given by name, as a step does."
             )
         if parameter.name not in hints:
             raise TaskSignatureError(
@@ -247,7 +247,7 @@ def _parameters(
         adapter: pydantic.TypeAdapter[dict[str, Any]] = pydantic.TypeAdapter(shape)
         schema = adapter.json_schema() | {"title": name}
     except pydantic.PydanticUserError as error:
-        raise TaskSignatureError(name, error.message) from error
+        raise TaskSignatureError(name, error.message.partition("\n")[0]) from error
     properties = schema.setdefault("properties", {})
     for parameter_name, default in defaults.items():
         properties[parameter_name].setdefault("default", _as_json(default))
