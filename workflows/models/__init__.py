@@ -1,0 +1,9 @@
+"""The rows of the platform. Invariants are named constraints; the law is kept by triggers."""
+
+from workflows.models.definition import Version, Workflow
+from workflows.models.incident import Incident, Resolution
+from workflows.models.journal import Journal
+from workflows.models.run import Run
+from workflows.models.step import Attempt, Step
+
+__all__ = ["Attempt", "Incident", "Journal", "Resolution", "Run", "Step", "Version", "Workflow"]

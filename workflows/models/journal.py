@@ -1,0 +1,48 @@
+"""The journal: every transition of every run and step, with its actor. Append-only.
+
+Written by triggers alone (see `workflows.models.law`). A transition that is not
+here cannot have happened.
+"""
+
+import pgtrigger
+from django.db import models
+
+from workflows.models.run import Run
+from workflows.models.step import Step
+
+
+class Journal(models.Model):
+    """A transition. Lines about the run itself have no step and an empty path."""
+
+    id = models.BigAutoField(primary_key=True)
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="journal", db_constraint=False, db_index=False
+    )
+    step = models.ForeignKey(
+        Step,
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="journal",
+        db_constraint=False,
+        db_index=False,
+    )
+    path = models.CharField(max_length=1000)
+    before = models.CharField(max_length=20)
+    after = models.CharField(max_length=20)
+    attempt = models.IntegerField()
+    reason = models.CharField(max_length=32)
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "journal"
+        indexes = [models.Index(fields=["run", "id"], name="the_journal_of_a_run")]
+        triggers = [
+            pgtrigger.Protect(
+                name="the_journal_is_append_only", operation=pgtrigger.Update | pgtrigger.Delete
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path or 'run'}: {self.before} -> {self.after}"

@@ -1,0 +1,62 @@
+"""The law of states as triggers: legal moves only, each with its line in the journal."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import pgtrigger
+from django.db import models
+from django.db.models import Q
+
+
+def moves_trigger(name: str, moves: Mapping[StrEnum, tuple[StrEnum, ...]]) -> pgtrigger.FSM:
+    """Refuse a change of `state` that the table does not have, whoever asks for it."""
+    pairs = [(a.value, b.value) for a, followers in moves.items() for b in followers]
+    return pgtrigger.FSM(name=name, field="state", transitions=pairs)
+
+
+def birth_trigger(name: str) -> pgtrigger.Protect:
+    """Refuse a row that comes into being in any state but PENDING."""
+    return pgtrigger.Protect(
+        name=name, operation=pgtrigger.Insert, condition=pgtrigger.Q(new__state__df="PENDING")
+    )
+
+
+def journal_trigger(name: str, *, run: str, step: str, path: str, attempt: str) -> pgtrigger.Trigger:
+    """Write a line of the journal for every row that an UPDATE moves, in the same transaction.
+
+    By statement, not by row: a thousand steps that move together cost one INSERT. The
+    actor is what the session says in `orchestrator.actor`; from a SQL console, its user.
+    """
+    return pgtrigger.Trigger(
+        name=name,
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=pgtrigger.Update,
+        referencing=pgtrigger.Referencing(old="old_rows", new="new_rows"),
+        func=f"""
+            INSERT INTO workflows_journal
+                (run_id, step_id, path, before, after, attempt, reason, actor, at)
+            SELECT {run}, {step}, {path}, old_rows.state, new_rows.state, {attempt},
+                new_rows.reason,
+                COALESCE(
+                    NULLIF(current_setting('orchestrator.actor', true), ''),
+                    'database:' || session_user
+                ),
+                clock_timestamp()
+            FROM new_rows JOIN old_rows ON old_rows.id = new_rows.id
+            WHERE old_rows.state <> new_rows.state;
+            RETURN NULL;
+        """,  # noqa: S608 - column names of ours, no input
+    )
+
+
+def known_state(name: str, states: type[StrEnum]) -> models.CheckConstraint:
+    """Refuse a state that is not in the table at all."""
+    return models.CheckConstraint(
+        name=name, condition=Q(state__in=[state.value for state in states])
+    )
+
+
+def choices(words: type[StrEnum]) -> list[tuple[str, str]]:
+    """Return the words as Django's choices."""
+    return [(word.value, word.value.replace("_", " ").capitalize()) for word in words]

@@ -1,0 +1,80 @@
+"""A run: one execution of a version in one environment."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from environments.models import Environment
+from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, RUN_MOVES, RunState
+from workflows.models import law
+from workflows.models.definition import Version, Workflow
+
+
+class Run(models.Model):
+    """One execution. Its state changes only through `workflows.store`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="runs")
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="runs")
+    state = models.CharField(
+        max_length=16, choices=law.choices(RunState), default=RunState.PENDING.value
+    )
+    reason = models.CharField(max_length=32, blank=True, default="")
+    input = models.JSONField(default=dict)
+    vars = models.JSONField(default=dict)
+    output = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    ending = models.JSONField(null=True, help_text="The end it is heading for, once decided.")
+    idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - unique only where given
+    started_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        permissions = [
+            ("pause_run", "Can pause and resume runs"),
+            ("cancel_run", "Can cancel runs"),
+        ]
+        constraints = [
+            law.known_state("a_run_is_in_a_known_state", RunState),
+            models.UniqueConstraint(
+                fields=["workflow", "idempotency_key"], name="one_run_for_one_reason"
+            ),
+            models.CheckConstraint(
+                name="a_finished_run_has_a_finish_time",
+                condition=Q(
+                    finished_at__isnull=False,
+                    state__in=[state.value for state in FINISHED_RUNS],
+                )
+                | Q(finished_at__isnull=True, state__in=[state.value for state in LIVE_RUNS]),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["workflow", "-id"], name="runs_of_a_workflow"),
+            models.Index(fields=["state", "-id"], name="runs_by_state"),
+            models.Index(
+                fields=["deadline_at"],
+                name="runs_that_may_time_out",
+                condition=Q(deadline_at__isnull=False),
+            ),
+            models.Index(
+                fields=["id"],
+                name="runs_that_live",
+                condition=Q(state__in=[state.value for state in LIVE_RUNS]),
+            ),
+        ]
+        triggers = [
+            law.moves_trigger("run_moves", RUN_MOVES),
+            law.birth_trigger("a_run_is_born_pending"),
+            law.journal_trigger(
+                "run_journal", run="new_rows.id", step="NULL", path="''", attempt="0"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,0 +1,131 @@
+"""A step of a run, and the tries that were made at it.
+
+No foreign key of these tables is enforced by the database: they are written on
+the hot path, always in the transaction that holds their run, and an enforced key
+would look the run up, and mark its row, for every step written.
+"""
+
+from django.db import models
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from workflows.engine.decision import AttemptEnd
+from workflows.engine.states import FINISHED_STEPS, STEP_MOVES, Reason, StepState
+from workflows.models import law
+from workflows.models.run import Run
+
+
+class Step(models.Model):
+    """A node of the definition in one run. Its state changes only through `workflows.store`.
+
+    `ok`, `failed`, `skipped` and `upstream_failed` count how the steps it needs have
+    ended; `wake_at` is when somebody must look at the row again: the lease of a running
+    step, the delay of a retrying one, the time of a scope, the age of a queued message.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False
+    )
+    path = models.CharField(max_length=1000, db_collation="C")
+    node = models.IntegerField()
+    scope = models.CharField(max_length=1000, db_collation="C", blank=True)
+    state = models.CharField(
+        max_length=20, choices=law.choices(StepState), default=StepState.PENDING.value
+    )
+    reason = models.CharField(max_length=32, blank=True, choices=law.choices(Reason), default="")
+    attempt = models.IntegerField(default=0)
+    failures = models.IntegerField(default=0)
+    losses = models.IntegerField(default=0)
+    ok = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0)
+    skipped = models.IntegerField(default=0)
+    upstream_failed = models.IntegerField(default=0)
+    cancel_requested = models.BooleanField(default=False)
+    queue = models.CharField(max_length=140, blank=True, default="")
+    worker = models.CharField(max_length=200, blank=True, default="")
+    arguments = models.JSONField(null=True, help_text="Corrected by a person; else the plan's.")
+    output = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    wake_at = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["run", "node", "path"]
+        constraints = [
+            law.known_state("a_step_is_in_a_known_state", StepState),
+            models.UniqueConstraint(fields=["run", "path"], name="a_path_is_unique_in_its_run"),
+            models.CheckConstraint(
+                name="a_running_step_has_a_lease",
+                condition=~Q(state=StepState.RUNNING.value) | Q(wake_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="a_retrying_step_has_a_due_time",
+                condition=~Q(state=StepState.RETRYING.value) | Q(wake_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="a_finished_step_has_a_finish_time",
+                condition=~Q(state__in=[state.value for state in FINISHED_STEPS])
+                | Q(finished_at__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["wake_at"], name="steps_to_look_at", condition=Q(wake_at__isnull=False)
+            ),
+            models.Index(
+                fields=["run", "node"],
+                name="steps_in_the_queue",
+                condition=Q(state=StepState.QUEUED.value),
+            ),
+        ]
+        triggers = [
+            law.moves_trigger("step_moves", STEP_MOVES),
+            law.birth_trigger("a_step_is_born_pending"),
+            law.journal_trigger(
+                "step_journal",
+                run="new_rows.run_id",
+                step="new_rows.id",
+                path="new_rows.path",
+                attempt="new_rows.attempt",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class Attempt(models.Model):
+    """A try at a step that is over. The row of a try comes into being when it ends.
+
+    `late` holds a result that arrived after the attempt had been given up: it is kept
+    for the investigation and changed nothing.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    step = models.ForeignKey(
+        Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
+    )
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="attempts", db_constraint=False
+    )
+    number = models.IntegerField()
+    end = models.CharField(max_length=16, choices=law.choices(AttemptEnd))
+    worker = models.CharField(max_length=200, blank=True)
+    error = models.JSONField(null=True)
+    late = models.JSONField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["step", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["step", "number"], name="one_winner_per_attempt"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}"
+
+
