@@ -20,6 +20,8 @@ def main() -> int:
                 return launcher.up(env, once=wanted.once)
             case "down":
                 launcher.down(env, remove=wanted.remove)
+            case "setup":
+                launcher.prepare()
             case "web":
                 programs.web(env, env.web_port or launcher.FIRST_PORT)
             case "beat":
@@ -42,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--once", action="store_true", help="stop after the main example")
     down = programs.add_parser("down", help="end what a killed platform left running")
     down.add_argument("--remove", action="store_true", help="delete its data as well")
+    programs.add_parser("setup", help="bring schema, first account and examples up to date")
     for name in ("web", "beat", "engine", "flower"):
         programs.add_parser(name, help=f"be the process {name}")
     worker = programs.add_parser("worker", help="be the worker of one environment")

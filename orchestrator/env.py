@@ -126,6 +126,7 @@ class Env(BaseSettings):
         description="http://user:password@host:5555, where the web server finds Flower; "
         "`make run` sets it",
     )
+    flower_host: str = Field(default="127.0.0.1", description="the address that Flower binds")
     admin_username: str = Field(
         default="admin", description="the name of the account that the first start creates"
     )

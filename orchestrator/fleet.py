@@ -1,5 +1,7 @@
 """Which environments want a worker, and on which queues."""
 
+from django.core.exceptions import ObjectDoesNotExist
+
 
 def active_environments() -> list[str]:
     """Name the environments that work may be sent to now."""
@@ -18,4 +20,7 @@ def queues_of(environment: str) -> list[str]:
 def queue_exists(name: str) -> bool:
     """Say whether `env.<environment>.<class>` is a queue of an existing environment."""
     prefix, _, rest = name.partition(".")
-    return prefix == "env" and name in queues_of(rest.rpartition(".")[0])
+    try:
+        return prefix == "env" and name in queues_of(rest.rpartition(".")[0])
+    except ObjectDoesNotExist:
+        return False

@@ -50,7 +50,7 @@ def up(env: Env, *, once: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
     with _only_launcher(env.home), _services(env):
-        _prepare()
+        prepare()
         return _supervise(env, stopping, once=once)
 
 
@@ -94,7 +94,7 @@ def _services(env: Env) -> Iterator[None]:
         embedded.stop(env.home)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Bring schema, account, environment and examples to what they should be."""
     import django
     from django.core.management import call_command

@@ -64,10 +64,9 @@ def flower(env: Env) -> None:
         )
     url = urlsplit(env.flower_url)
     os.environ["FLOWER_BASIC_AUTH"] = f"{url.username}:{url.password}"
-    address = os.environ.get("FLOWER_ADDRESS", "127.0.0.1")
     _celery(
         "flower",
-        f"--address={address}",
+        f"--address={env.flower_host}",
         f"--port={url.port}",
         "--url_prefix=flower",
         "--read_only=True",

@@ -187,9 +187,11 @@ def _refuse_another_version(data: Path, programs: Path) -> None:
 
 
 def _configure(places: Places) -> None:
-    values = CONFIGURATION | {"unix_socket_directories": f'"{places.sockets}"'}
-    lines = (f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in values.items())
-    (places.postgres / "postgresql.conf").write_text("\n".join(lines) + "\n")
+    sockets = str(places.sockets).replace('"', '""')
+    values = CONFIGURATION | {"unix_socket_directories": f'"{sockets}"'}
+    quoted = {name: value.replace("'", "''") for name, value in values.items()}
+    lines = [f"{name} = '{value}'\n" for name, value in quoted.items()]
+    (places.postgres / "postgresql.conf").write_text("".join(lines))
 
 
 def _own(directory: Path, owner: pwd.struct_passwd | None) -> None:
