@@ -7,6 +7,8 @@ ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+UV := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
@@ -66,14 +68,9 @@ migrations: .venv/run.stamp ## write the migrations that the models lack
 	$(BIN)/python manage.py makemigrations
 
 .PHONY: lock
-lock: ## pin the newest versions that pyproject.toml allows
-	rm -rf .local/lock
-	$(PYTHON) -m venv .local/lock
-	.local/lock/bin/python -m pip install --quiet .
-	.local/lock/bin/python -m pip freeze --exclude automation-orchestrator > requirements.lock
-	.local/lock/bin/python -m pip install --quiet '.[dev]'
-	.local/lock/bin/python -m pip freeze --exclude automation-orchestrator > requirements-dev.lock
-	rm -rf .local/lock build *.egg-info
+lock: .venv/dev.stamp ## pin the newest versions that pyproject.toml allows, for every Python and system
+	$(UV) --upgrade --output-file requirements.lock
+	$(UV) --upgrade --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 .PHONY: clean
 clean: ## stop everything and delete the virtual environment and all data
