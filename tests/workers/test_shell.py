@@ -1,0 +1,294 @@
+"""A command is fenced in: by its time, its output, its surroundings and its descendants."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.workers.builders import assignment, carry_out, error_of, everything_said, output_of
+from workers.executor import execute
+from workers.processes import MARGIN, Capture
+from workers.registry import catalog
+from workflows.language.words import ErrorClass
+
+STUBBORN = """
+    trap '' TERM
+    setsid sh -c "trap '' TERM; echo \\$\\$ >> $PIDS; while :; do sleep 1; done" &
+    echo $$ >> $PIDS
+    echo started
+    while :; do sleep 1; done
+"""
+"""A script whose grandchild leaves the session; neither listens to SIGTERM."""
+
+
+def script(text: str, **more: Any) -> Any:
+    return carry_out("shell.run", script=text, shell=True, **more)
+
+
+def processes_in(pids: Path) -> list[psutil.Process]:
+    return [
+        psutil.Process(int(pid)) for pid in pids.read_text().split() if psutil.pid_exists(int(pid))
+    ]
+
+
+def wait_for_lines(path: Path, count: int) -> None:
+    end = time.monotonic() + 20
+    while not path.exists() or len(path.read_text().split()) < count:
+        assert time.monotonic() < end, "the command did not start"
+        time.sleep(0.01)
+
+
+def test_a_command_gives_its_output_and_its_exit_code() -> None:
+    outcome = script("echo out; echo err >&2")
+
+    assert output_of(outcome) == {
+        "exit_code": 0,
+        "stdout": "out\n",
+        "stderr": "err\n",
+        "left_behind": 0,
+    }
+
+
+def test_no_shell_reads_a_command() -> None:
+    outcome = carry_out("shell.run", command=["echo", "$HOME; echo `id`", "*"])
+
+    assert output_of(outcome)["stdout"] == "$HOME; echo `id` *\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"script": "true"},
+        {"command": ["true"], "shell": True},
+        {"command": ["true"], "script": "true", "shell": True},
+        {"command": []},
+        {"command": "true"},
+    ],
+)
+def test_a_shell_is_only_used_when_asked_for(given: dict[str, Any]) -> None:
+    error = error_of(carry_out("shell.run", **given))
+
+    assert (error.error_class, error.code) == (ErrorClass.PERMANENT, "task.parameters")
+
+
+def test_a_command_sees_nothing_of_the_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_PASSWORD", "hunter2")
+
+    output = output_of(carry_out("shell.run", command=["env"], env={"MINE": "a=b"}))
+
+    seen = dict(line.split("=", 1) for line in output["stdout"].splitlines())
+    assert seen.keys() == {"PATH", "LANG", "HOME", "TMPDIR", "IDEMPOTENCY_KEY", "MINE"}
+    assert (seen["MINE"], seen["IDEMPOTENCY_KEY"]) == ("a=b", "run-1:step")
+
+
+def test_a_command_works_in_a_folder_of_its_own_that_goes_with_it() -> None:
+    output = output_of(script("pwd; echo $HOME; echo $TMPDIR; touch left-over"))
+
+    folder = set(output["stdout"].split())
+    assert len(folder) == 1
+    assert not Path(folder.pop()).exists()
+
+
+def test_a_command_works_where_it_is_told_to(tmp_path: Path) -> None:
+    output = output_of(carry_out("shell.run", command=["pwd"], cwd=str(tmp_path)))
+
+    assert output["stdout"] == f"{tmp_path}\n"
+
+
+def test_standard_input_of_any_size_is_given() -> None:
+    text = "line\n" * 100_000
+
+    output = output_of(carry_out("shell.run", command=["wc", "-c"], stdin=text))
+
+    assert output["stdout"].strip() == "500000"
+
+
+def test_a_command_that_does_not_read_its_input_does_not_block() -> None:
+    assert output_of(carry_out("shell.run", command=["true"], stdin="x" * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("code", "error_class"), [(1, ErrorClass.PERMANENT), (75, ErrorClass.TRANSIENT)]
+)
+def test_an_exit_code_is_an_error_of_its_class(code: int, error_class: ErrorClass) -> None:
+    error = error_of(script(f"echo why >&2; exit {code}", retry_exit_codes=[75]))
+
+    assert (error.error_class, error.code) == (error_class, f"shell.exit_{code}")
+    assert error.message.endswith(f"ended with exit code {code}: why")
+    assert error.details == {"exit_code": code, "stdout": "", "stderr": "why\n"}
+
+
+def test_an_exit_code_may_be_no_error() -> None:
+    assert output_of(script("exit 3", ok_exit_codes=[0, 3]))["exit_code"] == 3
+    assert error_of(script("exit 0", ok_exit_codes=[3])).code == "shell.exit_0"
+
+
+def test_a_command_killed_by_a_signal_is_tried_again() -> None:
+    error = error_of(script("kill -SEGV $$"))
+
+    assert (error.error_class, error.code) == (ErrorClass.TRANSIENT, "shell.signal_SIGSEGV")
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    error = error_of(carry_out("shell.run", command=["no-such-program"]))
+
+    assert (error.error_class, error.code) == (ErrorClass.PERMANENT, "shell.not_found")
+    assert "`no-such-program`" in error.message
+
+
+def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("x")
+
+    not_executable = error_of(carry_out("shell.run", command=[str(tmp_path / "text")]))
+    no_folder = error_of(carry_out("shell.run", command=["true"], cwd="/nowhere"))
+
+    assert (not_executable.code, no_folder.code) == ("shell.not_started", "shell.not_started")
+    assert "/nowhere" in no_folder.message
+
+
+@pytest.mark.parametrize("whose", ["the step's", "the command's own"])
+def test_at_its_timeout_a_command_dies_with_all_its_descendants(whose: str, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
+    step = assignment("shell.run", told, timeout=1.0)
+    own = assignment("shell.run", told | {"timeout": 1.0})
+
+    error = error_of(execute(step if whose == "the step's" else own, registry=catalog))
+
+    assert error.error_class is ErrorClass.TIMEOUT
+    assert error.code == ("task.timeout" if whose == "the step's" else "shell.timeout")
+    assert error.details["stdout"] == "started\n"
+    assert len(pids.read_text().split()) == 2
+    assert processes_in(pids) == []
+
+
+def test_a_cancelled_command_dies_with_all_its_descendants(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
+
+    def cancelled() -> bool:
+        return pids.exists() and len(pids.read_text().split()) == 2
+
+    outcome = execute(assignment("shell.run", told), registry=catalog, cancelled=cancelled)
+
+    assert error_of(outcome).error_class is ErrorClass.CANCELLED
+    assert processes_in(pids) == []
+
+
+def test_a_command_is_interrupted_outside_of_the_main_thread_too(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
+    outcomes: list[Any] = []
+    step = assignment("shell.run", told, timeout=1.0)
+
+    thread = threading.Thread(target=lambda: outcomes.append(execute(step, registry=catalog)))
+    thread.start()
+    thread.join(30)
+
+    assert error_of(outcomes[0]).code == "task.timeout"
+    assert processes_in(pids) == []
+
+
+def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    outcome = script("setsid sleep 60 & echo $! > $PIDS", env={"PIDS": str(pids)})
+
+    assert output_of(outcome)["left_behind"] == 1
+    assert processes_in(pids) == []
+
+
+def test_a_command_does_not_outlive_its_worker(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
+    program = (
+        "import json, sys; from tests.workers.builders import carry_out; "
+        "carry_out('shell.run', **json.loads(sys.argv[1]))"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", program, json.dumps(told)])
+    wait_for_lines(pids, 2)
+    alive = processes_in(pids)
+
+    worker.kill()
+    worker.wait()
+    _, left = psutil.wait_procs(alive, timeout=20)
+
+    assert (len(alive), left) == (2, [])
+
+
+def test_a_command_that_kills_its_keeper_does_not_live_on(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    error = error_of(
+        script("echo $$ > $PIDS; kill -9 $PPID; sleep 60; true", env={"PIDS": str(pids)})
+    )
+
+    assert (error.error_class, error.code) == (ErrorClass.TRANSIENT, "shell.lost")
+    assert psutil.wait_procs(processes_in(pids), timeout=10)[1] == []
+
+
+def test_gigabytes_of_output_are_cut_to_both_ends() -> None:
+    program = "echo first; head -c 200000000 /dev/zero | tr '\\0' x; echo; echo last"
+
+    output = output_of(script(program, max_output=1000))
+
+    assert output["stdout"].startswith("first\nxxx")
+    assert output["stdout"].endswith("xxx\nlast\n")
+    assert "[... cut: there were 200,000,012 bytes ...]" in output["stdout"]
+    assert len(output["stdout"]) < 1100
+
+
+def test_any_output_fits_into_a_value() -> None:
+    noise = "head -c 500000 /dev/zero; head -c 500000 /dev/zero | tr '\\0' '\\033' >&2"
+
+    output = output_of(script(noise, max_output=96 * 1024))
+
+    assert len(json.dumps(output, ensure_ascii=False).encode()) < 256 * 1024
+
+
+def test_no_secret_is_found_in_what_is_left_of_an_output() -> None:
+    secret = "hunter2hunter2hunter2"
+    noise = f"for i in $(seq 3000); do printf '%s ' {secret}; done; exit 1"
+    step = assignment(
+        "shell.run", {"script": noise, "shell": True, "max_output": 2000}, secrets={secret}
+    )
+
+    outcome = execute(step, registry=catalog)
+
+    assert "cut: there were" in everything_said(outcome)
+    assert "hunter" not in everything_said(outcome)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.binary(max_size=300), max_size=30), st.integers(0, 400))
+def test_what_fits_is_kept_whole_whatever_its_pieces(pieces: list[bytes], limit: int) -> None:
+    capture = Capture(limit)
+    for piece in pieces:
+        capture.feed(piece)
+
+    text = capture.text(lambda value: value)
+
+    whole = b"".join(pieces).decode(errors="replace")
+    fits = len(json.dumps(whole, ensure_ascii=False).encode()) - 2 <= limit
+    assert (text == whole) is (fits or not whole)
+    assert len(json.dumps(text, ensure_ascii=False).encode()) <= limit + 100
+
+
+def test_a_stream_without_end_takes_bounded_memory() -> None:
+    capture = Capture(1000)
+
+    for _ in range(1000):
+        capture.feed(os.urandom(65536))
+
+    assert len(capture._head) + len(capture._tail) <= 2 * (500 + MARGIN) + 2 * 65536
