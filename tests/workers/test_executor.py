@@ -354,9 +354,9 @@ def test_no_secret_is_shown_by_an_assignment() -> None:
 def test_no_secret_is_logged(lines: LogCapture) -> None:
     def leaks(context: TaskContext) -> None:
         try:
-            raise ValueError(SECRET)
+            leaks_exception(SECRET)
         except ValueError as error:
-            context.log.exception(f"Told {SECRET}", a={"b": [SECRET]}, error=error)
+            context.log.exception("Told " + SECRET, a={"b": [SECRET]}, error=error)
 
     outcome_of(leaks, secrets={SECRET})
 

@@ -337,7 +337,11 @@ def test_carrying_out_a_step_needs_neither_django_nor_celery() -> None:
     """
 
     printed = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
     )
 
     assert printed.stdout == "[]\n"

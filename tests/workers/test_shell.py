@@ -21,6 +21,8 @@ from workers.processes import MARGIN, Capture
 from workers.registry import catalog
 from workflows.language.words import ErrorClass
 
+ROOT = Path(__file__).parents[2]
+
 STUBBORN = """
     trap '' TERM
     setsid sh -c "trap '' TERM; echo \\$\\$ >> $PIDS; while :; do sleep 1; done" &
@@ -32,7 +34,7 @@ STUBBORN = """
 
 
 def script(text: str, **more: Any) -> Any:
-    return carry_out("shell.run", script=text, shell=True, **more)
+    return carry_out("shell.run", script=text, shell=True, **more)  # noqa: S604 - our own parameter
 
 
 def processes_in(pids: Path) -> list[psutil.Process]:
@@ -216,7 +218,7 @@ def test_a_command_does_not_outlive_its_worker(tmp_path: Path) -> None:
         "import json, sys; from tests.workers.builders import carry_out; "
         "carry_out('shell.run', **json.loads(sys.argv[1]))"
     )
-    worker = subprocess.Popen([sys.executable, "-c", program, json.dumps(told)])
+    worker = subprocess.Popen([sys.executable, "-c", program, json.dumps(told)], cwd=ROOT)
     wait_for_lines(pids, 2)
     alive = processes_in(pids)
 

@@ -10,7 +10,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -26,12 +26,18 @@ from workers.sandbox import run_within
 from workflows.language.fields import Timeout
 from workflows.language.words import ErrorClass
 
+SCHEMES = {"http", "https"}
 MEBIBYTE = 1024 * 1024
 LONGEST_RETRY_AFTER = 86_400.0
 MAX_EXCERPT = 4_000
 MAX_HEADERS = 64
 MAX_HEADER = 1_000
 KEPT_FROM_OUTPUT = {"set-cookie", "set-cookie2"}
+DEFAULT_HEADERS = {
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": "automation-orchestrator",
+}
 KEYED_METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 
 RETRIED_STATUSES = {408, 425, 429, 500, 502, 503, 504}
@@ -112,15 +118,11 @@ def request(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
         raise PermanentError(message, code="task.parameters")
     limits = timeout if isinstance(timeout, Timeouts) else _within(timeout)
     prepared = _prepare(
-        method,
-        url,
-        headers=_with_key(method, headers or {}, context),
-        params=query,
-        json=json,
-        content=body,
-        data=form,
-        timeout=httpx.Timeout(limits.read, connect=limits.connect),
+        method, url, headers or {}, params=query, json=json, content=body, data=form
     )
+    prepared.extensions["timeout"] = httpx.Timeout(limits.read, connect=limits.connect).as_dict()
+    if method in KEYED_METHODS:
+        prepared.headers.setdefault("Idempotency-Key", context.idempotency_key)
     answer = _exchange(
         prepared, limits, follow_redirects=follow_redirects, max_bytes=max_bytes, verify=verify
     )
@@ -189,28 +191,18 @@ def _within(total: float) -> Timeouts:
     return Timeouts(connect=min(usual.connect, total), read=total, total=total)
 
 
-def _with_key(method: str, headers: Mapping[str, str], context: TaskContext) -> dict[str, str]:
-    named = {name.lower() for name in headers}
-    if method in KEYED_METHODS and "idempotency-key" not in named:
-        return {**headers, "Idempotency-Key": context.idempotency_key}
-    return dict(headers)
-
-
-def _prepare(method: str, url: str, **parts: Any) -> httpx.Request:
-    try:
-        return httpx.Request(
-            method,
-            url,
-            extensions={"timeout": parts.pop("timeout").as_dict()},
-            **parts,
-        )
-    except (httpx.InvalidURL, ValueError, TypeError):
-        # Not the library's own text: it may quote a password out of a URL that it misread.
-        message = (
-            "The request cannot be made: its URL or a header is not valid. "
-            "Write the URL as https://host/path, and headers in ASCII."
-        )
-        raise PermanentError(message, code="http.invalid") from None
+def _prepare(method: str, url: str, headers: Mapping[str, str], **parts: Any) -> httpx.Request:
+    # The library's own text is not shown: it may quote a password out of a URL that it misread.
+    with suppress(httpx.InvalidURL, ValueError, TypeError):
+        prepared = httpx.Request(method, url, headers=DEFAULT_HEADERS, **parts)
+        prepared.headers.update(headers)
+        if prepared.url.scheme in SCHEMES and prepared.url.host:
+            return prepared
+    message = (
+        "The request cannot be made: its URL or a header is not valid. "
+        "Write the URL as https://host/path, and headers in ASCII."
+    )
+    raise PermanentError(message, code="http.invalid")
 
 
 def _exchange(
@@ -341,5 +333,6 @@ def _pooled(*, verify: bool) -> Iterator[httpx.Client]:
         raise
 
 
-# It logs every URL at INFO, and a URL's query may hold a secret.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+# They log URLs at INFO and headers at DEBUG, and both may hold a secret.
+for library in ("httpx", "httpcore"):
+    logging.getLogger(library).setLevel(logging.WARNING)
