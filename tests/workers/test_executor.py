@@ -29,6 +29,7 @@ from workflows.engine.events import Failed, Succeeded
 from workflows.language.words import ErrorClass
 
 SECRET = "hunter2 'quoted' & more"
+TOLD = f"Told {SECRET}"
 
 
 def echo(value: Any) -> Any:
@@ -356,7 +357,7 @@ def test_no_secret_is_logged(lines: LogCapture) -> None:
         try:
             leaks_exception(SECRET)
         except ValueError as error:
-            context.log.exception("Told " + SECRET, a={"b": [SECRET]}, error=error)
+            context.log.exception(TOLD, a={"b": [SECRET]}, error=error)
 
     outcome_of(leaks, secrets={SECRET})
 
@@ -385,6 +386,7 @@ def test_a_cancelled_attempt_ends_as_cancelled() -> None:
     assert error_of(outcome).error_class is ErrorClass.CANCELLED
 
 
+@pytest.mark.timeout(0)  # it uses the same timer
 def test_an_attempt_leaves_no_timer_and_no_handler_behind() -> None:
     before = signal.getsignal(signal.SIGALRM)
 

@@ -118,6 +118,7 @@ def test_an_error_on_the_way_out_does_not_hide_the_timeout() -> None:
         run_within(0.03, works)
 
 
+@pytest.mark.timeout(0)  # it uses the same timer
 def test_a_limit_never_rings_after_its_function_has_ended() -> None:
     """Ends as near to its limit as it can, many times: an alarm must hit the call or nothing."""
     for _ in range(200):
