@@ -14,9 +14,9 @@ def main() -> None:
     try:
         execute_from_command_line(sys.argv)
     except OperationalError as error:
-        from orchestrator.embedded import why_unreachable
+        from django.conf import settings
 
-        sys.exit(f"{why_unreachable()}\n{error}")
+        sys.exit(f"{settings.ENV.why_unreachable()}\n{error}")
 
 
 if __name__ == "__main__":

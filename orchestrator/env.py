@@ -183,6 +183,15 @@ class Env(BaseSettings):
         """The address where chords are counted."""
         return self.result_url or self.broker
 
+    def why_unreachable(self) -> str:
+        """Say what to do about a database that does not answer."""
+        if self.database_url is not None:
+            return "The database at DATABASE_URL does not answer. Check the address and the server."
+        return (
+            f"The embedded PostgreSQL in {self.home} does not answer. "
+            "Start it with `make run`, or alone with `python manage.py services start`."
+        )
+
     def signing_key(self) -> str:
         """Return SECRET_KEY, or the checkout's own, made at the first call."""
         if self.secret_key is not None:

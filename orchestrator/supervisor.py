@@ -23,6 +23,8 @@ from typing import IO
 
 import psutil
 
+from orchestrator.embedded.processes import alive_after
+
 MARK = "ORCHESTRATOR_CHILD_OF"
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
@@ -150,7 +152,7 @@ def end_marked(home: Path) -> int:
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(found, timeout=5)
+    alive_after(found, seconds=5)
     return len(found)
 
 

