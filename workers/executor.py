@@ -50,7 +50,6 @@ class Assignment:
     """
 
     run_id: str
-    step_id: str
     path: str
     attempt: int
     workflow: str

@@ -175,6 +175,13 @@ class Registry:
         """Give the JSON Schema of a task type's parameters."""
         return self.get(name).schema()
 
+    def idempotent(self, name: str) -> bool:
+        """Say whether the task may be repeated blindly; one that is not known may not."""
+        try:
+            return self.get(name).idempotent
+        except UnknownTaskError:
+            return False
+
     def codes(self, name: str) -> Mapping[str, ErrorClass]:
         """Give the error codes that a task type declares."""
         return self.get(name).codes

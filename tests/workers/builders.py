@@ -14,7 +14,6 @@ def assignment(uses: str, arguments: dict[str, Any] | None = None, **facts: Any)
     """Tell what a worker is to do; every fact can be given."""
     usual: dict[str, Any] = {
         "run_id": "run-1",
-        "step_id": "step",
         "path": "step",
         "attempt": 1,
         "workflow": "nightly",

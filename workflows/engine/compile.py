@@ -22,6 +22,7 @@ def compile_spec(spec: Spec) -> Plan:
         nodes=tuple(nodes),
         timeout=spec.timeout,
         on_failure=spec.on_failure,
+        input_schema=spec.input,
     )
 
 

@@ -14,6 +14,18 @@ from workflows.engine.slice import Slice, StepView
 from workflows.engine.states import Reason, RunState, StepState
 
 
+def names_of(plan: Plan, held: Slice, node: Node, reads: Reads) -> Mapping[str, Any]:
+    """Return what expressions of `node` may name, as far as `reads` says that they do."""
+    names = {root: held.roots[root] for root in reads.roots if root in held.roots}
+    if reads.steps or "steps" in reads.roots:
+        known = ((step, held.records.get(step)) for step in reads.steps)
+        names["steps"] = {step: record for step, record in known if record is not None}
+    if "error" in reads.roots and node.caught != NO_NODE:
+        caught = held.records.get(plan.nodes[node.caught].id) or {}
+        names["error"] = caught.get("error")
+    return names
+
+
 class Draft:
     """One decision in the making. `queue` holds what is still to be decided."""
 
@@ -102,15 +114,7 @@ class Draft:
 
     def names(self, node: Node, reads: Reads) -> Mapping[str, Any]:
         """Return what expressions of `node` may name, as far as they do name it."""
-        held = self.slice
-        names = {root: held.roots[root] for root in reads.roots if root in held.roots}
-        if reads.steps or "steps" in reads.roots:
-            known = ((step, held.records.get(step)) for step in reads.steps)
-            names["steps"] = {step: record for step, record in known if record is not None}
-        if "error" in reads.roots and node.caught != NO_NODE:
-            caught = held.records.get(self.plan.nodes[node.caught].id) or {}
-            names["error"] = caught.get("error")
-        return names
+        return names_of(self.plan, self.slice, node, reads)
 
     def finish(self) -> Decision:
         """Return the decision, with the rows that changed without moving."""

@@ -105,6 +105,7 @@ class Plan:
     nodes: tuple[Node, ...]
     timeout: float | None = None
     on_failure: OnFailure = OnFailure.FAIL
+    input_schema: Mapping[str, Any] | None = None
 
     @cached_property
     def by_path(self) -> Mapping[str, Node]:
@@ -113,6 +114,11 @@ class Plan:
     @cached_property
     def by_id(self) -> Mapping[str, Node]:
         return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def queue_classes(self) -> frozenset[str]:
+        """The classes of workers that the steps ask for."""
+        return frozenset(node.queue_class for node in self.nodes if node.kind is StepKind.TASK)
 
     @property
     def root(self) -> Node:

@@ -15,7 +15,7 @@ from typing import Any
 
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import UNSET, Decision
-from workflows.engine.draft import Draft
+from workflows.engine.draft import names_of
 from workflows.engine.events import (
     Claimed,
     Event,
@@ -346,10 +346,11 @@ class _Clock:
     def _result(self, view: StepView) -> Result:
         node = self.run.plan.nodes[view.node]
         held = self.run.load(Requirement(reads=node.call))
-        draft = Draft(self.run.plan, held, now=self.run.started_at, chance=self.chance)
         template = self.run.rows[view.path].arguments or node.arguments
         try:
-            arguments = expressions.render(dict(template), draft.names(node, node.call))
+            arguments = expressions.render(
+                dict(template), names_of(self.run.plan, held, node, node.call)
+            )
         except ExpressionError as error:
             return Result(error=StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
         return self.stub(Call(view.path, view.attempt, node.uses, arguments))

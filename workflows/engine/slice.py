@@ -95,6 +95,7 @@ class RunView:
     id: str
     state: RunState = RunState.PENDING
     ending: Ending | None = None
+    environment: str = "default"
 
 
 @dataclass(frozen=True, slots=True)

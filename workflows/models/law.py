@@ -21,7 +21,9 @@ def birth_trigger(name: str) -> pgtrigger.Protect:
     )
 
 
-def journal_trigger(name: str, *, run: str, step: str, path: str, attempt: str) -> pgtrigger.Trigger:
+def journal_trigger(
+    name: str, *, run: str, step: str, path: str, attempt: str
+) -> pgtrigger.Trigger:
     """Write a line of the journal for every row that an UPDATE moves, in the same transaction.
 
     By statement, not by row: a thousand steps that move together cost one INSERT. The

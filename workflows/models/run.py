@@ -49,9 +49,11 @@ class Run(models.Model):
                 name="a_finished_run_has_a_finish_time",
                 condition=Q(
                     finished_at__isnull=False,
-                    state__in=[state.value for state in FINISHED_RUNS],
+                    state__in=[state.value for state in sorted(FINISHED_RUNS)],
                 )
-                | Q(finished_at__isnull=True, state__in=[state.value for state in LIVE_RUNS]),
+                | Q(
+                    finished_at__isnull=True, state__in=[state.value for state in sorted(LIVE_RUNS)]
+                ),
             ),
         ]
         indexes = [
@@ -65,7 +67,7 @@ class Run(models.Model):
             models.Index(
                 fields=["id"],
                 name="runs_that_live",
-                condition=Q(state__in=[state.value for state in LIVE_RUNS]),
+                condition=Q(state__in=[state.value for state in sorted(LIVE_RUNS)]),
             ),
         ]
         triggers = [

@@ -10,7 +10,7 @@ from django.db.models import Q
 from uuid_utils.compat import uuid7
 
 from workflows.engine.decision import AttemptEnd
-from workflows.engine.states import FINISHED_STEPS, STEP_MOVES, Reason, StepState
+from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, STEP_MOVES, Reason, StepState
 from workflows.models import law
 from workflows.models.run import Run
 
@@ -67,7 +67,7 @@ class Step(models.Model):
             ),
             models.CheckConstraint(
                 name="a_finished_step_has_a_finish_time",
-                condition=~Q(state__in=[state.value for state in FINISHED_STEPS])
+                condition=~Q(state__in=[state.value for state in sorted(FINISHED_STEPS)])
                 | Q(finished_at__isnull=False),
             ),
         ]
@@ -76,9 +76,9 @@ class Step(models.Model):
                 fields=["wake_at"], name="steps_to_look_at", condition=Q(wake_at__isnull=False)
             ),
             models.Index(
-                fields=["run", "node"],
-                name="steps_in_the_queue",
-                condition=Q(state=StepState.QUEUED.value),
+                fields=["run", "scope", "node"],
+                name="steps_that_live",
+                condition=Q(state__in=[state.value for state in sorted(LIVE_STEPS)]),
             ),
         ]
         triggers = [
@@ -127,5 +127,3 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number}"
-
-

@@ -1,0 +1,101 @@
+"""Leases: while a step runs, its worker says so, and hears whether to stop.
+
+One thread in each process renews the lease of the step that the process is
+carrying out. A short step costs nothing: the thread first looks after a moment.
+A step that has overrun its own time limit is no longer spoken for; its lease
+expires, and the attempt ends as lost.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import Error, connection
+from django.utils import timezone
+
+from workflows import store
+from workflows.services.steps import LEASE, Work
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at whether a running step is to be cancelled."""
+
+RENEW_EVERY = LEASE.total_seconds() / 3
+"""Seconds between two renewals: two may be lost before the third is too late."""
+
+OVERRUN = 15.0
+"""Seconds that a step may take beyond its time limit before it is no longer spoken for."""
+
+
+@dataclass(slots=True)
+class Held:
+    """The step that a process is carrying out."""
+
+    work: Work
+    began: float = field(default_factory=time.monotonic)
+    renewed: float = field(default_factory=time.monotonic)
+    stop: bool = False
+
+    def overran(self, now: float) -> bool:
+        """Say whether the step should have ended long ago."""
+        timeout = self.work.timeout
+        return timeout is not None and now - self.began > timeout + OVERRUN
+
+
+class Keeper:
+    """Keeps the lease of the current step of this process."""
+
+    def __init__(self) -> None:
+        self._held: Held | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def hold(self, work: Work) -> Iterator[Held]:
+        """Speak for the step until the block ends."""
+        held = Held(work)
+        with self._changed:
+            self._held = held
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                self._thread.start()
+        try:
+            yield held
+        finally:
+            with self._changed:
+                self._held = None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait(LOOK_EVERY)
+                held = self._held
+            if held is None or time.monotonic() - held.began < LOOK_EVERY:
+                continue
+            try:
+                look(held, now=time.monotonic())
+            except Error as error:
+                log.warning("lease.unreachable", path=held.work.path, error=str(error))
+                connection.close()
+
+
+def look(held: Held, *, now: float) -> None:
+    """Renew the lease when it is time, and note whether the step is to stop."""
+    work = held.work
+    if held.overran(now):
+        return
+    if now - held.renewed >= RENEW_EVERY:
+        until = timezone.now() + LEASE
+        answer = store.renew(work.run, work.path, work.attempt, until=until)
+        held.renewed = now
+    else:
+        answer = store.cancel_requested(work.run, work.path, work.attempt)
+    if answer is None or answer:
+        held.stop = True
+
+
+keeper = Keeper()

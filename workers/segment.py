@@ -1,0 +1,52 @@
+"""A segment: carry out a claimed step, record its outcome, run on while there is time.
+
+Each step is committed on its own; only the way through the broker is saved.
+"""
+
+import time
+
+from django.utils import timezone
+
+from workers import executor
+from workers.executor import Assignment
+from workers.leases import keeper
+from workers.registry import catalog
+from workflows.engine.events import Succeeded
+from workflows.services import steps
+from workflows.services.steps import Outcome, Taker, Work
+
+SLICE = 2.0
+"""Seconds after which a worker takes its next message instead of running on."""
+
+
+def run_on(work: Work | None, taker: Taker, *, began: float) -> bool:
+    """Carry out `work` and what follows on its queue; return whether the last one succeeded."""
+    completed = False
+    while work is not None:
+        outcome = carry_out(work)
+        completed = isinstance(outcome, Succeeded)
+        work = steps.record_outcome(
+            work=work,
+            outcome=outcome,
+            taker=taker,
+            run_on=time.monotonic() - began < SLICE,
+            now=timezone.now(),
+        )
+    return completed
+
+
+def carry_out(work: Work) -> Outcome:
+    """Carry out one attempt under its lease."""
+    assignment = Assignment(
+        run_id=str(work.run),
+        path=work.path,
+        attempt=work.attempt,
+        workflow=work.pinned.plan.workflow,
+        environment=work.environment,
+        uses=work.uses,
+        arguments=work.arguments,
+        names=work.names,
+        timeout=work.timeout,
+    )
+    with keeper.hold(work) as held:
+        return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)

@@ -1,0 +1,60 @@
+"""The Celery tasks: take the ids of a message, call one service, go on as it says."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from celery import Task, shared_task
+from django.utils import timezone
+
+from workers import publisher
+from workers.segment import run_on
+from workflows.services import recovery, steps, timers
+from workflows.services.steps import Taker
+
+
+@shared_task(bind=True, name=publisher.SEGMENT)
+def run_segment(self: Task, *, run: str, path: str, attempt: int, brings: str = "") -> None:
+    """Begin at one queued attempt and run on; a line goes on only behind a completed step."""
+    began = time.monotonic()
+    taker = Taker(*_place(self), brought=brings)
+    work = steps.claim_step(
+        run_id=UUID(run), path=path, attempt=attempt, taker=taker, now=timezone.now()
+    )
+    if not run_on(work, taker, began=began):
+        self.request.chain = None
+
+
+@shared_task(bind=True, name=publisher.TAKE, ignore_result=False)
+def take_queued(self: Task, *, run: str, scope: str) -> None:
+    """Carry out what is queued of a run, one after the other; then give way to others."""
+    began = time.monotonic()
+    taker = Taker(*_place(self), unsettled=frozenset({scope}), siblings=True)
+    work = steps.claim_any_step(run_id=UUID(run), taker=taker, now=timezone.now())
+    run_on(work, taker, began=began)
+    if work is not None and steps.has_queued(run_id=UUID(run), queue=taker.queue):
+        raise self.replace(self.signature_from_request(self.request))
+
+
+@shared_task(name=publisher.SETTLE)
+def settle(*, run: str, scope: str) -> None:
+    """End a scope whose steps have all been carried out."""
+    steps.settle_scope(run_id=UUID(run), scope=scope, now=timezone.now())
+
+
+@shared_task(name="workers.tick", expires=30)
+def tick() -> int:
+    """Do what is due."""
+    return timers.tick(now=timezone.now())
+
+
+@shared_task(name="workers.recover", expires=30)
+def recover() -> list[str]:
+    """Find what was lost, and put it right."""
+    return recovery.recover(now=timezone.now()).lines
+
+
+def _place(task: Task) -> tuple[str, str]:
+    """Return the name of this worker, and the queue that the message came from."""
+    delivery: dict[str, Any] = task.request.delivery_info or {}
+    return str(task.request.hostname), str(delivery.get("routing_key", ""))

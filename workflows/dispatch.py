@@ -1,0 +1,81 @@
+"""What is to be sent to workers, as values, and the Publisher that sends it.
+
+A message carries ids and a fence, never data, and is only a nudge: the QUEUED
+rows are the outbox, and recovery sends again what was never claimed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+log = structlog.get_logger(__name__)
+
+FAN_OUT_FROM = 8
+"""From this many steps on one queue at once, a chord of takers is cheaper than a message each."""
+
+FAN_OUT_WIDTH = 32
+"""How many takers a fan-out has at most: no fewer than the workers of a queue, or some idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Begin at one queued attempt, and run on from there."""
+
+    run: UUID
+    path: str
+    attempt: int
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A queued attempt and the first attempts of the steps after it, on other queues, in order.
+
+    The worker of each segment leaves the message for the next to the line; a segment that
+    does not complete its step ends the line.
+    """
+
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """Have `width` takers carry out whatever is queued of the run, then settle the scope."""
+
+    run: UUID
+    queue: str
+    width: int
+    scope: str
+
+
+Dispatch = Segment | Line | FanOut
+
+
+class Publisher(Protocol):
+    """Sends dispatches to workers."""
+
+    def publish(self, dispatches: Sequence[Dispatch]) -> None:
+        """Send them, or raise OSError when the broker cannot be reached."""
+
+
+@lru_cache
+def publisher() -> Publisher:
+    """Return the publisher that the settings name."""
+    made: Publisher = import_string(settings.ORCHESTRATOR["PUBLISHER"])()
+    return made
+
+
+def publish(dispatches: Sequence[Dispatch]) -> None:
+    """Send dispatches after a commit; a broker that is down delays the work and loses nothing."""
+    if not dispatches:
+        return
+    try:
+        publisher().publish(dispatches)
+    except OSError as error:
+        log.warning("dispatch.postponed", dispatches=len(dispatches), error=str(error))

@@ -1,0 +1,65 @@
+"""Definitions: check them, and apply them as immutable numbered versions."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from workflows.catalog import catalog
+from workflows.engine.compile import compile_spec
+from workflows.engine.plan import Plan, dump_plan
+from workflows.language.findings import Finding
+from workflows.language.loader import check, load
+from workflows.language.spec import Spec
+from workflows.models import Version, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A version, and whether it is new: the same definition twice is one version."""
+
+    version: Version
+    created: bool
+
+
+def check_definition(*, text: str, source: str) -> tuple[Spec | None, tuple[Finding, ...]]:
+    """Return the definition and all that is wrong with it; nothing is stored."""
+    return check(text, source=source, catalog=catalog())
+
+
+def compile_text(*, text: str, source: str) -> Plan:
+    """Return the plan of a definition.
+
+    Raises DefinitionError with every finding.
+    """
+    return compile_spec(load(text, source=source, catalog=catalog()))
+
+
+def apply_definition(*, text: str, source: str, by: str) -> Applied:
+    """Store a definition as the next version of its workflow.
+
+    Raises DefinitionError with every finding; then nothing is stored.
+    """
+    spec = load(text, source=source, catalog=catalog())
+    document = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    with transaction.atomic():
+        Workflow.objects.get_or_create(name=spec.workflow)
+        workflow = Workflow.objects.select_for_update().get(name=spec.workflow)
+        newest = workflow.versions.order_by("-number").first()
+        if newest is not None and newest.digest == digest:
+            return Applied(newest, created=False)
+        version = Version.objects.create(
+            workflow=workflow,
+            number=newest.number + 1 if newest else 1,
+            source=text,
+            document=document,
+            plan=dump_plan(compile_spec(spec)),
+            digest=digest,
+            environment=spec.environment,
+            created_by=by,
+        )
+        workflow.description = spec.description or ""
+        workflow.save(update_fields=["description"])
+    return Applied(version, created=True)

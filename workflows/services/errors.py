@@ -1,0 +1,57 @@
+"""Why a service refuses.
+
+ServiceError
+    NotFoundError             there is no such thing
+    InputRefusedError         the input does not fit its schema
+    StateRefusedError         the state of the thing does not allow it
+    IdempotencyMismatchError  the key was used for something else
+    EnvironmentClosedError    the environment takes no runs
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class ServiceError(Exception):
+    """A refusal: a sentence that names the thing, its state and what was wanted."""
+
+    code = "refused"
+
+
+class NotFoundError(ServiceError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, name: object) -> None:
+        super().__init__(f"There is no {kind} {name}.")
+        self.kind = kind
+        self.name = str(name)
+
+
+class InputRefusedError(ServiceError):
+    """The input does not fit its schema; `findings` says where and why."""
+
+    code = "input_refused"
+
+    def __init__(self, message: str, findings: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
+class StateRefusedError(ServiceError):
+    """The state of the thing does not allow what was asked."""
+
+    code = "state_refused"
+
+
+class IdempotencyMismatchError(ServiceError):
+    """The idempotency key was used for something else."""
+
+    code = "idempotency_mismatch"
+
+
+class EnvironmentClosedError(ServiceError):
+    """The environment takes no new runs."""
+
+    code = "environment_closed"

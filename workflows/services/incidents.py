@@ -1,0 +1,115 @@
+"""Incidents: replay, skip or discard the step that needs a person."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
+from workflows.models import Incident, Resolution, Run
+from workflows.services.errors import InputRefusedError, NotFoundError, StateRefusedError
+from workflows.services.plans import pinned
+from workflows.services.progress import advance_run, in_transaction
+from workflows.services.report import Report, each
+
+
+def replay_incident(
+    *, incident_id: UUID, arguments: Mapping[str, Any] | None = None, note: str = "", by: str
+) -> Incident:
+    """Have the step tried again, with corrected arguments if given; the run goes on.
+
+    Raises NotFoundError and StateRefusedError.
+    """
+    return _resolve(
+        incident_id, Resolution.REPLAYED, lambda path: Replayed(path, arguments), note=note, by=by
+    )
+
+
+def skip_incident(*, incident_id: UUID, output: Any = None, note: str = "", by: str) -> Incident:
+    """Have the step count as done, with `output` in its place; the run goes on.
+
+    Raises NotFoundError and StateRefusedError.
+    """
+    return _resolve(
+        incident_id, Resolution.SKIPPED, lambda path: SkipDecided(path, output), note=note, by=by
+    )
+
+
+def discard_incident(*, incident_id: UUID, note: str, by: str) -> Incident:
+    """Give the step up for good, and say why.
+
+    Raises InputRefusedError without a note, NotFoundError and StateRefusedError.
+    """
+    if not note.strip():
+        raise InputRefusedError("An incident is discarded with a note that says why.")
+    return _resolve(incident_id, Resolution.DISCARDED, Discarded, note=note, by=by)
+
+
+def replay_many(*, incident_ids: Iterable[UUID], note: str = "", by: str) -> Report:
+    """Replay each incident, and report which could not be."""
+    return each(
+        "Replay", incident_ids, lambda one: replay_incident(incident_id=one, note=note, by=by)
+    )
+
+
+def skip_many(*, incident_ids: Iterable[UUID], note: str = "", by: str) -> Report:
+    """Skip the step of each incident, and report which could not be."""
+    return each("Skip", incident_ids, lambda one: skip_incident(incident_id=one, note=note, by=by))
+
+
+def discard_many(*, incident_ids: Iterable[UUID], note: str, by: str) -> Report:
+    """Discard each incident, and report which could not be."""
+    return each(
+        "Discard", incident_ids, lambda one: discard_incident(incident_id=one, note=note, by=by)
+    )
+
+
+def replay_run(*, run_id: UUID, by: str) -> Report:
+    """Replay every open incident of a run.
+
+    Raises NotFoundError, and StateRefusedError when the run has no open incident.
+    """
+    if not Run.objects.filter(pk=run_id).exists():
+        raise NotFoundError("run", run_id)
+    found = Incident.objects.filter(run_id=run_id, resolution="").order_by("id")
+    ids = list(found.values_list("pk", flat=True))
+    if not ids:
+        raise StateRefusedError(f"The run {run_id} has no open incident, so nothing to replay.")
+    return replay_many(incident_ids=ids, by=by)
+
+
+def _resolve(
+    incident_id: UUID, resolution: Resolution, decide: Any, *, note: str, by: str
+) -> Incident:
+    run_id = Incident.objects.filter(pk=incident_id).values_list("run_id", flat=True).first()
+    if run_id is None:
+        raise NotFoundError("incident", incident_id)
+    return in_transaction(
+        partial(_resolve_locked, incident_id, run_id, resolution, decide, note, by)
+    )
+
+
+def _resolve_locked(  # noqa: PLR0913 - handed on as it came
+    incident_id: UUID, run_id: UUID, resolution: Resolution, decide: Any, note: str, by: str
+) -> Incident:
+    incident = Incident.objects.select_for_update().get(pk=incident_id)
+    if incident.resolution:
+        raise StateRefusedError(
+            f"The incident {incident_id} was {incident.resolution} by {incident.resolved_by}"
+            " already."
+        )
+    now = timezone.now()
+    event: Event = decide(incident.path)
+    progress = advance_run(pinned(run_id), event, now=now, actor=by)
+    if not progress.decision.moves:
+        state = progress.held.run.state.value if progress.held else "unknown"
+        raise StateRefusedError(
+            f"The step {incident.path} of the run {run_id}, which is {state},"
+            f" cannot be {resolution.value}."
+        )
+    incident.resolution, incident.resolved_by = resolution.value, by
+    incident.resolved_at, incident.note = now, note
+    incident.save(update_fields=["resolution", "resolved_by", "resolved_at", "note"])
+    return incident

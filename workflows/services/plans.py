@@ -1,0 +1,36 @@
+"""Plans of stored versions, decoded once in each process."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from uuid import UUID
+
+from workflows.engine.plan import Plan, load_plan
+from workflows.models import Run, Version
+from workflows.services.errors import NotFoundError
+
+
+@lru_cache(maxsize=256)
+def plan_of_version(version_id: UUID) -> Plan:
+    """Return the plan of a version. A version never changes, so neither does this."""
+    return load_plan(bytes(Version.objects.values_list("plan", flat=True).get(pk=version_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A run and the plan it is pinned to."""
+
+    run: UUID
+    version: UUID
+    plan: Plan
+
+
+@lru_cache(maxsize=4096)
+def pinned(run_id: UUID) -> Pinned:
+    """Return the plan of a run.
+
+    Raises NotFoundError when there is no such run.
+    """
+    version = Run.objects.filter(pk=run_id).values_list("version_id", flat=True).first()
+    if version is None:
+        raise NotFoundError("run", run_id)
+    return Pinned(run_id, version, plan_of_version(version))

@@ -1,0 +1,170 @@
+"""Progress of one run: load, decide, write, until nothing more follows, in one transaction."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from random import Random, SystemRandom
+from typing import TypeVar
+
+from django.db import OperationalError, transaction
+from psycopg import errors as pg
+
+from environments.models import queue_name
+from workflows import dispatch, store
+from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
+from workflows.engine.advance import advance, requirement
+from workflows.engine.decision import Decision
+from workflows.engine.events import Claimed, Drained, Event
+from workflows.engine.plan import Node, Plan
+from workflows.engine.slice import Requirement, Slice, StepView
+from workflows.engine.states import RunState, StepState
+from workflows.language.words import StepKind
+from workflows.services.plans import Pinned
+
+T = TypeVar("T")
+
+ENGINE = "engine"
+CHANCE: Random = SystemRandom()
+DEADLOCK_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the worker would go on with: a step that becomes ready on its queue."""
+
+    queue: str
+    worker: str
+    lease_until: datetime
+
+
+@dataclass(slots=True)
+class Progress:
+    """What became of a run in one transaction."""
+
+    decision: Decision = field(default_factory=Decision)
+    held: Slice | None = None
+    claimed: StepView | None = None
+
+
+def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
+    pinned: Pinned,
+    *events: Event,
+    now: datetime,
+    actor: str = ENGINE,
+    wish: Wish | None = None,
+    unsettled: frozenset[str] = frozenset(),
+    brought: str = "",
+) -> Progress:
+    """Decide `events` and all that follows; store it; have ready steps sent after the commit.
+
+    With a `wish`, the first step that becomes ready on its queue is claimed at once and is
+    not sent. `unsettled` names scopes that somebody else will settle, `brought` a step whose
+    message is on its way already. The caller holds the transaction.
+    """
+    progress = Progress()
+    todo: list[Event] = list(events)
+    while todo:
+        held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
+        decision = advance(pinned.plan, held, *todo, now=now, chance=CHANCE)
+        if wish is not None and progress.claimed is None:
+            progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
+        store.write(pinned.run, pinned.plan, held.run.environment, decision, now=now)
+        todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
+        progress.decision.extend(decision)
+        progress.held = held
+    _send_ready(pinned, progress, brought)
+    return progress
+
+
+def _needed(plan: Plan, events: Iterable[Event]) -> Requirement:
+    wanted = Requirement()
+    for event in events:
+        wanted |= requirement(plan, event)
+    return wanted
+
+
+def _left_to_others(event: Event, unsettled: frozenset[str]) -> bool:
+    return isinstance(event, Drained) and event.path in unsettled
+
+
+def _claim_ready(
+    plan: Plan, held: Slice, decision: Decision, wish: Wish, now: datetime
+) -> StepView | None:
+    """Claim the first step that this decision queued where the worker listens."""
+    for move in decision.moves:
+        view = move.after
+        if view.state is not StepState.QUEUED or held.steps[view.path] is not view:
+            continue
+        if queue_name(held.run.environment, plan.nodes[view.node].queue_class) == wish.queue:
+            taken = Claimed(view.path, view.attempt, wish.worker, wish.lease_until)
+            decision.extend(advance(plan, held, taken, now=now, chance=CHANCE))
+            claimed = held.steps[view.path]
+            return claimed if claimed.state is StepState.RUNNING else None
+    return None
+
+
+def _send_ready(pinned: Pinned, progress: Progress, brought: str) -> None:
+    held = progress.held
+    if held is None or held.run.state is not RunState.RUNNING:
+        return
+    last = {move.after.path: move.after for move in progress.decision.moves}
+    ready = [
+        view
+        for view in last.values()
+        if view.state is StepState.QUEUED and (view.path != brought or view.attempt != 1)
+    ]
+    if ready:
+        dispatches = dispatches_of(pinned, held.run.environment, ready)
+        transaction.on_commit(partial(dispatch.publish, dispatches))
+
+
+def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -> list[Dispatch]:
+    """Return how queued steps are sent: one by one, or as a fan-out where there are many."""
+    groups: dict[tuple[str, str], list[StepView]] = {}
+    for view in ready:
+        queue = queue_name(environment, pinned.plan.nodes[view.node].queue_class)
+        groups.setdefault((queue, view.scope), []).append(view)
+    found: list[Dispatch] = []
+    for (queue, scope), views in groups.items():
+        if len(views) >= FAN_OUT_FROM:
+            found.append(FanOut(pinned.run, queue, min(len(views), FAN_OUT_WIDTH), scope))
+        else:
+            found += [_along(pinned, environment, view, queue) for view in views]
+    return found
+
+
+def _along(pinned: Pinned, environment: str, view: StepView, queue: str) -> Dispatch:
+    """Return a line where the steps after this one are known in advance and on other queues."""
+    first = Segment(pinned.run, view.path, view.attempt, queue)
+    if view.attempt != 1:
+        return first
+    segments = [first]
+    node = pinned.plan.nodes[view.node]
+    while (after := _only_successor(pinned.plan, node)) is not None:
+        node = after
+        queue = queue_name(environment, node.queue_class)
+        segments.append(Segment(pinned.run, node.path, 1, queue))
+    return first if len(segments) == 1 else Line(tuple(segments))
+
+
+def _only_successor(plan: Plan, node: Node) -> Node | None:
+    """Return the task that surely follows on another queue, if there is one."""
+    if len(node.needed_by) != 1:
+        return None
+    after = plan.nodes[node.needed_by[0]]
+    follows = after.kind is StepKind.TASK and len(after.needs) == 1 and after.when is None
+    return after if follows and after.queue_class != node.queue_class else None
+
+
+def in_transaction(work: Callable[[], T]) -> T:
+    """Do the work in one transaction; again when it met another in a deadlock."""
+    for attempt in range(1, DEADLOCK_TRIES + 1):
+        try:
+            with transaction.atomic():
+                return work()
+        except (pg.DeadlockDetected, OperationalError) as error:
+            cause = error if isinstance(error, pg.Error) else error.__cause__
+            if attempt == DEADLOCK_TRIES or not isinstance(cause, pg.DeadlockDetected):
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")

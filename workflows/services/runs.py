@@ -1,0 +1,278 @@
+"""Runs: start them, hold them, let them go on, end them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from environments.models import Environment
+from environments.states import EnvironmentState
+from workflows import dispatch, store
+from workflows.engine.events import (
+    CancelRequested,
+    Drained,
+    Event,
+    Halted,
+    PauseRequested,
+    ResumeRequested,
+    Started,
+)
+from workflows.engine.plan import ROOT, Plan
+from workflows.engine.states import LIVE_RUNS, Reason, RunState
+from workflows.language.findings import InputError
+from workflows.language.inputs import prepare
+from workflows.models import Incident, Resolution, Run, Version
+from workflows.services.errors import (
+    EnvironmentClosedError,
+    IdempotencyMismatchError,
+    InputRefusedError,
+    NotFoundError,
+    StateRefusedError,
+)
+from workflows.services.plans import Pinned, pinned, plan_of_version
+from workflows.services.progress import advance_run, dispatches_of, in_transaction
+from workflows.services.report import Report, each
+
+BATCH = 100
+"""Runs that are started in one transaction when many are ordered at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A run to be started. Without a version the newest is taken, without an environment its own."""
+
+    workflow: str
+    input: Mapping[str, Any] | None = None
+    environment: str | None = None
+    version: int | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run, and whether it is new: the same idempotency key twice is one run."""
+
+    run: Run
+    created: bool
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What the orders of one call have in common, looked up once."""
+
+    versions: dict[tuple[str, int | None], Version] = field(default_factory=dict)
+    environments: dict[str, Environment] = field(default_factory=dict)
+
+    def version(self, order: Order) -> Version:
+        key = (order.workflow, order.version)
+        if key not in self.versions:
+            found = Version.objects.defer("source", "document", "plan").select_related("workflow")
+            found = found.filter(workflow__name=order.workflow).order_by("-number")
+            if order.version is not None:
+                found = found.filter(number=order.version)
+            version = found.first()
+            if version is None:
+                wanted = order.workflow + (f" v{order.version}" if order.version else "")
+                raise NotFoundError("workflow", wanted)
+            self.versions[key] = version
+        return self.versions[key]
+
+    def environment(self, name: str, plan: Plan) -> Environment:
+        if name not in self.environments:
+            found = Environment.objects.filter(name=name).first()
+            if found is None:
+                raise NotFoundError("environment", name)
+            self.environments[name] = found
+        environment = self.environments[name]
+        if environment.state != EnvironmentState.ACTIVE:
+            message = f"The environment {name} is {environment.state} and takes no new runs."
+            raise EnvironmentClosedError(message)
+        missing = sorted(plan.queue_classes - set(environment.classes))
+        if missing:
+            message = (
+                f"The environment {name} has no workers of class {', '.join(missing)};"
+                f" it has {', '.join(environment.classes)}."
+            )
+            raise EnvironmentClosedError(message)
+        return environment
+
+
+def start_run(  # noqa: PLR0913 - the keys of an order, by name
+    *,
+    workflow: str,
+    input: Mapping[str, Any] | None = None,  # noqa: A002 - the language's own word
+    environment: str | None = None,
+    version: int | None = None,
+    idempotency_key: str | None = None,
+    by: str,
+) -> StartedRun:
+    """Start one run; the same key with the same input returns the run that there is.
+
+    Raises NotFoundError, InputRefusedError, EnvironmentClosedError, IdempotencyMismatchError.
+    """
+    order = Order(workflow, input, environment, version, idempotency_key)
+    return start_runs(orders=[order], by=by)[0]
+
+
+def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun]:
+    """Start many runs, a hundred in a transaction. All orders are checked before any is begun.
+
+    Raises what `start_run` raises.
+    """
+    desk = _Desk()
+    checked = [_check(desk, order) for order in orders]
+    started = []
+    for first in range(0, len(checked), BATCH):
+        batch = checked[first : first + BATCH]
+        started += in_transaction(partial(_start_batch, batch, by))
+    return started
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    order: Order
+    version: Version
+    plan: Plan
+    environment: Environment
+    input: Mapping[str, Any]
+
+
+def _check(desk: _Desk, order: Order) -> _Checked:
+    version = desk.version(order)
+    plan = plan_of_version(version.pk)
+    environment = desk.environment(order.environment or plan.environment, plan)
+    try:
+        given = prepare(plan.input_schema, order.input)
+    except InputError as error:
+        findings = [finding.as_dict() for finding in error.findings]
+        message = f"The input does not fit what {order.workflow} v{version.number} asks for."
+        raise InputRefusedError(message, findings) from error
+    return _Checked(order, version, plan, environment, given)
+
+
+def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun]:
+    store.act_as(by)
+    return [_start(one, by) for one in batch]
+
+
+def _start(one: _Checked, by: str) -> StartedRun:
+    now = timezone.now()
+    new = store.NewRun(
+        id=uuid7(),
+        workflow=one.version.workflow_id,
+        version=one.version.pk,
+        environment=one.environment.pk,
+        input=one.input,
+        idempotency_key=one.order.idempotency_key,
+        started_by=by,
+    )
+    if not store.create_run(new, now=now):
+        return _existing(one)
+    pin = Pinned(new.id, one.version.pk, one.plan)
+    advance_run(pin, Started(), now=now, actor=by)
+    run = Run(
+        id=new.id,
+        workflow=one.version.workflow,
+        version=one.version,
+        environment=one.environment,
+        state=RunState.RUNNING.value,
+        input=one.input,
+        idempotency_key=new.idempotency_key,
+        started_by=by,
+        created_at=now,
+        started_at=now,
+    )
+    return StartedRun(run, created=True)
+
+
+def _existing(one: _Checked) -> StartedRun:
+    key = one.order.idempotency_key
+    found = Run.objects.select_related("workflow", "version", "environment")
+    run = found.get(workflow=one.version.workflow_id, idempotency_key=key)
+    if run.input != one.input:
+        message = (
+            f"The key {key} was used on {run.created_at:%Y-%m-%d %H:%M:%S} UTC to start the run"
+            f" {run.pk} of {one.order.workflow} with another input. Use a new key."
+        )
+        raise IdempotencyMismatchError(message)
+    return StartedRun(run, created=False)
+
+
+def pause_run(*, run_id: UUID, by: str) -> Run:
+    """Hold a run: what a worker has begun is finished, nothing else is started.
+
+    Raises NotFoundError and StateRefusedError.
+    """
+    return _operate(run_id, by, "paused", frozenset({RunState.RUNNING}), PauseRequested())
+
+
+def resume_run(*, run_id: UUID, by: str) -> Run:
+    """Let a paused run go on.
+
+    Raises NotFoundError and StateRefusedError.
+    """
+    return _operate(run_id, by, "resumed", frozenset({RunState.PAUSED}), ResumeRequested())
+
+
+def cancel_run(*, run_id: UUID, by: str) -> Run:
+    """End a run: at once what no worker holds, the rest when its worker lets go.
+
+    Raises NotFoundError and StateRefusedError.
+    """
+    allowed = LIVE_RUNS - {RunState.CANCELLING}
+    return _operate(run_id, by, "cancelled", allowed, CancelRequested())
+
+
+def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], event: Event) -> Run:
+    pin = pinned(run_id)
+
+    def work() -> Run:
+        state = Run.objects.values_list("state", flat=True).get(pk=run_id)
+        if state not in allowed:
+            raise StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
+        now = timezone.now()
+        store.act_as(by)
+        if isinstance(event, CancelRequested):
+            advance_run(pin, event, now=now, actor=by)
+            again = Halted(ROOT, Reason.RUN_CANCELLED)
+            advance_run(pin, again, Drained(ROOT), now=now, actor=by)
+            _close_incidents(run_id, by)
+        else:
+            store.lock_run(run_id)
+            advance_run(pin, event, now=now, actor=by)
+        run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
+        if isinstance(event, ResumeRequested):
+            ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
+            transaction.on_commit(partial(dispatch.publish, ready))
+        return run
+
+    return in_transaction(work)
+
+
+def _close_incidents(run_id: UUID, by: str) -> None:
+    Incident.objects.filter(run_id=run_id, resolution="").update(
+        resolution=Resolution.CANCELLED.value,
+        resolved_by=by,
+        resolved_at=timezone.now(),
+        note="The run was cancelled.",
+    )
+
+
+def pause_many(*, run_ids: Iterable[UUID], by: str) -> Report:
+    """Hold each run, and report which could not be."""
+    return each("Pause", run_ids, lambda run_id: pause_run(run_id=run_id, by=by))
+
+
+def resume_many(*, run_ids: Iterable[UUID], by: str) -> Report:
+    """Let each run go on, and report which could not."""
+    return each("Resume", run_ids, lambda run_id: resume_run(run_id=run_id, by=by))
+
+
+def cancel_many(*, run_ids: Iterable[UUID], by: str) -> Report:
+    """End each run, and report which could not be."""
+    return each("Cancel", run_ids, lambda run_id: cancel_run(run_id=run_id, by=by))

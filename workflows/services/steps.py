@@ -1,0 +1,162 @@
+"""Steps: a worker claims an attempt, and records its outcome; then it may run on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from workflows import store
+from workflows.engine.draft import names_of
+from workflows.engine.events import Claimed, Drained, Failed, Succeeded
+from workflows.engine.slice import Requirement, Slice, StepView
+from workflows.engine.states import StepState
+from workflows.services.errors import NotFoundError
+from workflows.services.plans import Pinned, pinned
+from workflows.services.progress import Progress, Wish, advance_run, in_transaction
+
+LEASE = timedelta(seconds=30)
+"""How long a worker may be silent about a running step before it counts as lost."""
+
+Outcome = Succeeded | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed attempt: what is to be done, and what its arguments may name."""
+
+    pinned: Pinned = field(repr=False)
+    path: str
+    attempt: int
+    queue: str
+    uses: str
+    arguments: Mapping[str, Any] = field(repr=False)
+    names: Mapping[str, Any] = field(repr=False)
+    environment: str = ""
+    timeout: float | None = None
+
+    @property
+    def run(self) -> UUID:
+        return self.pinned.run
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """Who takes work, and where: a worker's name and the queue it was called from.
+
+    `unsettled` are the scopes that somebody else settles; `brought` is the step whose message
+    is on its way; with `siblings` any queued step of the run is as good as a successor.
+    """
+
+    worker: str
+    queue: str
+    unsettled: frozenset[str] = frozenset()
+    brought: str = ""
+    siblings: bool = False
+
+
+def claim_step(
+    *, run_id: UUID, path: str, attempt: int, taker: Taker, now: datetime
+) -> Work | None:
+    """Claim a queued attempt; None when somebody else has it, or it is no longer wanted."""
+    try:
+        pin = pinned(run_id)
+    except NotFoundError:
+        return None
+
+    def work() -> Work | None:
+        claim = Claimed(path, attempt, taker.worker, now + LEASE)
+        progress = advance_run(pin, claim, now=now)
+        return _work_of(pin, progress, taker.queue, _claimed(progress, path))
+
+    return in_transaction(work)
+
+
+def claim_any_step(*, run_id: UUID, taker: Taker, now: datetime) -> Work | None:
+    """Claim the first queued step of a run that no other worker is taking."""
+    try:
+        pin = pinned(run_id)
+    except NotFoundError:
+        return None
+    return in_transaction(partial(_claim_any, pin, taker, now))
+
+
+def record_outcome(
+    *, work: Work, outcome: Outcome, taker: Taker, run_on: bool, now: datetime
+) -> Work | None:
+    """Record how an attempt ended; with `run_on`, return the next one, claimed already."""
+
+    def do() -> Work | None:
+        wish = Wish(work.queue, taker.worker, now + LEASE) if run_on else None
+        progress = advance_run(
+            work.pinned,
+            outcome,
+            now=now,
+            wish=wish,
+            unsettled=taker.unsettled,
+            brought=taker.brought,
+        )
+        if progress.claimed is not None:
+            return _work_of(work.pinned, progress, work.queue, progress.claimed)
+        if run_on and taker.siblings:
+            return _claim_any(work.pinned, taker, now)
+        return None
+
+    return in_transaction(do)
+
+
+def has_queued(*, run_id: UUID, queue: str) -> bool:
+    """Say whether a queued step of the run still waits for a worker of the queue."""
+    with transaction.atomic():
+        return store.next_queued(run_id, queue) is not None
+
+
+def settle_scope(*, run_id: UUID, scope: str, now: datetime) -> None:
+    """End a scope of which nothing lives any more; a scope that still lives is left alone."""
+    pin = pinned(run_id)
+    in_transaction(lambda: advance_run(pin, Drained(scope), now=now))
+
+
+def _claim_any(pin: Pinned, taker: Taker, now: datetime) -> Work | None:
+    found = store.next_queued(pin.run, taker.queue)
+    if found is None:
+        return None
+    path, attempt = found
+    progress = advance_run(pin, Claimed(path, attempt, taker.worker, now + LEASE), now=now)
+    return _work_of(pin, progress, taker.queue, _claimed(progress, path))
+
+
+def _claimed(progress: Progress, path: str) -> StepView | None:
+    moved = (move.after for move in progress.decision.moves)
+    return next(
+        (view for view in moved if view.path == path and view.state is StepState.RUNNING), None
+    )
+
+
+def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None) -> Work | None:
+    if view is None or progress.held is None:
+        return None
+    node = pin.plan.nodes[view.node]
+    held = progress.held
+    arguments = node.arguments
+    if view.attempt > 1:
+        arguments = store.corrected_arguments(pin.run, view.path) or node.arguments
+    names: Mapping[str, Any] = {}
+    if node.call.roots:
+        reading = Slice(run=held.run)
+        store.read(store.cursor(), pin.run, pin.plan, reading, Requirement(reads=node.call))
+        names = names_of(pin.plan, reading, node, node.call)
+    return Work(
+        pinned=pin,
+        path=view.path,
+        attempt=view.attempt,
+        queue=queue,
+        uses=node.uses,
+        arguments=arguments,
+        names=names,
+        environment=held.run.environment,
+        timeout=node.timeout,
+    )
