@@ -192,5 +192,18 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = ENV.soft_shutdown_seconds
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    # What nobody fetched in time is worthless: the next one does the same.
+    "tick": {
+        "task": "workers.tick",
+        "schedule": 1.0,
+        "options": {"queue": "orchestrator", "expire_seconds": 5},
+    },
+    "recover": {
+        "task": "workers.recover",
+        "schedule": 5.0,
+        "options": {"queue": "orchestrator", "expire_seconds": 15},
+    },
+}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 DJANGO_CELERY_BEAT_TZ_AWARE = True

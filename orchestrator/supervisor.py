@@ -29,6 +29,7 @@ MARK = "ORCHESTRATOR_CHILD_OF"
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 STEADY_AFTER = 30.0
+LAST_WORDS_WITHIN = 1.0
 STOP_WITHIN = 25.0
 
 Say = Callable[[str, str], None]
@@ -47,6 +48,7 @@ class Child:
 class _Watch:
     child: Child
     process: subprocess.Popen[bytes] | None = None
+    relay: threading.Thread | None = None
     started: float = 0.0
     failures: int = 0
     due: float = 0.0
@@ -114,12 +116,15 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        threading.Thread(
+        watch.relay = threading.Thread(
             target=self._relay, args=(watch.child.name, watch.process.stdout), daemon=True
-        ).start()
+        )
+        watch.relay.start()
 
     def _ended(self, watch: _Watch, process: subprocess.Popen[bytes]) -> None:
         _kill_group(process.pid)
+        if watch.relay is not None:
+            watch.relay.join(timeout=LAST_WORDS_WITHIN)
         steady = self._now() - watch.started >= STEADY_AFTER
         watch.failures = 1 if steady else watch.failures + 1
         delay = delay_after(watch.failures)

@@ -13,7 +13,6 @@ import pytest
 
 from orchestrator.supervisor import MARK, Child, Supervisor, delay_after, end_marked
 
-
 LAUNCHER = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
@@ -120,9 +119,11 @@ def test_other_children_are_left_alone_when_one_crashes(scene: Scene) -> None:
 
 def test_what_a_crashed_child_leaves_behind_is_ended(scene: Scene) -> None:
     scene.keep("worker", "sleep 61 & echo $!; kill -9 $$")
+
     scene.hears("worker: ended by signal SIGKILL; starts again in 0.5 s")
 
-    [pid] = [int(line.removeprefix("worker: ")) for line in scene.heard if line[8:].isdigit()]
+    until(lambda: any(line[8:].isdigit() for line in scene.heard))
+    [pid] = [int(line[8:]) for line in scene.heard if line[8:].isdigit()]
 
     until(lambda: gone(pid))
 
@@ -140,7 +141,7 @@ def test_stopping_asks_first_and_leaves_nothing(scene: Scene) -> None:
 
 
 def test_a_released_child_ends_and_is_not_started_again(scene: Scene) -> None:
-    scene.keep("env-lab", "echo up; sleep 63")
+    scene.keep("env-lab", "echo up; exec sleep 63")
     scene.hears("env-lab: up")
 
     scene.supervisor.release("env-lab")
