@@ -33,10 +33,8 @@ def canvas_of(dispatch: Dispatch) -> Any:
         case Segment():
             return _segment(dispatch)
         case Line(segments):
-            return chain(
-                _segment(one, after.path if after else "")
-                for one, after in zip(segments, [*segments[1:], None], strict=True)
-            )
+            pairs = zip(segments, [*segments[1:], None], strict=True)
+            return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
         case FanOut(run, queue, width, scope):
             taker = _signature(TAKE, queue, run=str(run), scope=scope)
             body = _signature(SETTLE, ENGINE_QUEUE, run=str(run), scope=scope)

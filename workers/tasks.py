@@ -1,7 +1,7 @@
 """The Celery tasks: take the ids of a message, call one service, go on as it says."""
 
 import time
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from celery import Task, shared_task
@@ -13,8 +13,11 @@ from workflows.services import recovery, steps, timers
 from workflows.services.steps import Taker
 
 
+BoundTask: TypeAlias = "Task[..., Any]"
+
+
 @shared_task(bind=True, name=publisher.SEGMENT)
-def run_segment(self: Task, *, run: str, path: str, attempt: int, brings: str = "") -> None:
+def run_segment(self: BoundTask, *, run: str, path: str, attempt: int, brings: str = "") -> None:
     """Begin at one queued attempt and run on; a line goes on only behind a completed step."""
     began = time.monotonic()
     taker = Taker(*_place(self), brought=brings)
@@ -26,7 +29,7 @@ def run_segment(self: Task, *, run: str, path: str, attempt: int, brings: str = 
 
 
 @shared_task(bind=True, name=publisher.TAKE, ignore_result=False)
-def take_queued(self: Task, *, run: str, scope: str) -> None:
+def take_queued(self: BoundTask, *, run: str, scope: str) -> None:
     """Carry out what is queued of a run, one after the other; then give way to others."""
     began = time.monotonic()
     taker = Taker(*_place(self), unsettled=frozenset({scope}), siblings=True)
@@ -54,7 +57,7 @@ def recover() -> list[str]:
     return recovery.recover(now=timezone.now()).lines
 
 
-def _place(task: Task) -> tuple[str, str]:
+def _place(task: BoundTask) -> tuple[str, str]:
     """Return the name of this worker, and the queue that the message came from."""
-    delivery: dict[str, Any] = task.request.delivery_info or {}
-    return str(task.request.hostname), str(delivery.get("routing_key", ""))
+    delivery = task.request.delivery_info
+    return str(task.request.hostname), str(delivery["routing_key"] if delivery else "")

@@ -172,12 +172,12 @@ OPEN_INCIDENT = """
     FROM workflows_step s WHERE s.run_id = %s AND s.path = %s
 """
 
-NEXT_ASKED_TO_STOP = """
+ASKED_TO_STOP = """
     SELECT cancel_requested FROM workflows_step
     WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING'
 """
 
-QUEUED = """
+NEXT_QUEUED = """
     SELECT path, attempt FROM workflows_step
     WHERE run_id = %s AND queue = %s AND state = 'QUEUED'
         AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')

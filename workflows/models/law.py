@@ -1,14 +1,18 @@
 """The law of states as triggers: legal moves only, each with its line in the journal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 import pgtrigger
 from django.db import models
 from django.db.models import Q
 
 
-def moves_trigger(name: str, moves: Mapping[StrEnum, tuple[StrEnum, ...]]) -> pgtrigger.FSM:
+State = TypeVar("State", bound=StrEnum)
+
+
+def moves_trigger(name: str, moves: Mapping[State, Sequence[State]]) -> pgtrigger.FSM:
     """Refuse a change of `state` that the table does not have, whoever asks for it."""
     pairs = [(a.value, b.value) for a, followers in moves.items() for b in followers]
     return pgtrigger.FSM(name=name, field="state", transitions=pairs)
@@ -34,7 +38,7 @@ def journal_trigger(
         level=pgtrigger.Statement,
         when=pgtrigger.After,
         operation=pgtrigger.Update,
-        referencing=pgtrigger.Referencing(old="old_rows", new="new_rows"),
+        referencing=pgtrigger.Referencing(old="old_rows", new="new_rows"),  # type: ignore[no-untyped-call] # it publishes no types
         func=f"""
             INSERT INTO workflows_journal
                 (run_id, step_id, path, before, after, attempt, reason, actor, at)

@@ -91,7 +91,7 @@ def _resolve(
     )
 
 
-def _resolve_locked(  # noqa: PLR0913 - handed on as it came
+def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     incident_id: UUID, run_id: UUID, resolution: Resolution, decide: Any, note: str, by: str
 ) -> Incident:
     incident = Incident.objects.select_for_update().get(pk=incident_id)

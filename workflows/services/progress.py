@@ -12,7 +12,7 @@ from psycopg import errors as pg
 
 from environments.models import queue_name
 from workflows import dispatch, store
-from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
+from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Segment
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
 from workflows.engine.events import Claimed, Drained, Event

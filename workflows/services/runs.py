@@ -44,7 +44,7 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A run to be started. Without a version the newest is taken, without an environment its own."""
+    """A run to be started; without a version of the newest, without an environment in its own."""
 
     workflow: str
     input: Mapping[str, Any] | None = None

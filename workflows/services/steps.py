@@ -40,6 +40,7 @@ class Work:
 
     @property
     def run(self) -> UUID:
+        """The run that the attempt belongs to."""
         return self.pinned.run
 
 

@@ -5,14 +5,27 @@ not to be done, and what its output is made of.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from workflows.engine.plan import Node, Plan
 from workflows.engine.scopes import graph, parallel, switch
 from workflows.engine.scopes.opening import Opening
 from workflows.language.words import StepKind
 
-KINDS = {
+
+class Kind(Protocol):
+    """What the module of a kind of scope offers."""
+
+    def opening(self, node: Node, names: Mapping[str, Any]) -> Opening | None:
+        """Return how the scope begins, or None when it has nothing to do."""
+
+    def output(
+        self, plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]
+    ) -> Any:
+        """Return what the scope hands on."""
+
+
+KINDS: Mapping[StepKind, Kind] = {
     StepKind.STEPS: graph,
     StepKind.PARALLEL: parallel,
     StepKind.SWITCH: switch,

@@ -24,4 +24,3 @@ def completed_output(
     if record is None or record["state"] != StepState.COMPLETED:
         return None
     return record["output"]
-
