@@ -1,0 +1,187 @@
+"""The JSON that every door shows, each shape once. The API's description is made from these.
+
+The shape of a run is a promise to scripts: keys and their order do not change.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import WithJsonSchema
+from typing_extensions import TypedDict
+
+from environments.states import EnvironmentState
+from workflows.engine.decision import AttemptEnd
+from workflows.engine.states import RunState, StepState
+from workflows.language.words import ErrorClass
+
+Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+RunStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in RunState]})]
+StepStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in StepState]})]
+EnvironmentStateName = Annotated[
+    str, WithJsonSchema({"enum": [state.value for state in EnvironmentState]})
+]
+AttemptEndName = Annotated[str, WithJsonSchema({"enum": [end.value for end in AttemptEnd]})]
+ErrorClassName = Annotated[str, WithJsonSchema({"enum": [word.value for word in ErrorClass]})]
+
+ErrorDocument = TypedDict(
+    "ErrorDocument",
+    {"class": ErrorClassName, "code": str, "message": str, "details": dict[str, Any]},
+)
+"""Why a step or a run failed."""
+
+
+class StepDocument(TypedDict):
+    """A step of a run."""
+
+    path: str
+    state: StepStateName
+    reason: str | None
+    attempt: int
+    output: Any
+    error: ErrorDocument | None
+    queued_at: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+
+
+class RunFacts(TypedDict):
+    """A run without its steps."""
+
+    id: Id
+    workflow: str
+    version: int
+    environment: str
+    state: RunStateName
+    input: dict[str, Any]
+    output: Any
+    error: ErrorDocument | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+
+class RunDocument(RunFacts):
+    """A run and all its steps, ordered as in the definition."""
+
+    steps: list[StepDocument]
+
+
+class RunSummary(TypedDict):
+    """A run in a list: no values, no steps."""
+
+    id: Id
+    workflow: str
+    version: int
+    environment: str
+    state: RunStateName
+    error: ErrorDocument | None
+    started_by: str
+    open_incidents: int
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+
+class AttemptDocument(TypedDict):
+    """A try at a step that is over. `late` came after it had been given up, and changed nothing."""
+
+    number: int
+    end: AttemptEndName
+    worker: str
+    error: ErrorDocument | None
+    late: Any
+    started_at: Time | None
+    finished_at: Time
+
+
+class JournalLine(TypedDict):
+    """A transition; of the run itself if the path is empty."""
+
+    id: int
+    at: Time
+    path: str
+    before: str
+    after: str
+    attempt: int
+    reason: str | None
+    actor: str
+
+
+class IncidentDocument(TypedDict):
+    """A step that needs a person, or needed one: an open incident has no resolution."""
+
+    id: Id
+    run: Id
+    workflow: str
+    environment: str
+    path: str
+    attempt: int
+    error: ErrorDocument
+    opened_at: Time
+    resolution: Literal["replayed", "skipped", "discarded", "cancelled"] | None
+    resolved_at: Time | None
+    resolved_by: str | None
+    note: str
+
+
+class LastRun(TypedDict):
+    """The newest run of a workflow."""
+
+    id: Id
+    state: RunStateName
+    created_at: Time
+    finished_at: Time | None
+
+
+class WorkflowDocument(TypedDict):
+    """A workflow, its newest version and its newest run."""
+
+    name: str
+    description: str
+    version: int | None
+    environment: str | None
+    created_at: Time
+    last_run: LastRun | None
+
+
+class VersionSummary(TypedDict):
+    """A version in a list."""
+
+    workflow: str
+    number: int
+    environment: str
+    digest: str
+    created_by: str
+    created_at: Time
+
+
+class VersionDocument(VersionSummary):
+    """A version: the text as it was applied, and the document as it was checked."""
+
+    source: str
+    document: dict[str, Any]
+
+
+class EnvironmentDocument(TypedDict):
+    """An isolated place where steps run."""
+
+    name: str
+    description: str
+    state: EnvironmentStateName
+    classes: list[str]
+    queues: list[str]
+    variables: dict[str, Any]
+    live_runs: int
+    open_incidents: int
+    created_at: Time
+
+
+def json_time(moment: datetime) -> str:
+    """Return the time in UTC as ISO-8601, with `Z`."""
+    return moment.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+def json_time_or_none(moment: datetime | None) -> str | None:
+    """Return the time as `json_time` does, if there is one."""
+    return None if moment is None else json_time(moment)
