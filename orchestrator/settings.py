@@ -111,6 +111,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -161,7 +162,7 @@ UNFOLD = {"SITE_TITLE": "Orchestrator", "SITE_HEADER": "Orchestrator"}
 
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_of(level=ENV.log_level, style=ENV.log_format)
-DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_CELERY_ENABLED = False
 
 ORCHESTRATOR = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
