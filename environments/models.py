@@ -1,4 +1,8 @@
-"""An environment: an isolated place where steps run, with its own queues and variables."""
+"""An environment: an isolated place where steps run, with its own queues and variables.
+
+The triggers keep its lifecycle: it is born PROVISIONING, moves only as the table
+says, and every move has its line in the journal, written in the same transaction.
+"""
 
 import pgtrigger
 from django.core.validators import RegexValidator
@@ -12,6 +16,24 @@ SLUG = RegexValidator(
     r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$",
     "Use small letters, digits and hyphens, and begin and end with a letter or a digit.",
 )
+
+
+JOURNAL = """
+    IF TG_OP = 'INSERT' OR OLD.state <> NEW.state THEN
+        INSERT INTO environments_environmentjournal (environment_id, before, after, actor, at)
+        VALUES (
+            NEW.id,
+            CASE WHEN TG_OP = 'INSERT' THEN '' ELSE OLD.state END,
+            NEW.state,
+            COALESCE(
+                NULLIF(current_setting('orchestrator.actor', true), ''),
+                'database:' || session_user
+            ),
+            clock_timestamp()
+        );
+    END IF;
+    RETURN NULL;
+"""
 
 
 def default_classes() -> list[str]:
@@ -58,6 +80,17 @@ class Environment(models.Model):
                     for after in followers
                 ],
             ),
+            pgtrigger.Protect(
+                name="an_environment_is_born_provisioning",
+                operation=pgtrigger.Insert,
+                condition=pgtrigger.Q(new__state__df=EnvironmentState.PROVISIONING.value),
+            ),
+            pgtrigger.Trigger(
+                name="environment_journal",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf("state"),
+                func=JOURNAL,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -66,6 +99,31 @@ class Environment(models.Model):
     def queue(self, queue_class: str) -> str:
         """Return the name of the queue for a class of steps."""
         return queue_name(self.name, queue_class)
+
+
+class EnvironmentJournal(models.Model):
+    """A transition of an environment and its actor. Written by triggers alone, append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="journal")
+    before = models.CharField(max_length=16, blank=True)
+    after = models.CharField(max_length=16)
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "transition"
+        verbose_name_plural = "journal"
+        triggers = [
+            pgtrigger.Protect(
+                name="the_journal_of_environments_is_append_only",
+                operation=pgtrigger.Update | pgtrigger.Delete,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.before or 'created'} -> {self.after}"
 
 
 def queue_name(environment: str, queue_class: str) -> str:
