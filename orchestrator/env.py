@@ -136,6 +136,16 @@ class Env(BaseSettings):
         description="at least 12 characters; without it the first start makes one and prints it",
     )
 
+    apps: Words = Field(
+        default=(),
+        description="importable names of Django applications of your own, with commas between",
+    )
+    examples: bool | None = Field(
+        default=None,
+        description="true or false: whether the example workflows are there; "
+        "without it they are when the database is the embedded one",
+    )
+
     worker_concurrency: Count = Field(
         default=2, description="processes of each environment's worker, 1 to 512"
     )
@@ -167,6 +177,13 @@ class Env(BaseSettings):
     def embedded_parts(self) -> dict[str, bool]:
         """Say which services are embedded: those that no address replaces."""
         return {"postgresql": self.database_url is None, "redis": self.broker_url is None}
+
+    @property
+    def installed_examples(self) -> tuple[str, ...]:
+        """The Django applications of the examples, where they are wanted and there at all."""
+        wanted = self.database_url is None if self.examples is None else self.examples
+        found = sorted((ROOT / "examples").glob("*/workflow.yaml")) if wanted else []
+        return tuple(f"examples.{path.parent.name}" for path in found)
 
     @property
     def database(self) -> str:

@@ -97,6 +97,7 @@ def _services(env: Env) -> Iterator[None]:
 def prepare() -> None:
     """Bring schema, account, environment and examples to what they should be."""
     import django
+    from django.conf import settings
     from django.core.management import call_command
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
@@ -110,8 +111,9 @@ def prepare() -> None:
     from environments import services
 
     services.ensure_default()
-    if examples := sorted(str(path) for path in (ROOT / "examples").glob("*/workflow.yaml")):
-        call_command("workflow", "apply", *examples)
+    if examples := settings.ENV.installed_examples:
+        paths = (ROOT / name.replace(".", "/") / "workflow.yaml" for name in examples)
+        call_command("workflow", "apply", *map(str, paths))
 
 
 def _supervise(env: Env, stopping: threading.Event, *, once: bool) -> int:
@@ -134,7 +136,7 @@ def _supervise(env: Env, stopping: threading.Event, *, once: bool) -> int:
     try:
         if _wait_for_web(url, watch):
             _announce(url)
-        status = _run_main_example(env.home, watch)
+        status = _run_main_example(env.home, watch) if env.installed_examples else 0
         while not once and watch():
             pass
     finally:

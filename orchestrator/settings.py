@@ -44,6 +44,8 @@ INSTALLED_APPS = [
     "django_structlog",
     "axes",
     "csp",
+    *ENV.installed_examples,
+    *ENV.apps,
 ]
 
 MIDDLEWARE = [
@@ -95,7 +97,6 @@ TIME_ZONE = ENV.time_zone
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATICFILES_DIRS = [path for path in [BASE_DIR / "static"] if path.exists()]
 WHITENOISE_USE_FINDERS = True
 
 AUTHENTICATION_BACKENDS = [
@@ -158,7 +159,17 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
-UNFOLD = {"SITE_TITLE": "Orchestrator", "SITE_HEADER": "Orchestrator"}
+UNFOLD = {
+    "SITE_TITLE": "Orchestrator",
+    "SITE_HEADER": "Orchestrator",
+    "SITE_DROPDOWN": [
+        {"icon": "monitoring", "title": "Workers (Flower)", "link": "/flower/"},
+        {"icon": "api", "title": "REST API", "link": "/api/v1/docs/"},
+    ],
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}orchestrator/favicon.svg"}
+    ],
+}
 
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_of(level=ENV.log_level, style=ENV.log_format)

@@ -1,12 +1,23 @@
 """Every test session has a PostgreSQL and a Redis of its own, started here, removed at the end."""
 
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import psutil
 import pytest
 from django.conf import settings
+from django.db import connection
+from pytest_django.plugin import DjangoDbBlocker
 
+from environments.services import ensure_default
 from orchestrator import embedded
+from orchestrator.celery import app
+from orchestrator.supervisor import Child, Supervisor, end_marked
+
+WORKERS_WITHIN = 30.0
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -34,4 +45,40 @@ def _remove_what_killed_sessions_left(parent: Path) -> None:
     for home in parent.glob("test-*"):
         pid = home.name.removeprefix("test-")
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            end_marked(home)
             embedded.remove(home)
+
+
+@pytest.fixture(scope="session")
+def process_env(django_db_setup: None) -> dict[str, str]:
+    """What a process must have in its environment to work on the database of the tests."""
+    database = settings.DATABASES["default"]
+    address = urlencode({"host": database["HOST"], "port": database["PORT"] or 5432})
+    login = f"{quote(database['USER'])}:{quote(database['PASSWORD'])}"
+    return {
+        "DATABASE_URL": f"postgresql://{login}@/{connection.settings_dict['NAME']}?{address}",
+        "BROKER_URL": settings.CELERY_BROKER_URL,
+        "RESULT_URL": settings.CELERY_RESULT_BACKEND,
+        "SECRET_KEY": settings.SECRET_KEY,
+    }
+
+
+@pytest.fixture(scope="session")
+def celery_workers(
+    process_env: dict[str, str], django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Real workers: the engine's, and that of the environment `default`, until the session ends."""
+    with django_db_blocker.unblock():
+        ensure_default()
+    supervisor = Supervisor(settings.ENV.home)
+    for name, arguments in {"engine": ["engine"], "env-default": ["worker", "default"]}.items():
+        command = (sys.executable, "-m", "orchestrator", *arguments)
+        supervisor.keep(Child(name, command, process_env | {"LOG_LEVEL": "WARNING"}))
+    supervisor.watch()
+    try:
+        deadline = time.monotonic() + WORKERS_WITHIN
+        while len(app.control.ping(timeout=0.5)) < len(supervisor.names):
+            assert time.monotonic() < deadline, "the workers did not come up; see their output"
+        yield
+    finally:
+        supervisor.stop()

@@ -10,4 +10,9 @@ os.environ.setdefault("LOCAL_DIR", f".local/test-{os.getpid()}")
 
 from orchestrator.settings import *  # noqa: F403
 
+# Each xdist worker has a database of its own in Redis too, numbered as it is.
+number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+if ENV.broker_url is None:  # noqa: F405
+    CELERY_BROKER_URL = CELERY_RESULT_BACKEND = f"{ENV.broker}?virtual_host={number}"  # noqa: F405
+
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
