@@ -1,0 +1,1 @@
+"""Workflows that show what the platform is for. Each folder is a Django application of its own."""

@@ -1,0 +1,1 @@
+"""Welcome a customer: create the account, provision it, send the mail."""
