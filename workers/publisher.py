@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, assert_never
+from uuid import UUID
 
 from celery import Signature, chain, chord, current_app
 from kombu.exceptions import OperationalError
@@ -36,11 +37,16 @@ def canvas_of(dispatch: Dispatch) -> Any:
             pairs = zip(segments, [*segments[1:], None], strict=True)
             return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
         case FanOut(run, queue, width, scope):
-            taker = _signature(TAKE, queue, run=str(run), scope=scope)
+            takers = [taker_of(run, queue, scope) for _ in range(width)]
             body = _signature(SETTLE, ENGINE_QUEUE, run=str(run), scope=scope)
-            return chord([taker.clone() for _ in range(width)], body)
+            return chord(takers, body)
         case _:
             assert_never(dispatch)
+
+
+def taker_of(run: UUID, queue: str, scope: str) -> Signature[Any]:
+    """Return the message to one taker of a fan-out."""
+    return _signature(TAKE, queue, run=str(run), scope=scope)
 
 
 def _segment(segment: Segment, brings: str = "") -> Signature:

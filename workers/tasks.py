@@ -12,7 +12,6 @@ from workers.segment import run_on
 from workflows.services import recovery, steps, timers
 from workflows.services.steps import Taker
 
-
 BoundTask: TypeAlias = "Task[..., Any]"
 
 
@@ -36,7 +35,7 @@ def take_queued(self: BoundTask, *, run: str, scope: str) -> None:
     work = steps.claim_any_step(run_id=UUID(run), taker=taker, now=timezone.now())
     run_on(work, taker, began=began)
     if work is not None and steps.has_queued(run_id=UUID(run), queue=taker.queue):
-        raise self.replace(self.signature_from_request(self.request))
+        raise self.replace(publisher.taker_of(UUID(run), taker.queue, scope))
 
 
 @shared_task(name=publisher.SETTLE)

@@ -1,0 +1,11 @@
+"""The platform's settings, with services and a no-op task type of the benchmarks' own."""
+
+import os
+
+os.environ.setdefault("LOCAL_DIR", ".local/benchmarks")
+os.environ.setdefault("LOG_LEVEL", "WARNING")
+
+from orchestrator.settings import *  # noqa: F403
+from orchestrator.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks"]
