@@ -7,6 +7,7 @@ that a test starts inherit it. So tests run beside `make run`, and beside each o
 import os
 
 os.environ.setdefault("LOCAL_DIR", f".local/test-{os.getpid()}")
+os.environ.setdefault("EXAMPLES", "true")
 
 from orchestrator.settings import *  # noqa: F403
 
