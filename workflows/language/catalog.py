@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from .words import ErrorClass
+from workflows.language.words import ErrorClass
 
 
 class TaskCatalog(Protocol):

@@ -11,11 +11,17 @@ LONGEST = 3660 * UNITS["d"]
 HINT = "write it like 250ms, 30s, 1h30m, 7d or PT30M"
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_PLAIN = re.compile(rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?"
-                    rf"(?:{_NUMBER}s)?(?:{_NUMBER}ms)?", re.ASCII)  # fmt: skip
+_PLAIN = re.compile(
+    rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?"
+    rf"(?:{_NUMBER}s)?(?:{_NUMBER}ms)?",
+    re.ASCII,
+)
 _PLAIN_FACTORS = tuple(UNITS[unit] for unit in ("w", "d", "h", "m", "s", "ms"))
-_ISO = re.compile(rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?"
-                  rf"(?:T(?=\d)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?", re.ASCII)  # fmt: skip
+_ISO = re.compile(
+    rf"P(?:{_NUMBER}W)?(?:{_NUMBER}D)?"
+    rf"(?:T(?=\d)(?:{_NUMBER}H)?(?:{_NUMBER}M)?(?:{_NUMBER}S)?)?",
+    re.ASCII,
+)
 _ISO_FACTORS = tuple(UNITS[unit] for unit in ("w", "d", "h", "m", "s"))
 _LONGEST_TEXT = 100
 

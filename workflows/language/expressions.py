@@ -26,13 +26,21 @@ from typing import Any
 
 import cel
 
-from . import syntax
-from .functions import EXTENSIONS
-from .nearest import nearest
-from .syntax import Chain, Expression, Problem
+from workflows.language import syntax
+from workflows.language.functions import EXTENSIONS
+from workflows.language.nearest import nearest
+from workflows.language.syntax import Chain, Expression, Problem
 
 _SHOWN = 200
 _MISSING = object()
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (type(None), "null"),
+    (bool, "a boolean"),
+    ((int, float), "a number"),
+    (str, "a string"),
+    ((list, tuple), "a list"),
+    (Mapping, "an object"),
+)
 
 
 class ExpressionError(ValueError):
@@ -71,7 +79,7 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
     return _value(syntax.expression(text), names)
 
 
-def truth(condition: str | bool, names: Mapping[str, Any]) -> bool:  # noqa: FBT001 a value, not a switch
+def truth(condition: str | bool, names: Mapping[str, Any]) -> bool:
     """Return whether the condition holds; `ExpressionError` if it is neither true nor false."""
     if isinstance(condition, bool):
         return condition
@@ -100,21 +108,8 @@ def problems(text: str) -> tuple[Problem, ...]:
 
 def kind_of(value: object) -> str:
     """Name the JSON type of `value`, with its article."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list() | tuple():
-            return "a list"
-        case Mapping():
-            return "an object"
-        case _:
-            return f"a {type(value).__name__}"
+    named = (name for kind, name in _KINDS if isinstance(value, kind))
+    return next(named, f"a {type(value).__name__}")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -234,7 +229,8 @@ def _reason(error: Exception, expression: Expression, names: Mapping[str, Any]) 
     if isinstance(error, KeyError | TypeError):
         for chain in expression.chains:
             _, reason = _follow(chain, names)
-            if reason and (isinstance(error, TypeError) or str(error.args[0]) in map(str, chain.keys)):
+            named = isinstance(error, KeyError) and str(error.args[0]) in map(str, chain.keys)
+            if reason and (named or isinstance(error, TypeError)):
                 return reason
     if isinstance(error, KeyError):
         return f"there is no {error.args[0]}"
@@ -251,27 +247,33 @@ def _reason(error: Exception, expression: Expression, names: Mapping[str, Any]) 
 
 def _plain(value: Any) -> Any:
     """Return what CEL gave as plain JSON."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> Any:
+    plain = value
     match value:
         case None | bool() | int() | str():
-            return value
+            pass
         case float() if math.isfinite(value):
-            return value
-        case list():
-            return [_plain(item) for item in value]
-        case dict():
-            return {_key(key): _plain(item) for key, item in value.items()}
+            pass
         case datetime():
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            plain = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case timedelta():
-            return f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+            plain = f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
         case bytes():
-            return base64.b64encode(value).decode()
+            plain = base64.b64encode(value).decode()
         case cel.OptionalValue() if value.has_value():
-            return _plain(value.value())
+            plain = _plain(value.value())
         case cel.OptionalValue():
             raise ExpressionError("", "the optional holds no value; add .orValue(...)")
         case _:
-            raise ExpressionError("", f"gives {kind_of(value)}, which JSON does not have")
+            raise ExpressionError("", f"gives {value!s:.40}, which JSON does not have")
+    return plain
 
 
 def _key(key: object) -> str:

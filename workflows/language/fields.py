@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from . import durations
+from workflows.language import durations
 
 SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 IDENTIFIER = r"^[a-z][a-z0-9_]{0,62}$"

@@ -12,15 +12,58 @@ from typing import Any
 from cel.stdlib import STDLIB_FUNCTIONS
 
 NATIVE = frozenset(
-    "size contains startsWith endsWith matches int uint double string bytes timestamp duration "
-    "type dyn has getFullYear getMonth getDate getDayOfMonth getDayOfWeek getDayOfYear getHours "
-    "getMinutes getSeconds getMilliseconds optional.of optional.none optional.ofNonZeroValue "
-    "hasValue value orValue or".split()
+    {
+        "size",
+        "contains",
+        "startsWith",
+        "endsWith",
+        "matches",
+        "int",
+        "uint",
+        "double",
+        "string",
+        "bytes",
+        "timestamp",
+        "duration",
+        "type",
+        "dyn",
+        "has",
+        "getFullYear",
+        "getMonth",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getHours",
+        "getMinutes",
+        "getSeconds",
+        "getMilliseconds",
+        "optional.of",
+        "optional.none",
+        "optional.ofNonZeroValue",
+        "hasValue",
+        "value",
+        "orValue",
+        "or",
+    }
 )
 MACROS = frozenset({"all", "exists", "exists_one", "existsOne", "filter", "map"})
 NAMESPACES = frozenset({"math", "sets", "strings", "base64", "lists", "optional"})
 TYPE_NAMES = frozenset(
-    "int uint double string bytes bool list map type null_type timestamp duration".split()
+    {
+        "int",
+        "uint",
+        "double",
+        "string",
+        "bytes",
+        "bool",
+        "list",
+        "map",
+        "type",
+        "null_type",
+        "timestamp",
+        "duration",
+    }
 )
 
 
@@ -28,12 +71,10 @@ def get(container: object, key: object, default: object) -> Any:
     """Return what `key` leads to in `container`, or `default` if there is no such thing."""
     found: Any = container
     for part in key if isinstance(key, list) else [key]:
-        if isinstance(found, Mapping) and part in found:
-            found = found[part]
-        elif isinstance(found, list) and type(part) is int and 0 <= part < len(found):
-            found = found[part]
-        else:
+        is_index = isinstance(found, list) and type(part) is int and 0 <= part < len(found)
+        if not is_index and not (isinstance(found, Mapping) and part in found):
             return default
+        found = found[part]
     return found
 
 

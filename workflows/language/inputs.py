@@ -16,9 +16,9 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from .expressions import kind_of
-from .findings import Finding, InputError
-from .nearest import did_you_mean
+from workflows.language.expressions import kind_of
+from workflows.language.findings import Finding, InputError
+from workflows.language.nearest import did_you_mean
 
 Way: TypeAlias = tuple[str | int, ...]
 
@@ -54,8 +54,13 @@ def prepare(schema: Mapping[str, Any] | None, value: Any) -> Any:
         filled = _fill(rules, copy.deepcopy(given), _root(rules), 0)
         errors = [*_errors(rules, filled), *_large_numbers(filled)]
     except (RecursionError, Unresolvable):
-        errors = [("", "the schema refers to what it does not have, or to itself without end",
-                   "correct the input schema of the workflow")]  # fmt: skip
+        errors = [
+            (
+                "",
+                "the schema refers to what it does not have, or to itself without end",
+                "correct the input schema of the workflow",
+            )
+        ]
     if errors:
         raise InputError(
             Finding("input", 0, 0, "input", path, message, hint)
@@ -69,22 +74,32 @@ def problems(schema: Mapping[str, Any]) -> Iterator[SchemaProblem]:
     broken = False
     for error in _META.iter_errors(schema):
         broken = True
-        yield SchemaProblem(tuple(error.absolute_path), "input-schema",
-                            f"this is no JSON Schema: {plain_message(error)}",
-                            "see JSON Schema 2020-12 for what may stand here")  # fmt: skip
+        yield SchemaProblem(
+            tuple(error.absolute_path),
+            "input-schema",
+            f"this is no JSON Schema: {plain_message(error)}",
+            "see JSON Schema 2020-12 for what may stand here",
+        )
     if broken:
         return
     if schema.get("type", "object") != "object":
-        yield SchemaProblem(("type",), "input-not-an-object", "the input of a workflow is an object",
-                            "write type: object, and put the value into a property")  # fmt: skip
+        yield SchemaProblem(
+            ("type",),
+            "input-not-an-object",
+            "the input of a workflow is an object",
+            "write type: object, and put the value into a property",
+        )
     root = _root(schema)
     for way, part in subschemas(schema):
         reference = part.get("$ref")
         if isinstance(reference, str) and not _resolves(root, reference):
             broken = True
-            yield SchemaProblem((*way, "$ref"), "input-schema-reference",
-                                f"{reference[:100]} leads nowhere in this schema",
-                                "refer to a part of this schema: #/$defs/name")  # fmt: skip
+            yield SchemaProblem(
+                (*way, "$ref"),
+                "input-schema-reference",
+                f"{reference[:100]} leads nowhere in this schema",
+                "refer to a part of this schema: #/$defs/name",
+            )
     if not broken:
         yield from _default_problems(schema, root)
 
@@ -130,13 +145,20 @@ def _default_problems(schema: Mapping[str, Any], root: Any) -> Iterator[SchemaPr
                 continue
             filled = _fill(part, copy.deepcopy(part["default"]), root, 0)
             for error in validator.evolve(schema=part).iter_errors(filled):
-                yield SchemaProblem((*way, "default"), "input-default",
-                                    f"the default breaks its own schema: {plain_message(error)}",
-                                    "change the default or the schema")  # fmt: skip
+                yield SchemaProblem(
+                    (*way, "default"),
+                    "input-default",
+                    f"the default breaks its own schema: {plain_message(error)}",
+                    "change the default or the schema",
+                )
         list(validator.iter_errors({}))
     except (RecursionError, Unresolvable):
-        yield SchemaProblem((), "input-schema-endless", "the schema refers to itself without end",
-                            "take the reference or the default out of the circle")  # fmt: skip
+        yield SchemaProblem(
+            (),
+            "input-schema-endless",
+            "the schema refers to itself without end",
+            "take the reference or the default out of the circle",
+        )
 
 
 def _errors(schema: Mapping[str, Any], value: Any) -> Iterator[tuple[str, str, str]]:
@@ -149,8 +171,11 @@ def _errors(schema: Mapping[str, Any], value: Any) -> Iterator[tuple[str, str, s
         elif error.validator == "additionalProperties" and error.validator_value is False:
             known = error.schema.get("properties", {}).keys()
             for name in (name for name in error.instance if name not in known):
-                yield (f"{path}.{name}".removeprefix("."), f"{name} is not known",
-                       did_you_mean(name, known, "properties"))  # fmt: skip
+                yield (
+                    f"{path}.{name}".removeprefix("."),
+                    f"{name} is not known",
+                    did_you_mean(name, known, "properties"),
+                )
         else:
             hint = error.schema.get("description") if isinstance(error.schema, Mapping) else None
             yield path, plain_message(error), str(hint or "give a value that fits the schema")

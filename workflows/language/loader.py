@@ -1,11 +1,12 @@
 """A document to a Spec, or to all that is wrong with it, each with its line and column."""
 
-from .catalog import TaskCatalog
-from .checks import CHECKS, shape
-from .document import Report, parse
-from .findings import DefinitionError, Finding
-from .outline import outline
-from .spec import Spec
+from workflows.language.catalog import TaskCatalog
+from workflows.language.checks import CHECKS, shape
+from workflows.language.document import Report
+from workflows.language.findings import DefinitionError, Finding
+from workflows.language.outline import outline
+from workflows.language.reader import parse
+from workflows.language.spec import Spec
 
 
 def load(text: str, *, source: str, catalog: TaskCatalog | None = None) -> Spec:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .catalog import TaskCatalog
-from .document import Document, Node, Report
-from .spec import KIND_KEYS
-from .syntax import Template
-from .words import StepKind
+from workflows.language.catalog import TaskCatalog
+from workflows.language.document import Document, Node, Report
+from workflows.language.spec import KIND_KEYS
+from workflows.language.syntax import Template
+from workflows.language.words import StepKind
 
 LOOPS = (StepKind.FOREACH, StepKind.REPEAT)
 

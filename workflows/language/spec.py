@@ -21,8 +21,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from . import fields as f
-from .words import (
+from workflows.language import fields as f
+from workflows.language.words import (
     ConcurrencyPolicy,
     ExitStatus,
     Hold,
@@ -241,9 +241,7 @@ class StepSpec(Model):
     needs: tuple[str, ...] | None = Field(
         None, description="Steps of the same scope. Left out: the step before; []: at once."
     )
-    join: JoinField = Field(
-        JoinSpec(), description="When to start, given what became of `needs`."
-    )
+    join: JoinField = Field(JoinSpec(), description="When to start, given what became of `needs`.")
     losers: Losers = Losers.FINISH
     when: f.Condition | None = Field(None, description="False: the step is skipped.")
     timeout: f.Timeout | None = None
@@ -262,7 +260,9 @@ class StepSpec(Model):
     output: Any = Field(None, description="Replaces the step's output.")
 
     uses: f.Name | None = Field(None, description="The task type that carries the step out.")
-    parallel: tuple["StepSpec", ...] | None = Field(None, description="Branches; all start at once.")
+    parallel: tuple["StepSpec", ...] | None = Field(
+        None, description="Branches; all start at once."
+    )
     steps: tuple["StepSpec", ...] | None = Field(None, description="A body, in order.")
     switch: tuple[CaseSpec, ...] | None = Field(None, description="The first true branch is taken.")
     foreach: f.Items | None = Field(None, description="The body is done once for each item.")

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import cel
 
-from .functions import KNOWN, MACROS, NAMESPACES, TYPE_NAMES
-from .nearest import did_you_mean
+from workflows.language.functions import KNOWN, MACROS, NAMESPACES, TYPE_NAMES
+from workflows.language.nearest import did_you_mean
 
 LONGEST = 4096
 DEEPEST = 32
@@ -31,8 +31,29 @@ OPTIONAL_HINT = (
     "get takes a list of keys to reach further in"
 )
 RESERVED = frozenset(
-    "as break const continue else for function if import let loop package namespace return "
-    "var void while in true false null".split()
+    {
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+        "in",
+        "true",
+        "false",
+        "null",
+    }
 )
 
 _TOKEN = re.compile(
@@ -45,6 +66,11 @@ _TOKEN = re.compile(
       |(?P<close>\}\})
       |(?P<mark>\.\?|\[\?|&&|\|\||[<>=!]=|.)""",
     re.VERBOSE | re.DOTALL,
+)
+_PATH = re.compile(
+    r"\$\{\{\s*((?!(?:%s)\b)[A-Za-z_]\w*(?:\.(?!(?:%s)\b)[A-Za-z_]\w*)*)\s*\}\}"
+    % (("|".join(RESERVED | TYPE_NAMES | NAMESPACES),) * 2),
+    re.ASCII,
 )
 _PARSER_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _OPENING = {"(": ")", "[": "]", "{": "}"}
@@ -133,11 +159,19 @@ def template(text: str) -> Template:
     while (start := text.find(OPEN, position)) >= 0:
         if start > position:
             parts.append(text[position:start])
+        if path := _PATH.match(text, start):
+            parts.append(_path(path))
+            position = path.end()
+            continue
         tokens, end = _tokens(text, start + len(OPEN))
         if end is None:
             problems.append(
-                Problem(start, "expression-not-closed", "an expression is opened with ${{ and "
-                        "never closed", "end it with }}")  # fmt: skip
+                Problem(
+                    start,
+                    "expression-not-closed",
+                    "an expression is opened with ${{ and never closed",
+                    "end it with }}",
+                )
             )
             return Template(tuple(parts), tuple(problems))
         inner = text[start + len(OPEN) : end]
@@ -181,6 +215,14 @@ def _tokens(text: str, start: int) -> tuple[list[Token], int | None]:
     return tokens, None
 
 
+def _path(match: re.Match[str]) -> Expression:
+    """Read the commonest expression, a plain path, which is most of what a large document has."""
+    root, *keys = match[1].split(".")
+    offset = match.start() + len(OPEN)
+    chain = Chain(root, tuple(keys), match.start(1))
+    return Expression(match[1], offset, (chain,), frozenset(), (), is_chain=True)
+
+
 def _expression(source: str, offset: int, tokens: list[Token]) -> Expression:
     reading = _Reading(tokens)
     problems = tuple(_bounds(source, offset, tokens)) or tuple(reading.problems)
@@ -204,27 +246,33 @@ def _is_plain(chain: Chain) -> bool:
 def _bounds(source: str, offset: int, tokens: list[Token]) -> Iterator[Problem]:
     if len(source) > LONGEST:
         yield Problem(
-            offset, "expression-too-long",
+            offset,
+            "expression-too-long",
             f"the expression has {len(source)} characters, {LONGEST} are allowed",
             "compute parts of it in `set` steps",
-        )  # fmt: skip
+        )
     depth = 0
     for token in tokens:
         if token.kind == "mark":
             depth += (token.text in _OPENING) - (token.text in _CLOSING)
         if depth > DEEPEST:
             yield Problem(
-                token.offset, "expression-too-deep",
+                token.offset,
+                "expression-too-deep",
                 f"brackets are nested more than {DEEPEST} deep",
                 "compute parts of it in `set` steps",
-            )  # fmt: skip
+            )
             return
 
 
 def _parser_problems(source: str, offset: int) -> Iterator[Problem]:
     if not source.strip():
-        yield Problem(offset, "expression-syntax", "the expression is empty",
-                      "write what to evaluate between ${{ and }}")  # fmt: skip
+        yield Problem(
+            offset,
+            "expression-syntax",
+            "the expression is empty",
+            "write what to evaluate between ${{ and }}",
+        )
         return
     try:
         cel.compile(source)
@@ -236,10 +284,11 @@ def _parser_problems(source: str, offset: int) -> Iterator[Problem]:
         before = sum(len(text) + 1 for text in lines[: line - 1]) + column - 1
         reason = reason.removeprefix("Syntax error: ").split(" expecting {")[0]
         yield Problem(
-            offset + min(before, len(source)), "expression-syntax",
+            offset + min(before, len(source)),
+            "expression-syntax",
             f"the expression does not parse: {reason.replace('<EOF>', 'the end')}",
             "expressions are CEL: see its operators and functions in the language reference",
-        )  # fmt: skip
+        )
 
 
 @dataclass(slots=True)
@@ -275,8 +324,12 @@ class _Reading:
         if token.kind == "name":
             return self._read_name(position)
         if token.text in {".?", "[?"} and token.kind == "mark":
-            self._problem(token, "optional-syntax", f"the optional syntax {token.text} is not known",
-                          OPTIONAL_HINT)  # fmt: skip
+            self._problem(
+                token,
+                "optional-syntax",
+                f"the optional syntax {token.text} is not known",
+                OPTIONAL_HINT,
+            )
         elif token.text == "." and self._kind(position + 1) == "name":
             return self._read_member(position)
         elif token.kind == "mark" and token.text in _OPENING:
@@ -293,8 +346,12 @@ class _Reading:
             self._function(token.text, token)
             return position + 1
         if following == "{":
-            self._problem(token, "expression-syntax", f"{token.text}{{...}} builds a message type, "
-                          "and there are none", "write a map: {'key': value}")  # fmt: skip
+            self._problem(
+                token,
+                "expression-syntax",
+                f"{token.text}{{...}} builds a message type, and there are none",
+                "write a map: {'key': value}",
+            )
             return position + 1
         if token.text in self.scopes:
             return position + 1
@@ -335,8 +392,12 @@ class _Reading:
         token = self.tokens[position + 1]
         before = self._kind(position - 1) if position else ""
         if before not in {"name", "string"} and self._text(position - 1) not in _CLOSING:
-            self._problem(self.tokens[position], "expression-syntax",
-                          "nothing stands before the dot", "name what the field is read from")  # fmt: skip
+            self._problem(
+                self.tokens[position],
+                "expression-syntax",
+                "nothing stands before the dot",
+                "name what the field is read from",
+            )
         if self._text(position + 2) != "(":
             return position + 2
         self._function(token.text, token)
@@ -344,16 +405,23 @@ class _Reading:
             return position + 2
         self.scopes.append(self._text(position + 3))
         if sum(name is not None for name in self.scopes) > DEEPEST_MACROS:
-            self._problem(token, "expression-too-deep",
-                          f"more than {DEEPEST_MACROS} of map, filter, all and exists are nested",
-                          "compute parts of it in `set` steps")  # fmt: skip
+            self._problem(
+                token,
+                "expression-too-deep",
+                f"more than {DEEPEST_MACROS} of map, filter, all and exists are nested",
+                "compute parts of it in `set` steps",
+            )
         return position + 5
 
     def _function(self, name: str, token: Token) -> None:
         self.functions.add(name)
         if name not in KNOWN:
-            self._problem(token, "unknown-function", f"there is no function {name}",
-                          did_you_mean(name, KNOWN, "functions"))  # fmt: skip
+            self._problem(
+                token,
+                "unknown-function",
+                f"there is no function {name}",
+                did_you_mean(name, KNOWN, "functions"),
+            )
 
     def _problem(self, token: Token, rule: str, message: str, hint: str) -> None:
         self.problems.append(Problem(token.offset, rule, message, hint))

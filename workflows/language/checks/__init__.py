@@ -7,8 +7,18 @@ reads the order and the texts that they find.
 
 from collections.abc import Callable
 
-from ..outline import Outline
-from . import availability, graph, inputs, names, policies, references, shape, structure, tasks
+from workflows.language.checks import (
+    availability,
+    graph,
+    inputs,
+    names,
+    policies,
+    references,
+    shape,
+    structure,
+    tasks,
+)
+from workflows.language.outline import Outline
 
 CHECKS: tuple[Callable[[Outline], None], ...] = (
     structure.check,

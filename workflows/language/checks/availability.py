@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ..document import Node
-from ..outline import Outline
+from workflows.language.document import Node
+from workflows.language.outline import Outline
 
 NOT_YET = frozenset(
     {
@@ -33,10 +33,13 @@ def check(outline: Outline) -> None:
         for key, value in (node.fields or {}).items():
             for entry in (f"{what}.{key}", f"{what}.{key}: {value.value!s:.40}"):
                 if entry in NOT_YET and value.value is not None:
-                    outline.report.add("not-available-yet", node.key_place(key),
-                                       f"{path}.{key}".removeprefix("."),
-                                       f"{entry.partition('.')[2]} is not available yet",
-                                       "leave it out until a later release has it")  # fmt: skip
+                    outline.report.add(
+                        "not-available-yet",
+                        node.key_place(key),
+                        f"{path}.{key}".removeprefix("."),
+                        f"{entry.partition('.')[2]} is not available yet",
+                        "leave it out until a later release has it",
+                    )
 
 
 def _places(outline: Outline) -> Iterator[tuple[str, Node, str]]:

@@ -3,16 +3,14 @@
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 
-from ..nearest import did_you_mean
-from ..outline import Outline, Role, Scope, Step
-from ..words import Join, Losers, StepKind
+from workflows.language.nearest import did_you_mean
+from workflows.language.outline import Outline, Role, Scope, Step
+from workflows.language.words import Join, Losers, StepKind
 
 _MOST_CYCLES = 20
 _PARTIAL = frozenset({Join.ONE_SUCCESS, Join.ONE_FAILED, Join.ONE_DONE})
 _WANT_ONE = _PARTIAL | {Join.ALL_DONE_MIN_ONE_SUCCESS, Join.NONE_FAILED_MIN_ONE_SUCCESS}
-_NEEDS_SUCCESS = frozenset(
-    {Join.NONE_FAILED, Join.ALL_SUCCESS, Join.NONE_FAILED_MIN_ONE_SUCCESS}
-)
+_NEEDS_SUCCESS = frozenset({Join.NONE_FAILED, Join.ALL_SUCCESS, Join.NONE_FAILED_MIN_ONE_SUCCESS})
 _RUNS_ANYWAY = frozenset({Join.NONE_FAILED, Join.ALL_DONE, Join.ALWAYS})
 
 
@@ -86,9 +84,13 @@ def _report_cycle(outline: Outline, cycle: list[Step]) -> None:
     )
     at = steps.index(start)
     names = [step.id or "?" for step in (*steps[at:], *steps[:at], start)]
-    outline.report.add("cycle", start.node.key_place("needs"), f"{start.path}.needs",
-                       f"the steps wait for each other: {' -> '.join(names)}",
-                       f"take {steps[at - 1].id} out of the needs of {start.id}")  # fmt: skip
+    outline.report.add(
+        "cycle",
+        start.node.key_place("needs"),
+        f"{start.path}.needs",
+        f"the steps wait for each other: {' -> '.join(names)}",
+        f"take {steps[at - 1].id} out of the needs of {start.id}",
+    )
     start.needs = [need for need in start.needs if need is not steps[at - 1]]
 
 
@@ -97,23 +99,35 @@ def _check_join(outline: Outline, step: Step) -> None:
     rule, wanted = join_of(step)
     count, name = len(step.needs), step.id or "the step"
     if node is not None and wanted is not None and wanted > count:
-        outline.report.add("join-not-met", node, f"{step.path}.join", f"{name} waits for {wanted} "
-                           f"steps, and needs {count}",
-                           "name more steps in needs, or ask for fewer")  # fmt: skip
+        outline.report.add(
+            "join-not-met",
+            node,
+            f"{step.path}.join",
+            f"{name} waits for {wanted} steps, and needs {count}",
+            "name more steps in needs, or ask for fewer",
+        )
     elif node is not None and rule in _WANT_ONE and count == 0:
-        outline.report.add("join-not-met", node, f"{step.path}.join", f"{name} waits for one of "
-                           "the steps it needs, and needs none",
-                           "name steps in needs, or remove the join")  # fmt: skip
+        outline.report.add(
+            "join-not-met",
+            node,
+            f"{step.path}.join",
+            f"{name} waits for one of the steps it needs, and needs none",
+            "name steps in needs, or remove the join",
+        )
     losers = step.node.get("losers")
     partial = wanted is not None or rule in _PARTIAL
     if losers is not None and losers.value == Losers.CANCEL and not partial:
-        outline.report.add("losers-without-race", losers, f"{step.path}.losers",
-                           f"{name} waits for all the steps it needs, so none comes too late",
-                           "use join: one_success, one_done or {at_least: N}, or remove losers")  # fmt: skip
+        outline.report.add(
+            "losers-without-race",
+            losers,
+            f"{step.path}.losers",
+            f"{name} waits for all the steps it needs, so none comes too late",
+            "use join: one_success, one_done or {at_least: N}, or remove losers",
+        )
 
 
 def join_of(step: Step) -> tuple[Join | None, int | None]:
-    """Return the rule of the step, and the number of `at_least`, as far as they are well written."""
+    """Return the rule of the step and the number of `at_least`, as far as well written."""
     written = step.node.value.get("join")
     if written is None:
         return Join.NONE_FAILED, None
@@ -138,9 +152,13 @@ def _check_reachable(outline: Outline, order: Iterable[Step]) -> None:
         first = min(dead, key=lambda step: step.position)
         cause = ends[first]
         more = f", nor are {len(dead) - 1} more steps" if len(dead) > 1 else ""
-        outline.report.add("unreachable", first.node, first.path, f"{first.id or 'the step'} is "
-                           f"never reached{more}: the run ends at {cause.id}",
-                           f"give {cause.id} a when, or move the step before it")  # fmt: skip
+        outline.report.add(
+            "unreachable",
+            first.node,
+            first.path,
+            f"{first.id or 'the step'} is never reached{more}: the run ends at {cause.id}",
+            f"give {cause.id} a when, or move the step before it",
+        )
 
 
 def ends_the_run(step: Step) -> bool:

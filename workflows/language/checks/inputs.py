@@ -1,7 +1,7 @@
 """Is the input schema a schema, and do its defaults fit it?"""
 
-from .. import inputs
-from ..outline import Outline
+from workflows.language import inputs
+from workflows.language.outline import Outline
 
 
 def check(outline: Outline) -> None:
@@ -11,5 +11,6 @@ def check(outline: Outline) -> None:
         return
     for problem in inputs.problems(node.value):
         path = f"input.{inputs.path_of(problem.way)}".removesuffix(".")
-        outline.report.add(problem.rule, node.inside(problem.way), path, problem.message,
-                           problem.hint)  # fmt: skip
+        outline.report.add(
+            problem.rule, node.inside(problem.way), path, problem.message, problem.hint
+        )

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from .. import syntax
-from ..document import Node
-from ..nearest import did_you_mean
-from ..outline import Outline, Place, Read, Role, Step
-from ..syntax import Chain
-from ..words import StepKind
+from workflows.language import syntax
+from workflows.language.document import Node
+from workflows.language.nearest import did_you_mean
+from workflows.language.outline import Outline, Place, Read, Role, Step
+from workflows.language.syntax import Chain
+from workflows.language.words import StepKind
 
 _BASE = frozenset({"input", "vars", "steps", "env", "run"})
 _FIELDS: Mapping[str, frozenset[str]] = {
@@ -56,9 +56,13 @@ def check(outline: Outline) -> None:
         if read.template.problems:
             continue
         if read.place.is_condition and syntax.template(read.node.value.strip()).single is None:
-            outline.report.add("condition", read.node, read.path, "the condition is text with an "
-                               "expression in it, which is never true or false",
-                               "put the whole condition into one ${{ ... }}")  # fmt: skip
+            outline.report.add(
+                "condition",
+                read.node,
+                read.path,
+                "the condition is text with an expression in it, which is never true or false",
+                "put the whole condition into one ${{ ... }}",
+            )
         for expression in read.template.expressions:
             for chain in expression.chains:
                 found = _wrong(chain, read.place.names, variables, inputs)
@@ -67,8 +71,9 @@ def check(outline: Outline) -> None:
                     outline.report.add(found[0], place, read.path, found[1], found[2])
 
 
-def _wrong(chain: Chain, names: frozenset[str], variables: frozenset[str],
-           inputs: frozenset[str] | None) -> tuple[str, str, str] | None:  # fmt: skip
+def _wrong(
+    chain: Chain, names: frozenset[str], variables: frozenset[str], inputs: frozenset[str] | None
+) -> tuple[str, str, str] | None:
     """Return the rule, message and hint of what is wrong with a name, if anything is."""
     if chain.root not in names:
         return _OUT_OF_PLACE.get(chain.root) or (

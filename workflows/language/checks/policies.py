@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from ..document import Node
-from ..nearest import did_you_mean, nearest
-from ..outline import Outline, Step
-from ..spec import RetryPolicy, RetrySpec, retry_policy
-from ..words import ErrorClass
+from workflows.language.document import Node
+from workflows.language.nearest import did_you_mean, nearest
+from workflows.language.outline import Outline, Step
+from workflows.language.spec import RetryPolicy, RetrySpec, retry_policy
+from workflows.language.words import ErrorClass
 
 _NEVER_RETRIED = (ErrorClass.CANCELLED, ErrorClass.UNCERTAIN)
 
@@ -33,8 +33,9 @@ def _read(node: Node | None) -> RetrySpec | None:
         return None
 
 
-def _retries(outline: Outline, base_node: Node | None,
-             base: RetrySpec | None) -> Iterator[tuple[Node, str, RetryPolicy | None]]:  # fmt: skip
+def _retries(
+    outline: Outline, base_node: Node | None, base: RetrySpec | None
+) -> Iterator[tuple[Node, str, RetryPolicy | None]]:
     """Yield every `retry`, and what it comes to over the workflow's."""
     if base_node is not None:
         yield base_node, "retry", retry_policy(base) if base else None
@@ -50,14 +51,22 @@ def _retries(outline: Outline, base_node: Node | None,
 def _check_delays(outline: Outline, node: Node, path: str, policy: RetryPolicy | None) -> None:
     if policy is not None and policy.max_delay < policy.initial_delay:
         key = "max_delay" if node.get("max_delay") is not None else "initial_delay"
-        outline.report.add("retry-delays", node.inside([key]), f"{path}.{key}",
-                           f"the longest delay ({policy.max_delay:g} s) is shorter than the first "
-                           f"({policy.initial_delay:g} s)",
-                           "raise max_delay or lower initial_delay")  # fmt: skip
+        outline.report.add(
+            "retry-delays",
+            node.inside([key]),
+            f"{path}.{key}",
+            f"the longest delay ({policy.max_delay:g} s) is shorter than the first "
+            f"({policy.initial_delay:g} s)",
+            "raise max_delay or lower initial_delay",
+        )
     if policy is not None and policy.max_attempts == 1 and policy.retry_on:
-        outline.report.add("retry-contradiction", node.inside(["retry_on"]), f"{path}.retry_on",
-                           "retry_on has no meaning with one attempt",
-                           "raise max_attempts or remove retry_on")  # fmt: skip
+        outline.report.add(
+            "retry-contradiction",
+            node.inside(["retry_on"]),
+            f"{path}.retry_on",
+            "retry_on has no meaning with one attempt",
+            "raise max_attempts or remove retry_on",
+        )
 
 
 def _check_lists(outline: Outline, node: Node, path: str, declared: frozenset[str]) -> None:
@@ -70,11 +79,21 @@ def _check_lists(outline: Outline, node: Node, path: str, declared: frozenset[st
     for index, item in enumerate((retried.items if retried else None) or ()):
         place = f"{path}.retry_on[{index}]"
         if item.value in both:
-            outline.report.add("retry-contradiction", item, place, f"{item.value} is both in "
-                               "retry_on and in give_up_on", "keep it in one of them")  # fmt: skip
+            outline.report.add(
+                "retry-contradiction",
+                item,
+                place,
+                f"{item.value} is both in retry_on and in give_up_on",
+                "keep it in one of them",
+            )
         if item.value in _NEVER_RETRIED:
-            outline.report.add("never-retried", item, place, f"{item.value} is never retried",
-                               "remove it; a person decides about such a step")  # fmt: skip
+            outline.report.add(
+                "never-retried",
+                item,
+                place,
+                f"{item.value} is never retried",
+                "remove it; a person decides about such a step",
+            )
 
 
 def _words(node: Node | None) -> list[str]:
@@ -89,15 +108,25 @@ def _check_words(outline: Outline, node: Node, path: str, declared: frozenset[st
         if not isinstance(word, str) or word in set(ErrorClass) or word in declared:
             continue
         if "." not in word:
-            outline.report.add("unknown-error-class", item, place, f"{word[:60]} is no error class",
-                               did_you_mean(word, set(ErrorClass), "classes")
-                               + " A code has a dot in it, as http.503.")  # fmt: skip
+            outline.report.add(
+                "unknown-error-class",
+                item,
+                place,
+                f"{word[:60]} is no error class",
+                did_you_mean(word, set(ErrorClass), "classes")
+                + " A code has a dot in it, as http.503.",
+            )
             continue
         families = {code.partition(".")[0] for code in declared}
         close = nearest(word, declared)
         if close is not None and word.partition(".")[0] not in families:
-            outline.report.add("unknown-error-code", item, place, f"no task type has the error "
-                               f"code {word[:60]}", f"did you mean {close}?")  # fmt: skip
+            outline.report.add(
+                "unknown-error-code",
+                item,
+                place,
+                f"no task type has the error code {word[:60]}",
+                f"did you mean {close}?",
+            )
 
 
 def _declared_codes(outline: Outline) -> frozenset[str]:
@@ -116,6 +145,11 @@ def _check_catches(outline: Outline, step: Step, declared: frozenset[str]) -> No
             _check_words(outline, words, f"{path}.on", declared)
         wanted = set(_words(words)) or set(ErrorClass)
         if caught and wanted <= caught:
-            outline.report.add("catch-never-taken", node, path, "an earlier catch takes every "
-                               "error that this one names", "move it up, or remove it")  # fmt: skip
+            outline.report.add(
+                "catch-never-taken",
+                node,
+                path,
+                "an earlier catch takes every error that this one names",
+                "move it up, or remove it",
+            )
         caught |= wanted

@@ -1,7 +1,7 @@
 """Can every step that an expression reads have finished by then?"""
 
-from ..nearest import did_you_mean
-from ..outline import LOOPS, Outline, Place, Role, Scope, Step
+from workflows.language.nearest import did_you_mean
+from workflows.language.outline import LOOPS, Outline, Place, Role, Scope, Step
 
 
 def check(outline: Outline) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .. import fields, spec
-from ..document import Node, Report
-from ..expressions import kind_of
-from ..inputs import path_of
-from ..nearest import did_you_mean
+from workflows.language import fields, spec
+from workflows.language.document import Node, Report
+from workflows.language.expressions import kind_of
+from workflows.language.inputs import path_of
+from workflows.language.nearest import did_you_mean
 
 _ELSEWHERE = frozenset({"step-kind", "no-body"})
 _MODELS: Mapping[str, type[BaseModel]] = {
@@ -51,8 +51,13 @@ _NAMING = {
 def read(root: Node, report: Report) -> spec.Spec | None:
     """Return the document as a Spec, or report everything that is in the way."""
     if root.fields is None:
-        report.add("not-a-mapping", root, "", f"the document is {kind_of(root.value)}, and must be "
-                   "a mapping", "begin with workflow: a-name and steps:")  # fmt: skip
+        report.add(
+            "not-a-mapping",
+            root,
+            "",
+            f"the document is {kind_of(root.value)}, and must be a mapping",
+            "begin with workflow: a-name and steps:",
+        )
         return None
     try:
         return spec.Spec.model_validate(root.value)
@@ -70,25 +75,50 @@ def _report(root: Node, error: dict[str, Any], report: Report) -> None:
     node, path = root.inside(location), path_of(location)
     if kind == "extra_forbidden":
         holder = root.inside(location[:-1])
-        report.add("unknown-key", holder.key_place(last), path, f"the key {last} is not known here",
-                   did_you_mean(last, _keys_at(location[:-1]), "keys"))  # fmt: skip
+        report.add(
+            "unknown-key",
+            holder.key_place(last),
+            path,
+            f"the key {last} is not known here",
+            did_you_mean(last, _keys_at(location[:-1]), "keys"),
+        )
     elif kind == "missing":
         report.add("missing-key", node, path, f"the key {last} is missing", _missing_hint(last))
     elif kind in _WANTED:
-        report.add("wrong-type", node, path, f"{last} is {kind_of(error['input'])}, and must be "
-                   f"{_WANTED[kind]}", f"give {_WANTED[kind]}")  # fmt: skip
+        report.add(
+            "wrong-type",
+            node,
+            path,
+            f"{last} is {kind_of(error['input'])}, and must be {_WANTED[kind]}",
+            f"give {_WANTED[kind]}",
+        )
     elif kind == "enum":
         words = _words(context)
-        report.add("unknown-word", node, path, f"{error['input']!r:.60} is no value of {last}",
-                   did_you_mean(str(error["input"]), words, "values"))  # fmt: skip
+        report.add(
+            "unknown-word",
+            node,
+            path,
+            f"{error['input']!r:.60} is no value of {last}",
+            did_you_mean(str(error["input"]), words, "values"),
+        )
     elif kind == "string_pattern_mismatch":
         rule = {"id": "bad-id", "workflow": "bad-slug"}.get(last, "bad-name")
-        report.add(rule, node, path, f"{error['input']!r:.60} cannot be the name of anything",
-                   _NAMING.get(context.get("pattern", ""), "use letters and digits"))  # fmt: skip
+        report.add(
+            rule,
+            node,
+            path,
+            f"{error['input']!r:.60} cannot be the name of anything",
+            _NAMING.get(context.get("pattern", ""), "use letters and digits"),
+        )
     elif kind.startswith(("greater_than", "less_than", "string_too", "finite_number")):
         reason = error["msg"].replace("Input should", "it should")
-        report.add("out-of-range", node, path, f"{last} is out of range: {reason}",
-                   "give a value within the range")  # fmt: skip
+        report.add(
+            "out-of-range",
+            node,
+            path,
+            f"{last} is out of range: {reason}",
+            "give a value within the range",
+        )
     else:
         hint = context.get("hint", "see the language reference for what may stand here")
         report.add(kind.replace("_", "-"), node, path, error["msg"], hint)

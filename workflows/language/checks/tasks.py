@@ -8,17 +8,26 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from .. import syntax
-from ..catalog import TaskCatalog
-from ..document import Node
-from ..inputs import path_of, plain_message
-from ..nearest import did_you_mean
-from ..outline import Outline
-from ..words import StepKind
+from workflows.language import syntax
+from workflows.language.catalog import TaskCatalog
+from workflows.language.document import Node
+from workflows.language.inputs import path_of, plain_message
+from workflows.language.nearest import did_you_mean
+from workflows.language.outline import Outline
+from workflows.language.words import StepKind
 
 _STRUCTURAL = frozenset(
-    "type required additionalProperties minItems maxItems minProperties maxProperties "
-    "propertyNames dependentRequired".split()
+    {
+        "type",
+        "required",
+        "additionalProperties",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "propertyNames",
+        "dependentRequired",
+    }
 )
 
 
@@ -33,9 +42,13 @@ def check(outline: Outline) -> None:
         if uses is None or not isinstance(uses.value, str):
             continue
         if uses.value not in known:
-            outline.report.add("unknown-task", uses, f"{path}.uses", f"there is no task type "
-                               f"{uses.value[:60]}",
-                               did_you_mean(uses.value, known, "task types"))  # fmt: skip
+            outline.report.add(
+                "unknown-task",
+                uses,
+                f"{path}.uses",
+                f"there is no task type {uses.value[:60]}",
+                did_you_mean(uses.value, known, "task types"),
+            )
             continue
         if uses.value not in checkers:
             checkers[uses.value] = _Parameters(outline.catalog, uses.value)
@@ -61,7 +74,7 @@ class _Parameters:
         self.known: frozenset[str] = frozenset(properties)
         self.required: tuple[str, ...] = tuple(schema.get("required", ()))
         self.is_closed = schema.get("additionalProperties") is False
-        inner = {key: value for key, value in schema.items() if key not in {"required"}}
+        inner = {key: value for key, value in schema.items() if key != "required"}
         if self.is_closed:
             inner.pop("additionalProperties")
         self.validator = Draft202012Validator(inner, registry=Registry())
@@ -73,20 +86,33 @@ class _Parameters:
         place = holder.key_place("with") if node is not None else holder.key_place("uses")
         for name in self.required:
             if name not in given:
-                outline.report.add("missing-parameter", place, f"{path}.with", f"{self.name} needs "
-                                   f"the parameter {name}", f"add {name} to with")  # fmt: skip
+                outline.report.add(
+                    "missing-parameter",
+                    place,
+                    f"{path}.with",
+                    f"{self.name} needs the parameter {name}",
+                    f"add {name} to with",
+                )
         if node is None or node.fields is None:
             return
         if self.is_closed:
             for name in given.keys() - self.known:
-                outline.report.add("unknown-parameter", node.key_place(name), f"{path}.with.{name}",
-                                   f"{self.name} has no parameter {name}",
-                                   did_you_mean(name, self.known, "parameters"))  # fmt: skip
+                outline.report.add(
+                    "unknown-parameter",
+                    node.key_place(name),
+                    f"{path}.with.{name}",
+                    f"{self.name} has no parameter {name}",
+                    did_you_mean(name, self.known, "parameters"),
+                )
         for error in self._errors(dict(given)):
             way = tuple(error.absolute_path)
-            outline.report.add("parameter", node.inside(way), f"{path}.with.{path_of(way)}",
-                               f"{self.name} does not take this: {plain_message(error)}",
-                               "see the parameters of the task type")  # fmt: skip
+            outline.report.add(
+                "parameter",
+                node.inside(way),
+                f"{path}.with.{path_of(way)}",
+                f"{self.name} does not take this: {plain_message(error)}",
+                "see the parameters of the task type",
+            )
 
     def _errors(self, given: dict[str, Any]) -> Iterator[ValidationError]:
         try:
