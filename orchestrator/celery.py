@@ -84,7 +84,7 @@ def eviction_refusals(broker_url: str) -> list[str]:
         return []
     import redis
 
-    url = broker_url.replace("redis+socket:", "unix:")
+    url = broker_url.replace("redis+socket:", "unix:").replace("virtual_host=", "db=")
     with redis.Redis.from_url(url) as client:
         try:
             policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy"))
