@@ -4,7 +4,7 @@ The shape of a run is a promise to scripts: keys and their order do not change.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
@@ -16,6 +16,7 @@ from workflows.language.words import ErrorClass
 
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Url = Annotated[str, WithJsonSchema({"type": "string", "format": "uri"})]
 RunStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in RunState]})]
 StepStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in StepState]})]
 EnvironmentStateName = Annotated[
@@ -29,6 +30,16 @@ ErrorDocument = TypedDict(
     {"class": ErrorClassName, "code": str, "message": str, "details": dict[str, Any]},
 )
 """Why a step or a run failed."""
+
+
+Shape = TypeVar("Shape")
+
+
+class PageDocument(TypedDict, Generic[Shape]):
+    """A page of a list. `next` is the address of the page after it, if there is one."""
+
+    next: Url | None
+    results: list[Shape]
 
 
 class StepDocument(TypedDict):

@@ -1,0 +1,223 @@
+"""What may come in: every body, query and header, key by key. An unknown key is refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from workflows.engine.states import RunState, StepState
+from workflows.language.words import ErrorClass
+from workflows.selectors.paging import LONGEST_PAGE, PAGE
+
+MAX_BULK = 1000
+MAX_NOTE = 2000
+MAX_KEY = 200
+MAX_TOKEN_HOURS = 24 * 365
+USUAL_TOKEN_HOURS = 24 * 30
+
+
+class Form(serializers.Serializer[Any]):
+    """Reads known keys and refuses others, naming those that it knows."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Return the values, or all that is wrong with them at once."""
+        errors: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        try:
+            values = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            errors = dict(error.detail) if isinstance(error.detail, dict) else {"": error.detail}
+        if isinstance(data, Mapping):
+            errors |= {key: [self._unknown(key)] for key in data if key not in self.fields}
+        if errors:
+            raise serializers.ValidationError(errors)
+        return values
+
+    def _unknown(self, key: str) -> str:
+        known = ", ".join(self.fields) or "none"
+        return f"There is no {key!r} here. Known: {known}."
+
+
+def read(form: type[Form], data: Any) -> dict[str, Any]:
+    """Return what the form takes from the data. Raises ValidationError."""
+    reader = form(data=data)
+    reader.is_valid(raise_exception=True)
+    values: dict[str, Any] = reader.validated_data
+    return values
+
+
+def read_query(form: type[Form], request: Request) -> dict[str, Any]:
+    """Return what the form takes from the query. A parameter may come twice if it is a list."""
+    lists = {
+        name
+        for name, field in form().fields.items()
+        if isinstance(field, serializers.MultipleChoiceField)
+    }
+    given = request.query_params.lists()
+    twice = {
+        key: ["Give this once."] for key, texts in given if len(texts) > 1 and key not in lists
+    }
+    if twice:
+        raise serializers.ValidationError(twice)
+    return read(
+        form,
+        {key: texts if key in lists else texts[0] for key, texts in request.query_params.lists()},
+    )
+
+
+class NoForm(Form):
+    """Nothing."""
+
+
+class PageQuery(Form):
+    """Which page of a list."""
+
+    cursor = serializers.CharField(
+        source="after",
+        required=False,
+        max_length=3000,
+        help_text="Where `next` of the page before begins.",
+    )
+    limit = serializers.IntegerField(
+        default=PAGE, min_value=1, max_value=LONGEST_PAGE, help_text="How many rows at most."
+    )
+
+
+class RunQuery(PageQuery):
+    """Which runs."""
+
+    workflow = serializers.CharField(required=False, max_length=128)
+    environment = serializers.CharField(required=False, max_length=64)
+    state = serializers.MultipleChoiceField(
+        source="states",
+        required=False,
+        choices=[state.value for state in RunState],
+        help_text="In one of these; give it several times.",
+    )
+    created_after = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False)
+    has_open_incident = serializers.BooleanField(required=False)
+    started_by = serializers.CharField(
+        required=False, max_length=200, help_text="An actor, such as person:ann."
+    )
+    id = serializers.RegexField(
+        r"^[0-9a-fA-F-]{1,36}$",
+        source="id_prefix",
+        required=False,
+        help_text="The beginning of the run's id.",
+    )
+
+
+class DocumentQuery(Form):
+    """How much of a run."""
+
+    steps = serializers.BooleanField(default=True, help_text="Whether to show its steps.")
+
+
+class StepQuery(PageQuery):
+    """Which steps of a run."""
+
+    state = serializers.MultipleChoiceField(
+        source="states",
+        required=False,
+        choices=[state.value for state in StepState],
+        help_text="In one of these; give it several times.",
+    )
+
+
+class JournalQuery(PageQuery):
+    """Which lines of a run's journal."""
+
+    path = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=1000,
+        help_text="A step's path; empty for the lines of the run itself.",
+    )
+
+
+class IncidentQuery(PageQuery):
+    """Which incidents: open ones, unless asked otherwise."""
+
+    open = serializers.ChoiceField(
+        default="true", choices=["true", "false", "any"], help_text="Open, resolved or both."
+    )
+    error_class = serializers.ChoiceField(
+        required=False, choices=[word.value for word in ErrorClass]
+    )
+    code = serializers.CharField(required=False, max_length=200)
+    workflow = serializers.CharField(required=False, max_length=128)
+    environment = serializers.CharField(required=False, max_length=64)
+    run = serializers.UUIDField(required=False)
+
+
+class SourceQuery(Form):
+    """What the findings call the definition."""
+
+    source = serializers.CharField(  # type: ignore[assignment] # a key, and no attribute of the form
+        default="definition", max_length=500, help_text="Such as the name of the file."
+    )
+
+
+class KeyHeader(Form):
+    """The header of a start that may be sent again."""
+
+    idempotency_key = serializers.CharField(required=False, max_length=MAX_KEY)
+
+
+class StartOrder(Form):
+    """A run to be started."""
+
+    workflow = serializers.CharField(max_length=128)
+    input = serializers.DictField(required=False)
+    environment = serializers.CharField(
+        required=False, max_length=64, help_text="Else the one that the definition names."
+    )
+    version = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Else the newest."
+    )
+
+
+class KeyedOrder(StartOrder):
+    """A run to be started among others."""
+
+    idempotency_key = serializers.CharField(required=False, max_length=MAX_KEY)
+
+
+class BulkOrder(Form):
+    """Many runs to be started. One that is refused refuses them all."""
+
+    runs = KeyedOrder(many=True, allow_empty=False, max_length=MAX_BULK)  # type: ignore[call-arg] # of `many`
+
+
+class ReplayOrder(Form):
+    """How to replay the step of an incident."""
+
+    arguments = serializers.DictField(
+        required=False, help_text="The step's parameters, corrected. Else it gets the same."
+    )
+    note = serializers.CharField(required=False, allow_blank=True, max_length=MAX_NOTE)
+
+
+class SkipOrder(Form):
+    """How to count the step of an incident as done."""
+
+    output = serializers.JSONField(
+        required=False, allow_null=True, help_text="What the steps after it see as its output."
+    )
+    note = serializers.CharField(required=False, allow_blank=True, max_length=MAX_NOTE)
+
+
+class DiscardOrder(Form):
+    """Why the step of an incident is given up."""
+
+    note = serializers.CharField(max_length=MAX_NOTE)
+
+
+class TokenOrder(Form):
+    """How long a token is to be valid."""
+
+    hours = serializers.IntegerField(
+        default=USUAL_TOKEN_HOURS, min_value=1, max_value=MAX_TOKEN_HOURS
+    )

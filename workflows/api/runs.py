@@ -1,0 +1,173 @@
+"""Runs: list, start, show, hold, let go on, end, replay."""
+
+from typing import Any
+from uuid import UUID
+
+from django.urls import reverse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from workflows.api.door import Door
+from workflows.api.forms import (
+    MAX_KEY,
+    BulkOrder,
+    DocumentQuery,
+    KeyHeader,
+    NoForm,
+    RunQuery,
+    StartOrder,
+    read,
+)
+from workflows.api.shapes import BulkDocument, ReportDocument
+from workflows.selectors.runs import RunFilter, get_run, list_runs, run_document, run_facts
+from workflows.selectors.shapes import PageDocument, RunDocument, RunSummary
+from workflows.services.errors import StateRefusedError
+from workflows.services.incidents import replay_run
+from workflows.services.runs import (
+    Order,
+    StartedRun,
+    cancel_run,
+    pause_run,
+    resume_run,
+    start_run,
+    start_runs,
+)
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+    OpenApiParameter.HEADER,
+    description="A start sent again with the same key and input gives the run that there is.",
+)
+
+
+class Runs(Door):
+    """All runs."""
+
+    needs = {"GET": "workflows.view_run", "POST": "workflows.start_workflow"}
+    query = {"GET": RunQuery}
+
+    @extend_schema(operation_id="list_runs", responses=PageDocument[RunSummary])
+    def get(self, request: Request) -> Response:
+        """List runs, the newest first."""
+        return self.page(list_runs(RunFilter(**self.asked.where), **self.asked.page))
+
+    @extend_schema(
+        operation_id="start_run",
+        parameters=[IDEMPOTENCY_KEY],
+        request=StartOrder,
+        responses={201: RunDocument, 200: RunDocument},
+    )
+    def post(self, request: Request) -> Response:
+        """Start a run: 201 for a new one, 200 for the one that its key has started before."""
+        started = start_run(**self.body(StartOrder), **_key_of(request), by=self.actor)
+        run = get_run(started.run.pk)
+        address = request.build_absolute_uri(reverse("api:run", args=[run.pk]))
+        status = 201 if started.created else 200
+        return Response(run_document(run), status=status, headers={"Location": address})
+
+
+class BulkRuns(Door):
+    """Many runs at once."""
+
+    needs = {"POST": "workflows.start_workflow"}
+
+    @extend_schema(
+        operation_id="start_runs",
+        request=BulkOrder,
+        responses={201: BulkDocument, 200: BulkDocument},
+    )
+    def post(self, request: Request) -> Response:
+        """Start up to 1,000 runs, each with a key of its own: 201 if any of them is new."""
+        if _key_of(request):
+            raise ValidationError({"Idempotency-Key": ["Give each run its `idempotency_key`."]})
+        orders = [Order(**order) for order in self.body(BulkOrder)["runs"]]
+        started = start_runs(orders=orders, by=self.actor)
+        created = sum(one.created for one in started)
+        answer = {"created": created, "runs": [_started(one) for one in started]}
+        return Response(answer, status=201 if created else 200)
+
+
+class OneRun(Door):
+    """A run."""
+
+    needs = {"GET": "workflows.view_run"}
+    query = {"GET": DocumentQuery}
+
+    @extend_schema(operation_id="show_run", responses=RunDocument)
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """Show a run and its steps; with `steps=false` the run alone, for polling."""
+        run = get_run(run_id)
+        return Response(run_document(run) if self.asked.where["steps"] else run_facts(run))
+
+
+class PauseRun(Door):
+    """Hold a run."""
+
+    needs = {"POST": "workflows.pause_run"}
+
+    @extend_schema(operation_id="pause_run", request=NoForm, responses=RunDocument)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Hold a run: what a worker has begun is finished, nothing else is started."""
+        self.body(NoForm)
+        pause_run(run_id=run_id, by=self.actor)
+        return Response(run_document(get_run(run_id)))
+
+
+class ResumeRun(Door):
+    """Let a paused run go on."""
+
+    needs = {"POST": "workflows.pause_run"}
+
+    @extend_schema(operation_id="resume_run", request=NoForm, responses=RunDocument)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Let a paused run go on."""
+        self.body(NoForm)
+        resume_run(run_id=run_id, by=self.actor)
+        return Response(run_document(get_run(run_id)))
+
+
+class CancelRun(Door):
+    """End a run."""
+
+    needs = {"POST": "workflows.cancel_run"}
+
+    @extend_schema(operation_id="cancel_run", request=NoForm, responses=RunDocument)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """End a run: at once what no worker holds, the rest when its worker lets go."""
+        self.body(NoForm)
+        cancel_run(run_id=run_id, by=self.actor)
+        return Response(run_document(get_run(run_id)))
+
+
+class ReplayRun(Door):
+    """Replay what failed in a run."""
+
+    needs = {"POST": "workflows.replay_incident"}
+
+    @extend_schema(operation_id="replay_run", request=NoForm, responses=ReportDocument)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Replay every open incident of a run; completed steps are not done again."""
+        self.body(NoForm)
+        report = replay_run(run_id=run_id, by=self.actor)
+        if not report.done:
+            raise StateRefusedError(report.sentence())
+        refused = [{"id": str(one.id), "why": one.why} for one in report.refused]
+        done = [str(one) for one in report.done]
+        return Response({"sentence": report.sentence(), "done": done, "refused": refused})
+
+
+def _key_of(request: Request) -> dict[str, Any]:
+    key = request.headers.get("Idempotency-Key")
+    return {} if key is None else read(KeyHeader, {"idempotency_key": key})
+
+
+def _started(one: StartedRun) -> dict[str, Any]:
+    return {
+        "id": str(one.run.pk),
+        "workflow": one.run.workflow.name,
+        "state": one.run.state,
+        "created": one.created,
+    }

@@ -1,0 +1,58 @@
+"""The answers that only this door gives."""
+
+from typing_extensions import TypedDict
+
+from workflows.selectors.shapes import Id, RunStateName, Time
+
+
+class StartedDocument(TypedDict):
+    """A run of a bulk start. `created` is false if its idempotency key was known."""
+
+    id: Id
+    workflow: str
+    state: RunStateName
+    created: bool
+
+
+class BulkDocument(TypedDict):
+    """What became of a bulk start, in the order of the orders."""
+
+    created: int
+    runs: list[StartedDocument]
+
+
+class RefusalDocument(TypedDict):
+    """One thing that was left as it is."""
+
+    id: Id
+    why: str
+
+
+class ReportDocument(TypedDict):
+    """What became of each thing."""
+
+    sentence: str
+    done: list[Id]
+    refused: list[RefusalDocument]
+
+
+class CheckDocument(TypedDict):
+    """A definition without findings."""
+
+    workflow: str
+    environment: str
+    steps: int
+
+
+class TokenDocument(TypedDict):
+    """A token, without what it is used with."""
+
+    key: str
+    created_at: Time
+    expires_at: Time | None
+
+
+class NewTokenDocument(TokenDocument):
+    """A new token. It is shown this once: what is stored is a digest."""
+
+    token: str

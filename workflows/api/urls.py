@@ -1,0 +1,64 @@
+"""The addresses of the API, below `/api/v1/`."""
+
+from django.urls import path, re_path, register_converter
+from django.urls.converters import StringConverter
+
+from workflows.api import definitions, environments, incidents, runs, steps, tokens
+from workflows.api.door import Nowhere
+
+app_name = "api"
+
+
+class StepPath(StringConverter):
+    """The path of a step, such as `ship[3].pack`."""
+
+    regex = r"[A-Za-z0-9_.\[\]-]{1,1000}"
+
+
+register_converter(StepPath, "step")
+
+urlpatterns = [
+    path("workflows/", definitions.Workflows.as_view(), name="workflows"),
+    path("workflows/<slug:name>/", definitions.OneWorkflow.as_view(), name="workflow"),
+    path("workflows/<slug:name>/versions/", definitions.Versions.as_view(), name="versions"),
+    path(
+        "workflows/<slug:name>/versions/<int:number>/",
+        definitions.OneVersion.as_view(),
+        name="version",
+    ),
+    path("language/schema/", definitions.LanguageSchema.as_view(), name="language-schema"),
+    path("language/validate/", definitions.Validate.as_view(), name="validate"),
+    path("runs/", runs.Runs.as_view(), name="runs"),
+    path("runs/bulk/", runs.BulkRuns.as_view(), name="bulk-runs"),
+    path("runs/<uuid:run_id>/", runs.OneRun.as_view(), name="run"),
+    path("runs/<uuid:run_id>/pause/", runs.PauseRun.as_view(), name="pause-run"),
+    path("runs/<uuid:run_id>/resume/", runs.ResumeRun.as_view(), name="resume-run"),
+    path("runs/<uuid:run_id>/cancel/", runs.CancelRun.as_view(), name="cancel-run"),
+    path("runs/<uuid:run_id>/replay/", runs.ReplayRun.as_view(), name="replay-run"),
+    path("runs/<uuid:run_id>/journal/", steps.JournalOfRun.as_view(), name="journal"),
+    path("runs/<uuid:run_id>/steps/", steps.Steps.as_view(), name="steps"),
+    path("runs/<uuid:run_id>/steps/<step:path>/", steps.OneStep.as_view(), name="step"),
+    path(
+        "runs/<uuid:run_id>/steps/<step:path>/attempts/", steps.Attempts.as_view(), name="attempts"
+    ),
+    path("incidents/", incidents.Incidents.as_view(), name="incidents"),
+    path("incidents/<uuid:incident_id>/", incidents.OneIncident.as_view(), name="incident"),
+    path(
+        "incidents/<uuid:incident_id>/replay/",
+        incidents.ReplayIncident.as_view(),
+        name="replay-incident",
+    ),
+    path(
+        "incidents/<uuid:incident_id>/skip/", incidents.SkipIncident.as_view(), name="skip-incident"
+    ),
+    path(
+        "incidents/<uuid:incident_id>/discard/",
+        incidents.DiscardIncident.as_view(),
+        name="discard-incident",
+    ),
+    path("environments/", environments.Environments.as_view(), name="environments"),
+    path("environments/<slug:name>/", environments.OneEnvironment.as_view(), name="environment"),
+    path("tokens/", tokens.Tokens.as_view(), name="tokens"),
+    path("tokens/<slug:key>/", tokens.OneToken.as_view(), name="token"),
+    re_path(r"^", Nowhere.as_view()),
+]
