@@ -53,8 +53,8 @@ def test_a_damaged_set_is_an_incident_then_repaired_and_only_its_slice_checked_a
 
     incident = Incident.objects.get(run=failed, resolution="")
     assert failed.state == "FAILED"
-    assert "kombu/entity.py" in incident.error["message"]
-    assert incident.error["code"] == "backup.corrupt"
+    assert "kombu/entity.py" in incident.message
+    assert incident.code == "backup.corrupt"
 
     damaged.write_bytes(whole)
     replay_incident(incident_id=incident.pk, by="person:tester")
@@ -71,9 +71,9 @@ def test_a_missing_file_is_named_with_its_set(platform: Platform, tmp_path: Path
 
     failed = platform.finished(start(root))
 
-    error = Incident.objects.get(run=failed).error
+    incident = Incident.objects.get(run=failed)
     assert failed.state == "FAILED"
-    assert "vine/synchronization.py (missing)" in error["message"]
+    assert "vine/synchronization.py (missing)" in incident.message
 
 
 def test_a_folder_without_backup_sets_fails_before_anything_is_verified(

@@ -148,9 +148,10 @@ def _faults_of(server: str) -> Iterator[None]:
         raise TaskError(message, code="mail.tls") from error
     except smtplib.SMTPNotSupportedError as error:
         raise TaskError(f"{server} cannot do what was asked: {error}", code="mail.tls") from error
-    except TimeoutError as error:
-        raise TaskError(f"{server} did not answer in time.", code="mail.timeout") from error
     except (smtplib.SMTPException, OSError) as error:
+        # smtplib makes a lost connection of a read that takes too long.
+        if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+            raise TaskError(f"{server} did not answer in time.", code="mail.timeout") from error
         message = f"{server} cannot be reached, or broke the connection: {error}."
         raise TaskError(message, code="mail.connect") from error
 
