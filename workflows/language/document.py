@@ -64,7 +64,7 @@ class Document:
         before the expression.
         """
         written = self.text[node.start : node.end]
-        opened = node.value.count("${{", 0, offset + 1)
+        opened = node.value.count("${{", 0, offset + 3)
         start = node.value.rfind("${{", 0, offset + 3) if opened else -1
         found = -1
         for _ in range(opened):

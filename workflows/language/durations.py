@@ -26,6 +26,9 @@ _ISO_FACTORS = tuple(UNITS[unit] for unit in ("w", "d", "h", "m", "s"))
 _LONGEST_TEXT = 100
 
 
+PATTERN = f"^(?:(?=.){_PLAIN.pattern}|{_ISO.pattern})$"
+
+
 class DurationError(ValueError):
     """The text is no duration; the message says which text and why."""
 

@@ -78,6 +78,7 @@ def _jitter(value: object) -> float | str:
 
 _DURATION_SCHEMA = {
     "type": ["string", "number"],
+    "pattern": durations.PATTERN,
     "minimum": 0,
     "examples": ["250ms", "30s", "1h30m", "7d", "PT30M"],
 }
@@ -97,7 +98,9 @@ Timeout = Annotated[
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 DurationOrTemplate = Annotated[
-    float | str, PlainValidator(_duration_or_template), WithJsonSchema(_DURATION_SCHEMA)
+    float | str,
+    PlainValidator(_duration_or_template),
+    WithJsonSchema({"anyOf": [_DURATION_SCHEMA, _TEMPLATE_SCHEMA]}),
 ]
 Condition = Annotated[
     bool | str,

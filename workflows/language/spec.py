@@ -233,26 +233,34 @@ class ExitSpec(Model):
 
 
 class StepSpec(Model):
-    """A node of the definition. Exactly one of the keys in `KIND_KEYS` says what it is."""
+    """A node of the definition. Exactly one key, such as `uses` or `parallel`, says what it is."""
 
-    id: f.Identifier
-    name: str | None = None
-    description: str | None = None
+    id: f.Identifier = Field(description="Unique in the document; others read steps.<id>.")
+    name: str | None = Field(None, description="What people see instead of the id.")
+    description: str | None = Field(None, description="What the step is for.")
     needs: tuple[str, ...] | None = Field(
         None, description="Steps of the same scope. Left out: the step before; []: at once."
     )
     join: JoinField = Field(JoinSpec(), description="When to start, given what became of `needs`.")
-    losers: Losers = Losers.FINISH
+    losers: Losers = Field(
+        Losers.FINISH, description="What becomes of needed steps that a partial join left behind."
+    )
     when: f.Condition | None = Field(None, description="False: the step is skipped.")
-    timeout: f.Timeout | None = None
-    retry: RetrySpec | None = None
-    catch: tuple[CatchSpec, ...] = ()
+    timeout: f.Timeout | None = Field(
+        None, description="Bounds each attempt; of a block, the whole."
+    )
+    retry: RetrySpec | None = Field(None, description="Over the workflow's retry, key by key.")
+    catch: tuple[CatchSpec, ...] = Field(
+        (), description="Fallback paths; the first match is taken."
+    )
     optional: f.Flag = Field(False, description="A failure is recorded and counts as done.")
     fail_fast: f.Flag = Field(False, description="A failure in the block cancels the rest of it.")
-    compensate: CompensateSpec | None = None
+    compensate: CompensateSpec | None = Field(
+        None, description="Undoes the step when the run is compensated."
+    )
     queue_class: f.Name | None = Field(None, alias="class", description="The queue class.")
-    environment: f.Slug | None = None
-    profile: ProfileSpec | None = None
+    environment: f.Slug | None = Field(None, description="Moves this step to another environment.")
+    profile: ProfileSpec | None = Field(None, description="The profile that the step leases.")
     guard: f.Name | None = Field(None, description="The dependency whose circuit breaker counts.")
     arguments: dict[str, Any] = Field(
         default_factory=dict, alias="with", description="The parameters of the task."
@@ -269,15 +277,19 @@ class StepSpec(Model):
     item_name: f.Identifier = Field("item", alias="as", description="What the body calls the item.")
     max_parallel: f.Count = Field(100, description="Items under way at the same time.")
     until: f.Condition | None = Field(None, description="No further items once this is true.")
-    on_item_failure: OnItemFailure = OnItemFailure.STOP
-    repeat: RepeatSpec | None = None
-    approval: ApprovalSpec | None = None
-    callback: CallbackSpec | None = None
-    event: EventSpec | None = None
-    wait: WaitSpec | None = None
+    on_item_failure: OnItemFailure = Field(
+        OnItemFailure.STOP, description="Whether a failed item stops the others."
+    )
+    repeat: RepeatSpec | None = Field(None, description="The body is done until this says so.")
+    approval: ApprovalSpec | None = Field(None, description="Waits for a decision of people.")
+    callback: CallbackSpec | None = Field(
+        None, description="Waits for a request to a one-time URL; its body is the output."
+    )
+    event: EventSpec | None = Field(None, description="Waits for an event; its data is the output.")
+    wait: WaitSpec | None = Field(None, description="Waits for time to pass.")
     workflow: f.Slug | None = Field(None, description="A workflow to run as a child.")
     set: dict[str, Any] | None = Field(None, description="Run variables, read as vars.<name>.")
-    exit: ExitSpec | None = None
+    exit: ExitSpec | None = Field(None, description="Ends the run here.")
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> Self:

@@ -159,7 +159,7 @@ def template(text: str) -> Template:
     while (start := text.find(OPEN, position)) >= 0:
         if start > position:
             parts.append(text[position:start])
-        if path := _PATH.match(text, start):
+        if path := _PATH.match(text, start, start + LONGEST):
             parts.append(_path(path))
             position = path.end()
             continue

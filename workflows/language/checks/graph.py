@@ -134,7 +134,8 @@ def join_of(step: Step) -> tuple[Join | None, int | None]:
     if isinstance(written, dict):
         number = written.get("at_least")
         return Join.AT_LEAST, number if type(number) is int else None
-    return (Join(written) if written in set(Join) else None), None
+    is_rule = isinstance(written, str) and written in set(Join)
+    return (Join(written) if is_rule else None), None
 
 
 def _check_reachable(outline: Outline, order: Iterable[Step]) -> None:

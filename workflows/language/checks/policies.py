@@ -78,7 +78,7 @@ def _check_lists(outline: Outline, node: Node, path: str, declared: frozenset[st
     both = set(_words(retried)) & set(_words(given_up))
     for index, item in enumerate((retried.items if retried else None) or ()):
         place = f"{path}.retry_on[{index}]"
-        if item.value in both:
+        if isinstance(item.value, str) and item.value in both:
             outline.report.add(
                 "retry-contradiction",
                 item,

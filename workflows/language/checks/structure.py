@@ -11,7 +11,9 @@ from workflows.language.words import StepKind as Kind
 
 MOST_STEPS = 10_000
 LARGEST_VALUE = 256 * 1024
-ROOT_NAMES = frozenset({"input", "vars", "steps", "env", "secrets", "run", "event", "error"})
+_TAKEN = RESERVED | frozenset(
+    {"index", "input", "vars", "steps", "env", "secrets", "run", "event", "error"}
+)
 
 _BLOCKS = frozenset({Kind.PARALLEL, Kind.STEPS, Kind.SWITCH, Kind.FOREACH, Kind.REPEAT})
 _WORKING = frozenset(Kind) - {Kind.SET, Kind.EXIT}
@@ -155,7 +157,7 @@ def _check_keys(outline: Outline, step: Step) -> None:
             f"remove it, or put it on a {kinds} step",
         )
     name = step.node.value.get("as")
-    if step.kind is Kind.FOREACH and name in ROOT_NAMES | RESERVED | {"index"}:
+    if step.kind is Kind.FOREACH and isinstance(name, str) and name in _TAKEN:
         outline.report.add(
             "reserved-name",
             step.node.inside(["as"]),

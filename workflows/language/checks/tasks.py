@@ -1,5 +1,6 @@
 """Are the task types known, and are their parameters what they ask for?"""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,11 +12,13 @@ from referencing.exceptions import Unresolvable
 from workflows.language import syntax
 from workflows.language.catalog import TaskCatalog
 from workflows.language.document import Node
+from workflows.language.fields import NAME
 from workflows.language.inputs import path_of, plain_message
 from workflows.language.nearest import did_you_mean
 from workflows.language.outline import Outline
 from workflows.language.words import StepKind
 
+_NAME = re.compile(NAME)
 _STRUCTURAL = frozenset(
     {
         "type",
@@ -39,7 +42,7 @@ def check(outline: Outline) -> None:
     checkers: dict[str, _Parameters] = {}
     for holder, path in _calls(outline):
         uses = holder.get("uses")
-        if uses is None or not isinstance(uses.value, str):
+        if uses is None or not isinstance(uses.value, str) or not _NAME.match(uses.value):
             continue
         if uses.value not in known:
             outline.report.add(
