@@ -261,9 +261,9 @@ def test_any_output_fits_into_a_value() -> None:
 
 def test_no_secret_is_found_in_what_is_left_of_an_output() -> None:
     secret = "hunter2hunter2hunter2"
-    noise = f"for i in $(seq 3000); do printf '%s ' {secret}; done; exit 1"
+    noise = f"yes {secret} | head -n 30000; exit 1"
     step = assignment(
-        "shell.run", {"script": noise, "shell": True, "max_output": 2000}, secrets={secret}
+        "shell.run", {"script": noise, "shell": True, "max_output": 3000}, secrets={secret}
     )
 
     outcome = execute(step, registry=catalog)
