@@ -4,6 +4,8 @@ import argparse
 import os
 import sys
 
+from django.core.management import CommandError
+
 from orchestrator import env as environment
 from orchestrator import launcher, programs
 from orchestrator.embedded import EmbeddedError
@@ -32,7 +34,7 @@ def main() -> int:
                 programs.worker(env, wanted.environment)
             case "flower":
                 programs.flower(env)
-    except (launcher.LaunchError, EmbeddedError) as error:
+    except (launcher.LaunchError, EmbeddedError, CommandError) as error:
         sys.exit(str(error))
     return 0
 

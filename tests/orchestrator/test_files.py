@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -57,3 +58,16 @@ def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert set(re.findall(r"^make ([a-z-]+)", shown.stdout, re.MULTILINE)) == targets
+
+
+def test_importing_the_pure_heart_loads_no_framework() -> None:
+    asking = (
+        "import sys, workflows.engine.advance, workflows.engine.simulate, workflows.language.document;"
+        "print([name for name in ('celery', 'django', 'kombu') if name in sys.modules])"
+    )
+
+    answer = subprocess.run(
+        [sys.executable, "-c", asking], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert answer.stdout.strip() == "[]"
