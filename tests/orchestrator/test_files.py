@@ -61,10 +61,9 @@ def test_make_help_lists_every_target() -> None:
 
 
 def test_importing_the_pure_heart_loads_no_framework() -> None:
-    asking = (
-        "import sys, workflows.engine.advance, workflows.engine.simulate, workflows.language.document;"
-        "print([name for name in ('celery', 'django', 'kombu') if name in sys.modules])"
-    )
+    modules = "workflows.engine.advance, workflows.engine.simulate, workflows.language.document"
+    frameworks = "('celery', 'django', 'kombu')"
+    asking = f"import sys, {modules}; print([n for n in {frameworks} if n in sys.modules])"
 
     answer = subprocess.run(
         [sys.executable, "-c", asking], cwd=ROOT, capture_output=True, text=True, check=True
