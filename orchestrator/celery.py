@@ -1,6 +1,7 @@
 """The Celery application. With settings that could lose work, workers and beat refuse to start."""
 
 import os
+import sys
 from typing import Any
 
 from celery import Celery
@@ -57,6 +58,8 @@ def queue_of(name: str) -> Queue:
 app = Celery("orchestrator", amqp=KnownAMQP)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.task_queues = [queue_of(ENGINE_QUEUE)]
+# Or Celery closes the database connection before and after every task: several ms for each.
+app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
 app.autodiscover_tasks()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any, assert_never
-from uuid import UUID
 
 from celery import Signature, chain, chord, current_app
 from kombu.exceptions import OperationalError
@@ -36,22 +35,27 @@ def canvas_of(dispatch: Dispatch) -> Any:
         case Line(segments):
             pairs = zip(segments, [*segments[1:], None], strict=True)
             return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
-        case FanOut(run, queue, width, scope):
-            takers = [taker_of(run, queue, scope) for _ in range(width)]
-            body = _signature(SETTLE, ENGINE_QUEUE, run=str(run), scope=scope)
-            return chord(takers, body)
+        case FanOut():
+            return _fan_out(dispatch)
         case _:
             assert_never(dispatch)
 
 
-def taker_of(run: UUID, queue: str, scope: str) -> Signature[Any]:
+def _fan_out(fan: FanOut) -> Signature[Any]:
+    ids = {"run": str(fan.run), "version": str(fan.version), "scope": fan.scope}
+    takers = [taker_of(fan.queue, **ids) for _ in range(fan.width)]
+    return chord(takers, _signature(SETTLE, ENGINE_QUEUE, **ids))
+
+
+def taker_of(queue: str, *, run: str, version: str, scope: str) -> Signature[Any]:
     """Return the message to one taker of a fan-out."""
-    return _signature(TAKE, queue, run=str(run), scope=scope)
+    return _signature(TAKE, queue, run=run, version=version, scope=scope)
 
 
 def _segment(segment: Segment, brings: str = "") -> Signature:
     fence: dict[str, Any] = {
         "run": str(segment.run),
+        "version": str(segment.version),
         "path": segment.path,
         "attempt": segment.attempt,
     }

@@ -10,38 +10,42 @@ from django.utils import timezone
 from workers import publisher
 from workers.segment import run_on
 from workflows.services import recovery, steps, timers
+from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Taker
 
 BoundTask: TypeAlias = "Task[..., Any]"
 
 
 @shared_task(bind=True, name=publisher.SEGMENT)
-def run_segment(self: BoundTask, *, run: str, path: str, attempt: int, brings: str = "") -> None:
+def run_segment(  # noqa: PLR0913 - the ids of a message, by name
+    self: BoundTask, *, run: str, version: str, path: str, attempt: int, brings: str = ""
+) -> None:
     """Begin at one queued attempt and run on; a line goes on only behind a completed step."""
     began = time.monotonic()
     taker = Taker(*_place(self), brought=brings)
     work = steps.claim_step(
-        run_id=UUID(run), path=path, attempt=attempt, taker=taker, now=timezone.now()
+        pin=_pin(run, version), path=path, attempt=attempt, taker=taker, now=timezone.now()
     )
     if not run_on(work, taker, began=began):
         self.request.chain = None
 
 
 @shared_task(bind=True, name=publisher.TAKE, ignore_result=False)
-def take_queued(self: BoundTask, *, run: str, scope: str) -> None:
+def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     """Carry out what is queued of a run, one after the other; then give way to others."""
     began = time.monotonic()
     taker = Taker(*_place(self), unsettled=frozenset({scope}), siblings=True)
-    work = steps.claim_any_step(run_id=UUID(run), taker=taker, now=timezone.now())
+    work = steps.claim_any_step(pin=_pin(run, version), taker=taker, now=timezone.now())
     run_on(work, taker, began=began)
     if work is not None and steps.has_queued(run_id=UUID(run), queue=taker.queue):
-        raise self.replace(publisher.taker_of(UUID(run), taker.queue, scope))
+        again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
+        raise self.replace(again)
 
 
 @shared_task(name=publisher.SETTLE)
-def settle(*, run: str, scope: str) -> None:
+def settle(*, run: str, version: str, scope: str) -> None:
     """End a scope whose steps have all been carried out."""
-    steps.settle_scope(run_id=UUID(run), scope=scope, now=timezone.now())
+    steps.settle_scope(pin=_pin(run, version), scope=scope, now=timezone.now())
 
 
 @shared_task(name="workers.tick", expires=30)
@@ -54,6 +58,10 @@ def tick() -> int:
 def recover() -> list[str]:
     """Find what was lost, and put it right."""
     return recovery.recover(now=timezone.now()).lines
+
+
+def _pin(run: str, version: str) -> Pinned:
+    return pinned_to(UUID(run), UUID(version))
 
 
 def _place(task: BoundTask) -> tuple[str, str]:

@@ -28,6 +28,7 @@ class Segment:
     """Begin at one queued attempt, and run on from there."""
 
     run: UUID
+    version: UUID
     path: str
     attempt: int
     queue: str
@@ -49,6 +50,7 @@ class FanOut:
     """Have `width` takers carry out whatever is queued of the run, then settle the scope."""
 
     run: UUID
+    version: UUID
     queue: str
     width: int
     scope: str

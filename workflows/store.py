@@ -10,14 +10,16 @@ decision travel together. Names of columns are literals; values never are.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
 import psycopg
-from django.db import connection
+from django.db import connection, transaction
+from psycopg.pq import PipelineStatus, TransactionStatus
 from uuid_utils.compat import uuid7
 
 from environments.models import queue_name
@@ -212,7 +214,7 @@ POSTPONE_QUEUED = """
         ORDER BY s.wake_at LIMIT %s
         FOR UPDATE OF s SKIP LOCKED
     )
-    RETURNING run_id, path, attempt, queue
+    RETURNING run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path, attempt, queue
 """
 
 UNJOINED_SCOPES = """
@@ -249,6 +251,34 @@ def session() -> psycopg.Connection[Row]:
     """Return the connection of the current transaction."""
     connection.ensure_connection()
     return cast("psycopg.Connection[Row]", connection.connection)
+
+
+@contextmanager
+def flight() -> Iterator[None]:
+    """Hold a transaction whose BEGIN and COMMIT travel with its first and last statements.
+
+    Inside it only this module may speak to the database: the connection is in psycopg's
+    pipeline mode. Inside a transaction of Django's it is a savepoint of that.
+    """
+    if connection.in_atomic_block:
+        with transaction.atomic():
+            yield
+        return
+    conn = session()
+    try:
+        with conn.pipeline():
+            cursor().execute("BEGIN")
+            yield
+            cursor().execute("COMMIT")
+    finally:
+        if not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
+            conn.execute("ROLLBACK")
+
+
+def is_lost() -> bool:
+    """Say whether the connection is gone and no transaction of the caller's goes with it."""
+    conn = connection.connection
+    return conn is not None and conn.broken and not connection.in_atomic_block
 
 
 def cursor() -> psycopg.Cursor[Row]:
@@ -379,7 +409,7 @@ def _error(error: StepError | None) -> str | None:
 
 def write(run_id: UUID, plan: Plan, environment: str, decision: Decision, *, now: datetime) -> None:
     """Store a decision: what is born, then every move in its order, in one round trip."""
-    with session().pipeline():
+    with _together():
         cur = cursor()
         if decision.born:
             _bear(cur, run_id, plan, environment, decision.born)
@@ -410,6 +440,14 @@ def write(run_id: UUID, plan: Plan, environment: str, decision: Decision, *, now
                     incident.path,
                 ),
             )
+
+
+def _together() -> AbstractContextManager[object]:
+    """Let statements travel together, if they do not already: leaving a pipeline waits."""
+    conn = session()
+    if conn.info.pipeline_status is PipelineStatus.OFF:
+        return conn.pipeline()
+    return nullcontext()
 
 
 def _bear(
@@ -535,7 +573,10 @@ def lock_run(run_id: UUID) -> None:
 
 
 def create_run(new: NewRun, *, now: datetime) -> bool:
-    """Create a run, pending; False when its workflow has one with the same idempotency key."""
+    """Create a run, pending; False when its workflow has one with the same idempotency key.
+
+    Without a key there is nothing to wait for: the answer is known.
+    """
     values = (
         new.id,
         new.workflow,
@@ -546,7 +587,8 @@ def create_run(new: NewRun, *, now: datetime) -> bool:
         new.started_by,
         now,
     )
-    return cursor().execute(CREATE_RUN, values, prepare=True).fetchone() is not None
+    created = cursor().execute(CREATE_RUN, values, prepare=True)
+    return new.idempotency_key is None or created.fetchone() is not None
 
 
 def next_queued(run_id: UUID, queue: str) -> tuple[str, int] | None:
@@ -598,7 +640,7 @@ def due_runs(*, now: datetime, limit: int) -> list[UUID]:
 
 def postpone_queued(
     *, now: datetime, until: datetime, limit: int
-) -> list[tuple[UUID, str, int, str]]:
+) -> list[tuple[UUID, UUID, str, int, str]]:
     """Take the queued steps that nobody has claimed in time; the next look at them is `until`."""
     return cursor().execute(POSTPONE_QUEUED, (until, now, limit)).fetchall()
 

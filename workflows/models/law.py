@@ -8,14 +8,29 @@ import pgtrigger
 from django.db import models
 from django.db.models import Q
 
-
 State = TypeVar("State", bound=StrEnum)
 
 
-def moves_trigger(name: str, moves: Mapping[State, Sequence[State]]) -> pgtrigger.FSM:
-    """Refuse a change of `state` that the table does not have, whoever asks for it."""
-    pairs = [(a.value, b.value) for a, followers in moves.items() for b in followers]
-    return pgtrigger.FSM(name=name, field="state", transitions=pairs)
+def moves_trigger(name: str, moves: Mapping[State, Sequence[State]]) -> pgtrigger.Trigger:
+    """Refuse a change of `state` that the table does not have, whoever asks for it.
+
+    The table is in the trigger's condition, which PostgreSQL asks without calling a
+    function: a legal move costs a comparison. (pgtrigger.FSM asks in PL/pgSQL, 30 us.)
+    """
+    pairs = sorted((a.value, b.value) for a, followers in moves.items() for b in followers)
+    legal = ", ".join(f"('{before}', '{after}')" for before, after in pairs)
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        condition=pgtrigger.Condition(
+            f"OLD.state <> NEW.state AND (OLD.state, NEW.state) NOT IN ({legal})"
+        ),
+        func="""
+            RAISE EXCEPTION 'pgtrigger: % % cannot go from % to %',
+                TG_TABLE_NAME, OLD.id, OLD.state, NEW.state;
+        """,
+    )
 
 
 def birth_trigger(name: str) -> pgtrigger.Protect:

@@ -24,7 +24,6 @@ class Pinned:
     plan: Plan
 
 
-@lru_cache(maxsize=4096)
 def pinned(run_id: UUID) -> Pinned:
     """Return the plan of a run.
 
@@ -33,4 +32,9 @@ def pinned(run_id: UUID) -> Pinned:
     version = Run.objects.filter(pk=run_id).values_list("version_id", flat=True).first()
     if version is None:
         raise NotFoundError("run", run_id)
-    return Pinned(run_id, version, plan_of_version(version))
+    return pinned_to(run_id, version)
+
+
+def pinned_to(run_id: UUID, version_id: UUID) -> Pinned:
+    """Return the plan of a run whose version is known."""
+    return Pinned(run_id, version_id, plan_of_version(version_id))

@@ -1,13 +1,14 @@
 """Progress of one run: load, decide, write, until nothing more follows, in one transaction."""
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from random import Random, SystemRandom
 from typing import TypeVar
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from psycopg import errors as pg
 
 from environments.models import queue_name
@@ -26,7 +27,10 @@ T = TypeVar("T")
 
 ENGINE = "engine"
 CHANCE: Random = SystemRandom()
-DEADLOCK_TRIES = 5
+TRIES = 5
+
+_outbox: ContextVar[list[Dispatch] | None] = ContextVar("outbox", default=None)
+"""What is to be sent after the commit of the current flight; None outside of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +59,20 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     wish: Wish | None = None,
     unsettled: frozenset[str] = frozenset(),
     brought: str = "",
+    held: Slice | None = None,
 ) -> Progress:
     """Decide `events` and all that follows; store it; have ready steps sent after the commit.
 
     With a `wish`, the first step that becomes ready on its queue is claimed at once and is
     not sent. `unsettled` names scopes that somebody else will settle, `brought` a step whose
-    message is on its way already. The caller holds the transaction.
+    message is on its way already. `held` is the slice of a run that is new, so that nothing
+    need be loaded. The caller holds the transaction.
     """
     progress = Progress()
     todo: list[Event] = list(events)
     while todo:
-        held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
+        if held is None or progress.held is not None:
+            held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
         decision = advance(pinned.plan, held, *todo, now=now, chance=CHANCE)
         if wish is not None and progress.claimed is None:
             progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
@@ -73,7 +80,7 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
         progress.decision.extend(decision)
         progress.held = held
-    _send_ready(pinned, progress, brought)
+    _send(_ready(pinned, progress, brought))
     return progress
 
 
@@ -104,19 +111,17 @@ def _claim_ready(
     return None
 
 
-def _send_ready(pinned: Pinned, progress: Progress, brought: str) -> None:
+def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
     held = progress.held
     if held is None or held.run.state is not RunState.RUNNING:
-        return
+        return []
     last = {move.after.path: move.after for move in progress.decision.moves}
     ready = [
         view
         for view in last.values()
         if view.state is StepState.QUEUED and (view.path != brought or view.attempt != 1)
     ]
-    if ready:
-        dispatches = dispatches_of(pinned, held.run.environment, ready)
-        transaction.on_commit(partial(dispatch.publish, dispatches))
+    return dispatches_of(pinned, held.run.environment, ready) if ready else []
 
 
 def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -> list[Dispatch]:
@@ -128,7 +133,9 @@ def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -
     found: list[Dispatch] = []
     for (queue, scope), views in groups.items():
         if len(views) >= FAN_OUT_FROM:
-            found.append(FanOut(pinned.run, queue, min(len(views), FAN_OUT_WIDTH), scope))
+            found.append(
+                FanOut(pinned.run, pinned.version, queue, min(len(views), FAN_OUT_WIDTH), scope)
+            )
         else:
             found += [_along(pinned, environment, view, queue) for view in views]
     return found
@@ -136,7 +143,7 @@ def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -
 
 def _along(pinned: Pinned, environment: str, view: StepView, queue: str) -> Dispatch:
     """Return a line where the steps after this one are known in advance and on other queues."""
-    first = Segment(pinned.run, view.path, view.attempt, queue)
+    first = Segment(pinned.run, pinned.version, view.path, view.attempt, queue)
     if view.attempt != 1:
         return first
     segments = [first]
@@ -144,7 +151,7 @@ def _along(pinned: Pinned, environment: str, view: StepView, queue: str) -> Disp
     while (after := _only_successor(pinned.plan, node)) is not None:
         node = after
         queue = queue_name(environment, node.queue_class)
-        segments.append(Segment(pinned.run, node.path, 1, queue))
+        segments.append(Segment(pinned.run, pinned.version, node.path, 1, queue))
     return first if len(segments) == 1 else Line(tuple(segments))
 
 
@@ -157,14 +164,56 @@ def _only_successor(plan: Plan, node: Node) -> Node | None:
     return after if follows and after.queue_class != node.queue_class else None
 
 
+def _send(dispatches: list[Dispatch]) -> None:
+    """Have messages sent after the commit."""
+    outbox = _outbox.get()
+    if outbox is not None:
+        outbox += dispatches
+    elif dispatches:
+        transaction.on_commit(partial(dispatch.publish, dispatches))
+
+
 def in_transaction(work: Callable[[], T]) -> T:
-    """Do the work in one transaction; again when it met another in a deadlock."""
-    for attempt in range(1, DEADLOCK_TRIES + 1):
+    """Do the work in one transaction of Django's; again after a deadlock or a lost connection.
+
+    What was committed before the connection was lost is met by the second try as late: the
+    fence tells, and it changes nothing.
+    """
+
+    def once() -> T:
+        with transaction.atomic():
+            return work()
+
+    return _with_patience(once)
+
+
+def in_flight(work: Callable[[], T]) -> T:
+    """Do the work, which asks the store alone, in one transaction of few round trips."""
+
+    def once() -> T:
+        if connection.in_atomic_block:
+            return in_transaction(work)
+        outbox: list[Dispatch] = []
+        token = _outbox.set(outbox)
         try:
-            with transaction.atomic():
-                return work()
-        except (pg.DeadlockDetected, OperationalError) as error:
+            with store.flight():
+                result = work()
+        finally:
+            _outbox.reset(token)
+        dispatch.publish(outbox)
+        return result
+
+    return _with_patience(once)
+
+
+def _with_patience(once: Callable[[], T]) -> T:
+    for _ in range(TRIES - 1):
+        try:
+            return once()
+        except (pg.OperationalError, OperationalError) as error:
             cause = error if isinstance(error, pg.Error) else error.__cause__
-            if attempt == DEADLOCK_TRIES or not isinstance(cause, pg.DeadlockDetected):
+            if store.is_lost():
+                connection.close()
+            elif not isinstance(cause, pg.DeadlockDetected):
                 raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return once()

@@ -18,7 +18,7 @@ from workflows.engine.policy import REPUBLISH_AFTER
 from workflows.engine.states import StepState
 from workflows.services import timers
 from workflows.services.plans import pinned
-from workflows.services.progress import advance_run, in_transaction
+from workflows.services.progress import advance_run, in_flight
 
 BATCH = 200
 
@@ -54,11 +54,11 @@ def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
 
 
 def _send_again(report: RecoveryReport, now: datetime) -> None:
-    found = in_transaction(
+    found = in_flight(
         partial(store.postpone_queued, now=now, until=now + REPUBLISH_AFTER, limit=BATCH)
     )
     dispatch.publish([Segment(*row) for row in found])
-    for run_id, path, attempt, queue in found:
+    for run_id, _, path, attempt, queue in found:
         report.lines.append(
             f"run {run_id} step {path}: attempt {attempt} was not claimed in time"
             f" and was sent to {queue} again"
@@ -76,4 +76,5 @@ def _settle_scopes(report: RecoveryReport, now: datetime) -> None:
 
 
 def _advance(run_id: UUID, event: Event, now: datetime) -> None:
-    in_transaction(partial(advance_run, pinned(run_id), event, now=now))
+    pin = pinned(run_id)
+    in_flight(partial(advance_run, pin, event, now=now))

@@ -23,6 +23,7 @@ from workflows.engine.events import (
     Started,
 )
 from workflows.engine.plan import ROOT, Plan
+from workflows.engine.slice import RunView, Slice
 from workflows.engine.states import LIVE_RUNS, Reason, RunState
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
@@ -35,7 +36,7 @@ from workflows.services.errors import (
     StateRefusedError,
 )
 from workflows.services.plans import Pinned, pinned, plan_of_version
-from workflows.services.progress import advance_run, dispatches_of, in_transaction
+from workflows.services.progress import advance_run, dispatches_of, in_flight, in_transaction
 from workflows.services.report import Report, each
 
 BATCH = 100
@@ -129,7 +130,8 @@ def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun]:
     started = []
     for first in range(0, len(checked), BATCH):
         batch = checked[first : first + BATCH]
-        started += in_transaction(partial(_start_batch, batch, by))
+        begun = in_flight(partial(_start_batch, batch, by))
+        started += [run or _existing(one) for run, one in zip(begun, batch, strict=True)]
     return started
 
 
@@ -155,12 +157,13 @@ def _check(desk: _Desk, order: Order) -> _Checked:
     return _Checked(order, version, plan, environment, given)
 
 
-def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun]:
+def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
     store.act_as(by)
     return [_start(one, by) for one in batch]
 
 
-def _start(one: _Checked, by: str) -> StartedRun:
+def _start(one: _Checked, by: str) -> StartedRun | None:
+    """Start a run; None when there is one with its key already."""
     now = timezone.now()
     new = store.NewRun(
         id=uuid7(),
@@ -172,9 +175,10 @@ def _start(one: _Checked, by: str) -> StartedRun:
         started_by=by,
     )
     if not store.create_run(new, now=now):
-        return _existing(one)
+        return None
     pin = Pinned(new.id, one.version.pk, one.plan)
-    advance_run(pin, Started(), now=now, actor=by)
+    fresh = Slice(run=RunView(str(new.id), environment=one.environment.name))
+    advance_run(pin, Started(), now=now, actor=by, held=fresh)
     run = Run(
         id=new.id,
         workflow=one.version.workflow,

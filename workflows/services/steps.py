@@ -7,16 +7,13 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
 from workflows import store
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import StepState
-from workflows.services.errors import NotFoundError
-from workflows.services.plans import Pinned, pinned
-from workflows.services.progress import Progress, Wish, advance_run, in_transaction
+from workflows.services.plans import Pinned
+from workflows.services.progress import Progress, Wish, advance_run, in_flight
 
 LEASE = timedelta(seconds=30)
 """How long a worker may be silent about a running step before it counts as lost."""
@@ -59,30 +56,20 @@ class Taker:
     siblings: bool = False
 
 
-def claim_step(
-    *, run_id: UUID, path: str, attempt: int, taker: Taker, now: datetime
-) -> Work | None:
+def claim_step(*, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
     """Claim a queued attempt; None when somebody else has it, or it is no longer wanted."""
-    try:
-        pin = pinned(run_id)
-    except NotFoundError:
-        return None
 
     def work() -> Work | None:
         claim = Claimed(path, attempt, taker.worker, now + LEASE)
         progress = advance_run(pin, claim, now=now)
         return _work_of(pin, progress, taker.queue, _claimed(progress, path))
 
-    return in_transaction(work)
+    return in_flight(work)
 
 
-def claim_any_step(*, run_id: UUID, taker: Taker, now: datetime) -> Work | None:
+def claim_any_step(*, pin: Pinned, taker: Taker, now: datetime) -> Work | None:
     """Claim the first queued step of a run that no other worker is taking."""
-    try:
-        pin = pinned(run_id)
-    except NotFoundError:
-        return None
-    return in_transaction(partial(_claim_any, pin, taker, now))
+    return in_flight(partial(_claim_any, pin, taker, now))
 
 
 def record_outcome(
@@ -106,19 +93,17 @@ def record_outcome(
             return _claim_any(work.pinned, taker, now)
         return None
 
-    return in_transaction(do)
+    return in_flight(do)
 
 
 def has_queued(*, run_id: UUID, queue: str) -> bool:
     """Say whether a queued step of the run still waits for a worker of the queue."""
-    with transaction.atomic():
-        return store.next_queued(run_id, queue) is not None
+    return in_flight(lambda: store.next_queued(run_id, queue) is not None)
 
 
-def settle_scope(*, run_id: UUID, scope: str, now: datetime) -> None:
+def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
     """End a scope of which nothing lives any more; a scope that still lives is left alone."""
-    pin = pinned(run_id)
-    in_transaction(lambda: advance_run(pin, Drained(scope), now=now))
+    in_flight(lambda: advance_run(pin, Drained(scope), now=now))
 
 
 def _claim_any(pin: Pinned, taker: Taker, now: datetime) -> Work | None:

@@ -9,7 +9,7 @@ from workflows.engine.events import Event, RetryDue, TimedOut
 from workflows.engine.plan import ROOT
 from workflows.engine.states import StepState
 from workflows.services.plans import pinned
-from workflows.services.progress import advance_run, in_transaction
+from workflows.services.progress import advance_run, in_flight
 
 BATCH = 500
 
@@ -27,4 +27,5 @@ def tick(*, now: datetime) -> int:
 
 
 def _advance(run_id: UUID, event: Event, now: datetime) -> None:
-    in_transaction(partial(advance_run, pinned(run_id), event, now=now))
+    pin = pinned(run_id)
+    in_flight(partial(advance_run, pin, event, now=now))
