@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ONCE ?=
 ARGS ?=
+PARALLEL ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -31,15 +32,14 @@ test: .venv/dev.stamp contracts ## check the contracts and run every test; ARGS=
 ifeq ($(CHROMIUM),)
 	@echo "NOTE: no Chromium was found, so the browser tests are left out."
 	@echo "      Install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/chromium."
-	$(BIN)/python -m pytest -m "not browser" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not browser" $(ARGS)
 else
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 endif
 
 .PHONY: contracts
 contracts: .venv/dev.stamp
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python manage.py makemigrations --check --dry-run
 
 .PHONY: lint
 lint: .venv/dev.stamp contracts ## check style, formatting and import contracts
