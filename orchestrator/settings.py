@@ -4,6 +4,7 @@ from typing import Any
 
 import dj_database_url
 from csp.constants import NONCE, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.templatetags.static import static
 
 from orchestrator import env as environment
 from orchestrator.logs import logging_of
@@ -166,6 +167,19 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
+PRIMARY = {
+    "50": "#eef4ff",
+    "100": "#dbe6fe",
+    "200": "#bfd3fe",
+    "300": "#93b4fd",
+    "400": "#7ba6ff",
+    "500": "#5b8def",
+    "600": "#1d4fbf",
+    "700": "#173f9a",
+    "800": "#15347c",
+    "900": "#132d66",
+    "950": "#0c1c40",
+}
 UNFOLD = {
     "SITE_TITLE": "Orchestrator",
     "SITE_HEADER": "Orchestrator",
@@ -176,6 +190,16 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}orchestrator/favicon.svg"}
     ],
+    "STYLES": [lambda _: static("monitoring/console.css")],
+    "SHOW_HISTORY": False,
+    "SITE_SYMBOL": "account_tree",
+    "COLORS": {"primary": PRIMARY},
+    "DASHBOARD_CALLBACK": "monitoring.dashboard.dashboard",
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": "monitoring.navigation.sidebar",
+    },
 }
 
 LOGGING_CONFIG = "logging.config.dictConfig"

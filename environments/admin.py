@@ -1,0 +1,206 @@
+"""Environments: their parts are edited, their state moves by buttons that ask first."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin, TabularInline
+
+from environments.badges import environment_badge
+from environments.errors import EnvironmentRefusedError, EnvironmentsError
+from environments.models import Environment, EnvironmentJournal
+from environments.services import check_parts, create_environment, move_environment
+from environments.states import ENVIRONMENT_MOVES, EnvironmentState
+
+CHANGE = "environments.change_environment"
+
+MOVES = {
+    EnvironmentState.ACTIVE: ("Activate", "play_arrow", "primary", "It takes new runs."),
+    EnvironmentState.DRAINING: (
+        "Drain",
+        "water_drop",
+        "plain",
+        "It takes no new runs; those that are under way go on to their end.",
+    ),
+    EnvironmentState.SUSPENDED: (
+        "Suspend",
+        "pause",
+        "danger",
+        "Its workers stop. Runs that have not ended wait until it is active again.",
+    ),
+    EnvironmentState.RETIRED: (
+        "Retire",
+        "inventory_2",
+        "danger",
+        "It will never run anything again. This cannot be undone.",
+    ),
+}
+
+
+class EnvironmentForm(forms.ModelForm):  # type: ignore[type-arg] # generic in the stubs alone
+    """The parts of an environment, checked as its services check them."""
+
+    class Meta:
+        model = Environment
+        fields = ("name", "description", "classes", "variables")
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse classes and variables that no step could ask for."""
+        cleaned = super().clean() or {}
+        classes, variables = cleaned.get("classes"), cleaned.get("variables")
+        for name, wish in (
+            ("classes", {"classes": classes, "variables": {}}),
+            ("variables", {"classes": ["default"], "variables": variables}),
+        ):
+            if name not in self.errors:
+                try:
+                    check_parts(**wish)
+                except EnvironmentRefusedError as error:
+                    self.add_error(name, str(error))
+        return cleaned
+
+
+class JournalInline(TabularInline):
+    model = EnvironmentJournal
+    fields = readonly_fields = ("at", "before", "after", "actor")
+    ordering = ("-id",)
+    per_page = 20
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "journal"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("environments.view_environment")
+
+
+@admin.register(Environment)
+class EnvironmentAdmin(ModelAdmin):
+    form = EnvironmentForm
+    list_display = ("name", "badge", "description", "class_names", "created_at")
+    search_fields = ("name", "description")
+    list_filter = ("state",)
+    ordering = ("name",)
+    actions = None
+    show_full_result_count = False
+    fields = ("name", "description", "classes", "variables")
+    inlines = (JournalInline,)
+    change_form_outer_before_template = "environments/moves.html"
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> tuple[Any, ...]:
+        return self.inlines if obj else ()
+
+    @admin.display(description="State")
+    def badge(self, environment: Environment) -> SafeString:
+        return environment_badge(environment.state)
+
+    @admin.display(description="Queue classes")
+    def class_names(self, environment: Environment) -> str:
+        return ", ".join(environment.classes)
+
+    def save_model(self, request: HttpRequest, obj: Environment, form: Any, change: Any) -> None:
+        """Create through the service, which knows the actor; change the parts alone, never the state."""
+        if change:
+            obj.save(update_fields=["description", "classes", "variables"])
+            return
+        made = create_environment(
+            name=obj.name,
+            classes=obj.classes,
+            variables=obj.variables,
+            description=obj.description,
+            by=_actor(request),
+        )
+        obj.pk = made.pk
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.move)
+        name = "environments_environment_move"
+        return [path("<uuid:object_id>/move/<slug:state>/", view, name=name), *super().get_urls()]
+
+    def move(self, request: HttpRequest, object_id: Any, state: str) -> HttpResponse:
+        """Ask, then move the environment to `state`."""
+        if not request.user.has_perm(CHANGE):
+            raise PermissionDenied
+        environment = get_object_or_404(Environment, pk=object_id)
+        if state not in MOVES:
+            raise Http404(f"An environment cannot be moved to {state}.")
+        label, icon, tone, meaning = MOVES[EnvironmentState(state)]
+        back = reverse("admin:environments_environment_change", args=[environment.pk])
+        if request.method == "POST":
+            try:
+                move_environment(name=environment.name, state=state, by=_actor(request))
+            except EnvironmentsError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, f"{environment.name} is {state.lower()} now.")
+            return HttpResponseRedirect(back)
+        page = {
+            **self.admin_site.each_context(request),
+            "opts": self.model._meta,  # noqa: SLF001 - public in Django's documentation
+            "title": f"{label}: {environment.name}",
+            "operation": {"label": label, "icon": icon, "tone": tone, "meaning": meaning},
+            "subjects": [environment.name],
+            "back": back,
+        }
+        return TemplateResponse(request, "workflows/confirm.html", page)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        found = Environment.objects.filter(pk=object_id).first() if _is_uuid(object_id) else None
+        more = dict(extra_context or {})
+        if found is not None:
+            more["state_badge"] = environment_badge(found.state)
+            may = request.user.has_perm(CHANGE)
+            more["moves"] = _buttons(found) if may else []
+        response: HttpResponse = super().change_view(request, object_id, form_url, more)
+        return response
+
+
+def _buttons(environment: Environment) -> list[dict[str, str]]:
+    return [
+        {
+            "label": MOVES[state][0],
+            "icon": MOVES[state][1],
+            "tone": MOVES[state][2],
+            "url": reverse(
+                "admin:environments_environment_move", args=[environment.pk, state.value]
+            ),
+        }
+        for state in ENVIRONMENT_MOVES[EnvironmentState(environment.state)]
+    ]
+
+
+def _actor(request: HttpRequest) -> str:
+    return f"person:{request.user.get_username()}"
+
+
+def _is_uuid(text: str) -> bool:
+    from uuid import UUID
+
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""What a run's state means to the operator who looks at it at night, and what to do next. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workflows.engine.states import RunState
+from workflows.language.words import ErrorClass
+
+BY_CLASS: Mapping[str, str] = {
+    ErrorClass.TRANSIENT: "It failed at every attempt. If what it depends on is well again, "
+    "replay it.",
+    ErrorClass.TIMEOUT: "It did not end in its time. See whether what it calls is slow or down; "
+    "then replay it.",
+    ErrorClass.PERMANENT: "Repeating it as it is will not help. Mend the cause or correct its "
+    "arguments, then replay it; or skip it if its work was done by hand.",
+    ErrorClass.BUSINESS: "The data says no; nothing is broken. Ask whoever owns the data: "
+    "correct the arguments and replay, skip the step, or discard it.",
+    ErrorClass.WORKER_LOST: "Its worker died under it, more than once. See whether the step "
+    "itself kills its worker (memory?), then replay it.",
+    ErrorClass.UNCERTAIN: "Nobody knows whether it has had its effect. Look into the other "
+    "system first: if the work is done, skip the step; only if it is not, replay it.",
+    ErrorClass.CANCELLED: "It was cancelled. Replay it if it is still wanted.",
+}
+SLOW_QUEUE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the advice depends on. `oldest_queued` is the age, in seconds, of the oldest."""
+
+    state: str
+    counts: Mapping[str, int]
+    incidents: Sequence[tuple[str, str]]
+    """Path and error class of the first open incidents."""
+    error: str = ""
+    oldest_queued: float = 0.0
+    queue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What is the matter, in a sentence, and what to do next."""
+
+    tone: str
+    matter: str
+    next: str
+
+
+def advise(facts: Facts) -> Advice:
+    """Say what is the matter with a run and what to do next."""
+    if facts.incidents and facts.state not in {RunState.CANCELLING, RunState.CANCELLED}:
+        return _with_incidents(facts)
+    match RunState(facts.state):
+        case RunState.COMPLETED:
+            return Advice("ok", "The run has completed.", "Nothing to do.")
+        case RunState.FAILED:
+            matter = facts.error or "The run has failed."
+            return Advice("bad", matter, "Nothing is open to replay; start another run.")
+        case RunState.PAUSED:
+            matter = "The run is paused: no further step is started."
+            return Advice("care", matter, "Resume it, or cancel it.")
+        case RunState.CANCELLING:
+            matter = "The run is being cancelled; steps under way are coming to their end."
+            return Advice("care", matter, "Wait: this takes as long as a step needs to let go.")
+        case RunState.CANCELLED:
+            return Advice("quiet", "The run was cancelled.", "Start another if it is still wanted.")
+        case RunState.COMPENSATING:
+            return Advice("care", "The run is being undone.", "Wait until it has ended.")
+        case RunState.COMPENSATED:
+            return Advice("quiet", "What the run had done was undone.", "Nothing to do.")
+        case RunState.PENDING | RunState.RUNNING:
+            return _live(facts)
+
+
+def _with_incidents(facts: Facts) -> Advice:
+    path, error_class = facts.incidents[0]
+    others = len(facts.incidents) - 1
+    more = f" and {others} more" if others else ""
+    verb = "need" if others else "needs"
+    goes_on = " Other steps go on meanwhile." if facts.state == RunState.RUNNING else ""
+    matter = f"{path}{more} {verb} a person.{goes_on}"
+    return Advice("bad", matter, BY_CLASS.get(error_class, "Look at the error, then replay it."))
+
+
+def _live(facts: Facts) -> Advice:
+    if facts.oldest_queued > SLOW_QUEUE and not facts.counts.get("RUNNING"):
+        matter = f"No worker has taken the next step for {facts.oldest_queued:.0f} seconds."
+        hint = f"See in Flower whether a worker listens on {facts.queue}, or is busy elsewhere."
+        return Advice("care", matter, hint)
+    if facts.counts.get("RETRYING"):
+        matter = "The run is under way; a step has failed and will be tried again by itself."
+        return Advice("busy", matter, "Nothing to do yet.")
+    return Advice("busy", "The run is under way.", "Nothing to do.")

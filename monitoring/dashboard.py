@@ -1,0 +1,174 @@
+"""The first page: what needs a person, what is under way, where it may run. Bounded throughout."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Min, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from environments.badges import ENVIRONMENT_LOOKS, Look
+from environments.models import Environment
+from environments.states import EnvironmentState
+from workflows.admin.base import duration, first_id_of
+from workflows.admin.incident import causes
+from workflows.admin.looks import look_of, words_of
+from workflows.engine.states import LIVE_RUNS, RunState, StepState
+from workflows.models import Incident, Run, Step, Workflow
+
+MOST_COUNTED = 10_000
+SHOWN = 8
+RECENT = timedelta(hours=24)
+OLD = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number with a way to what it counts."""
+
+    label: str
+    number: str
+    look: Look
+    url: str
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLine:
+    """What waits in a queue."""
+
+    name: str
+    waiting: str
+    oldest: str
+    is_slow: bool
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add what the first page shows, as far as this person may see it."""
+    if not request.user.has_perm("workflows.view_run"):
+        return context
+    now = timezone.now()
+    context.update(
+        {
+            "title": "Operations",
+            "tiles": tiles(now=now),
+            "causes": causes(),
+            "incidents_url": reverse("admin:workflows_incident_changelist"),
+            "runs_url": reverse("admin:workflows_run_changelist"),
+            "failed": _latest(RunState.FAILED),
+            "running": _latest(*LIVE_RUNS),
+            "environments": environments(),
+            "queues": queues(now=now),
+            "has_workflows": Workflow.objects.exists(),
+            "has_runs": Run.objects.exists(),
+            "may_apply": request.user.has_perm("workflows.add_version"),
+            "may_start": request.user.has_perm("workflows.start_workflow"),
+        }
+    )
+    return context
+
+
+def tiles(*, now: datetime) -> list[Tile]:
+    """Return the numbers of the first page; each is counted up to a bound, by an index."""
+    since = first_id_of(now - RECENT)
+    runs = reverse("admin:workflows_run_changelist")
+    open_incidents = bounded(Incident.objects.filter(resolution=""))
+    return [
+        Tile(
+            "Open incidents",
+            open_incidents,
+            Look("ok", "check_circle") if open_incidents == "0" else Look("bad", "error"),
+            reverse("admin:workflows_incident_changelist"),
+            "Steps that need a person",
+        ),
+        *(
+            Tile(
+                words_of(state),
+                bounded(Run.objects.filter(state=state)),
+                look_of(state),
+                f"{runs}?state__exact={state.value}",
+                "Runs now",
+            )
+            for state in (RunState.RUNNING, RunState.PAUSED)
+        ),
+        *(
+            Tile(
+                words_of(state),
+                bounded(Run.objects.filter(state=state, pk__gte=since)),
+                look_of(state),
+                f"{runs}?state__exact={state.value}&age=day",
+                "Runs of the last 24 hours",
+            )
+            for state in (RunState.FAILED, RunState.COMPLETED)
+        ),
+    ]
+
+
+def environments() -> list[dict[str, Any]]:
+    """Return the environments with their live runs."""
+    numbers: dict[Any, int] = dict(
+        Run.objects.filter(
+            pk__in=Run.objects.filter(state__in=_values(LIVE_RUNS))
+            .order_by("-id")
+            .values("pk")[:MOST_COUNTED]
+        )
+        .order_by()
+        .values_list("environment")
+        .annotate(number=Count("pk"))
+    )
+    return [
+        {
+            "environment": environment,
+            "look": ENVIRONMENT_LOOKS[EnvironmentState(environment.state)],
+            "live": numbers.get(environment.pk, 0),
+            "url": reverse("admin:environments_environment_change", args=[environment.pk]),
+        }
+        for environment in Environment.objects.exclude(state=EnvironmentState.RETIRED)[:SHOWN]
+    ]
+
+
+def queues(*, now: datetime) -> list[QueueLine]:
+    """Return the queues in which steps wait for a worker: the rows are the truth, not the broker."""
+    waiting = Step.objects.filter(state=StepState.QUEUED).order_by().values("pk")[:MOST_COUNTED]
+    found = Step.objects.filter(pk__in=waiting).order_by().values("queue")
+    lines = found.annotate(number=Count("pk"), oldest=Min("queued_at")).order_by("-number")[:SHOWN]
+    return [
+        QueueLine(
+            line["queue"],
+            _bound(line["number"]),
+            duration(line["oldest"], now),
+            bool(line["oldest"] and now - line["oldest"] > OLD),
+        )
+        for line in lines
+    ]
+
+
+def bounded(rows: QuerySet[Any]) -> str:
+    """Count up to the bound; beyond it, nobody needs the number exactly."""
+    return _bound(rows.order_by()[: MOST_COUNTED + 1].count())
+
+
+def _bound(number: int) -> str:
+    return f"{MOST_COUNTED:,}+" if number > MOST_COUNTED else f"{number:,}"
+
+
+def _latest(*states: RunState) -> list[dict[str, Any]]:
+    found = Run.objects.filter(state__in=_values(states)).select_related("workflow", "environment")
+    rows = found.defer("input", "output", "vars", "ending").order_by("-id")[:SHOWN]
+    return [
+        {
+            "run": run,
+            "url": reverse("admin:workflows_run_change", args=[run.pk]),
+            "look": look_of(run.state),
+            "words": words_of(run.state),
+            "took": duration(run.started_at, run.finished_at),
+        }
+        for run in rows
+    ]
+
+
+def _values(states: Iterable[RunState]) -> list[str]:
+    return [state.value for state in states]

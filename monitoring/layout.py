@@ -1,0 +1,381 @@
+"""Where the steps of a plan stand in its picture: layers from top to bottom, scopes as frames.
+
+Pure and without states, so one layout serves every run of a version. A step stands
+below what it needs; a straight line of steps runs on to the right like text; what
+starts together stands side by side and wraps. Long edges get places of their own in
+the layers they cross (after Sugiyama, Tagawa and Toda, 1981), so none runs under a step.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+
+from workflows.engine.plan import Node, Plan
+from workflows.language.words import Join, StepKind
+
+WIDTH = 1080.0
+STEP_WIDTH, STEP_HEIGHT = 190.0, 46.0
+GAP, LINE_GAP = 26.0, 40.0
+PAD, HEAD = 14.0, 28.0
+WAY_WIDTH = 10.0
+MOST_WAYS = 800
+SWEEPS = 4
+BUNDLE_FROM = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A step, or the frame around the steps of a scope; `path` is empty for a mere grouping."""
+
+    path: str
+    title: str
+    detail: str
+    x: float
+    y: float
+    width: float
+    height: float
+    is_frame: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A line from what is needed to what needs it, as an SVG path."""
+
+    source: str
+    target: str
+    line: str
+    is_fallback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The picture of a plan, in pixels."""
+
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    edges: tuple[Edge, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """What has one place in a layer: a step, a frame, or the way of an edge through the layer."""
+
+    number: int
+    path: str = ""
+    title: str = ""
+    detail: str = ""
+    width: float = STEP_WIDTH
+    height: float = STEP_HEIGHT
+    inner: "_Block | None" = None
+    is_way: bool = False
+    x: float = 0.0
+    y: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    source: _Unit
+    target: _Unit
+    is_fallback: bool = False
+
+
+@dataclass(slots=True)
+class _Block:
+    """Units that were given their places, and the links between them."""
+
+    units: list[_Unit] = field(default_factory=list)
+    links: list[tuple[_Link, tuple[_Unit, ...]]] = field(default_factory=list)
+    width: float = 0.0
+    height: float = 0.0
+
+
+def layout_of(plan: Plan, *, width: float = WIDTH) -> Layout:
+    """Return the layout of the whole plan, about `width` wide if its steps allow."""
+    block = _Drawer(plan).scope(plan.root.children, width)
+    boxes: list[Box] = []
+    edges: list[Edge] = []
+    _flatten(block, 2.0, 2.0, boxes, edges)
+    return Layout(block.width + 4, block.height + 4, tuple(boxes), tuple(edges))
+
+
+class _Drawer:
+    """Turns the nodes of each scope into units, the innermost scopes first."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.numbers = count()
+
+    def scope(self, members: Sequence[int], width: float) -> _Block:
+        units = {index: self.unit(self.plan.nodes[index], width) for index in members}
+        links = [
+            _Link(units[need], units[index])
+            for index in members
+            for need in self.plan.nodes[index].needs
+            if need in units
+        ]
+        every = list(units.values())
+        for index in members:
+            for handler in self.plan.nodes[index].handlers:
+                node = self.plan.nodes[handler.node]
+                fallback = self.frame(node, f"on {', '.join(handler.on) or 'any error'}", width)
+                every.append(fallback)
+                links.append(_Link(units[index], fallback, is_fallback=True))
+        return _place(*self.bundled(every, links, width), width)
+
+    def unit(self, node: Node, width: float) -> _Unit:
+        if node.kind is StepKind.SWITCH:
+            cases = [
+                self.group(
+                    "else" if case.when is None else f"when {case.when}", case.children, width
+                )
+                for case in node.cases
+            ]
+            inner = _place(cases, [], width - 2 * PAD)
+            return self.framed(node, "first true branch", inner)
+        if node.children:
+            return self.frame(node, _DETAILS.get(node.kind, ""), width)
+        return _Unit(next(self.numbers), node.path, node.id, _detail(node))
+
+    def frame(self, node: Node, detail: str, width: float) -> _Unit:
+        return self.framed(node, detail, self.scope(node.children, width - 2 * PAD))
+
+    def framed(self, node: Node, detail: str, inner: _Block) -> _Unit:
+        return self.around(inner, path=node.path, title=node.id, detail=detail)
+
+    def group(self, title: str, members: Sequence[int], width: float) -> _Unit:
+        return self.around(self.scope(members, width - 4 * PAD), path="", title=title, detail="")
+
+    def around(self, inner: _Block, *, path: str, title: str, detail: str) -> _Unit:
+        head = HEAD if title else PAD
+        return _Unit(
+            next(self.numbers),
+            path,
+            title,
+            detail,
+            width=max(inner.width + 2 * PAD, STEP_WIDTH),
+            height=inner.height + head + PAD,
+            inner=inner,
+        )
+
+    def bundled(
+        self, units: list[_Unit], links: list[_Link], width: float
+    ) -> tuple[list[_Unit], list[_Link]]:
+        """Frame together the many that need the same and are needed by the same."""
+        needs: dict[_Unit, set[_Unit]] = {unit: set() for unit in units}
+        followers: dict[_Unit, set[_Unit]] = {unit: set() for unit in units}
+        for link in links:
+            needs[link.target].add(link.source)
+            followers[link.source].add(link.target)
+        alike: dict[tuple[frozenset[_Unit], frozenset[_Unit]], list[_Unit]] = {}
+        for unit in units:
+            if unit.inner is None and (needs[unit] or followers[unit]):
+                key = frozenset(needs[unit]), frozenset(followers[unit])
+                alike.setdefault(key, []).append(unit)
+        stands_for: dict[_Unit, _Unit] = {}
+        for members in alike.values():
+            if len(members) >= BUNDLE_FROM:
+                inner = _place(members, [], width - 2 * PAD)
+                bundle = self.around(inner, path="", title="", detail="")
+                stands_for.update(dict.fromkeys(members, bundle))
+        if not stands_for:
+            return units, links
+        kept = list(dict.fromkeys(stands_for.get(unit, unit) for unit in units))
+        seen = {
+            (stands_for.get(link.source, link.source), stands_for.get(link.target, link.target)): (
+                link.is_fallback
+            )
+            for link in links
+        }
+        return kept, [_Link(*ends, is_fallback) for ends, is_fallback in seen.items()]
+
+
+_DETAILS = {StepKind.PARALLEL: "in parallel", StepKind.STEPS: "in order"}
+
+
+def _detail(node: Node) -> str:
+    what = node.uses or node.kind.value
+    if node.join is Join.NONE_FAILED:
+        return what
+    rule = f"at least {node.at_least}" if node.join is Join.AT_LEAST else node.join.value
+    return f"{what} · {rule}"
+
+
+def _place(units: Sequence[_Unit], links: Sequence[_Link], width: float) -> _Block:
+    """Give every unit its place, and every link the units it goes through."""
+    layers = _layers(units, links)
+    routes = _routes(layers, links)
+    _order(layers, routes)
+    lines = _lines(layers, links, max(width, STEP_WIDTH))
+    block = _Block(links=routes)
+    is_one_line = all(len(layer) == 1 for layer in layers)
+    block.width = max((_width(line) for line in lines), default=0.0)
+    top = 0.0
+    for line in lines:
+        left = 0.0 if is_one_line else (block.width - _width(line)) / 2
+        height = max(unit.height for unit in line)
+        for unit in line:
+            if unit.is_way:
+                unit.height = height
+            unit.x, unit.y = left, top + (0.0 if unit.is_way else (height - unit.height) / 2)
+            left += unit.width + GAP
+            block.units.append(unit)
+        top += height + LINE_GAP
+    block.height = max(top - LINE_GAP, 0.0)
+    return block
+
+
+def _layers(units: Sequence[_Unit], links: Iterable[_Link]) -> list[list[_Unit]]:
+    """Put each unit one layer below the lowest that it follows."""
+    followers: dict[_Unit, list[_Unit]] = {unit: [] for unit in units}
+    missing = dict.fromkeys(units, 0)
+    for link in links:
+        followers[link.source].append(link.target)
+        missing[link.target] += 1
+    depth = dict.fromkeys(units, 0)
+    ready = [unit for unit in units if not missing[unit]]
+    for unit in ready:
+        for follower in followers[unit]:
+            depth[follower] = max(depth[follower], depth[unit] + 1)
+            missing[follower] -= 1
+            if not missing[follower]:
+                ready.append(follower)
+    layers: list[list[_Unit]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for unit in units:
+        layers[depth[unit]].append(unit)
+    return layers
+
+
+def _routes(
+    layers: list[list[_Unit]], links: Iterable[_Link]
+) -> list[tuple[_Link, tuple[_Unit, ...]]]:
+    """Return each link with its ways; the ways are put into the layers that it crosses."""
+    depth = {unit: number for number, layer in enumerate(layers) for unit in layer}
+    found = list(links)
+    crossed = sum(depth[link.target] - depth[link.source] - 1 for link in found)
+    routes = []
+    for link in found:
+        between = range(depth[link.source] + 1, depth[link.target])
+        ways = [_Unit(-1, width=WAY_WIDTH, is_way=True) for _ in between]
+        if crossed > MOST_WAYS:
+            ways = []
+        for number, way in zip(between, ways, strict=False):
+            layers[number].append(way)
+        routes.append((link, tuple(ways)))
+    return routes
+
+
+def _order(
+    layers: Sequence[list[_Unit]], routes: Iterable[tuple[_Link, tuple[_Unit, ...]]]
+) -> None:
+    """Sort each layer by the middle of its neighbours, downwards and upwards in turn."""
+    above: dict[_Unit, list[_Unit]] = {}
+    below: dict[_Unit, list[_Unit]] = {}
+    for link, ways in routes:
+        for one, other in pairwise((link.source, *ways, link.target)):
+            below.setdefault(one, []).append(other)
+            above.setdefault(other, []).append(one)
+    place = {unit: number / len(layer) for layer in layers for number, unit in enumerate(layer)}
+    for sweep in range(SWEEPS):
+        neighbours = below if sweep % 2 else above
+        for layer in reversed(layers) if sweep % 2 else layers:
+            layer.sort(key=lambda unit: _middle(unit, neighbours, place))  # noqa: B023 - used at once
+            place.update((unit, number / len(layer)) for number, unit in enumerate(layer))
+
+
+def _middle(
+    unit: _Unit, neighbours: dict[_Unit, list[_Unit]], place: dict[_Unit, float]
+) -> float:
+    near = neighbours.get(unit)
+    return sum(place[one] for one in near) / len(near) if near else place.get(unit, 0.0)
+
+
+def _lines(
+    layers: Sequence[list[_Unit]], links: Iterable[_Link], width: float
+) -> list[list[_Unit]]:
+    """Wrap layers into lines; a step that only follows the last one goes on in its line."""
+    followers: dict[_Unit, list[_Unit]] = {}
+    needs: dict[_Unit, list[_Unit]] = {}
+    for link in links:
+        followers.setdefault(link.source, []).append(link.target)
+        needs.setdefault(link.target, []).append(link.source)
+    lines: list[list[_Unit]] = []
+    for number, layer in enumerate(layers):
+        last = lines[-1][-1] if lines else None
+        goes_on = (
+            number > 0
+            and len(layer) == len(layers[number - 1]) == 1
+            and last is not None
+            and needs.get(layer[0]) == [last]
+            and followers.get(last) == [layer[0]]
+            and _width([*lines[-1], layer[0]]) <= width
+        )
+        if goes_on:
+            lines[-1].append(layer[0])
+        else:
+            lines.extend(_wrapped(layer, width))
+    return lines
+
+
+def _wrapped(layer: Iterable[_Unit], width: float) -> list[list[_Unit]]:
+    lines: list[list[_Unit]] = [[]]
+    for unit in layer:
+        if lines[-1] and _width([*lines[-1], unit]) > width:
+            lines.append([])
+        lines[-1].append(unit)
+    return lines
+
+
+def _width(line: Sequence[_Unit]) -> float:
+    return sum(unit.width for unit in line) + GAP * (len(line) - 1)
+
+
+def _flatten(
+    block: _Block, left: float, top: float, boxes: list[Box], edges: list[Edge]
+) -> None:
+    for link, ways in block.links:
+        line = _line(link, ways, left, top)
+        edges.append(Edge(link.source.path, link.target.path, line, link.is_fallback))
+    for unit in block.units:
+        if unit.is_way:
+            continue
+        x, y = left + unit.x, top + unit.y
+        is_frame = unit.inner is not None
+        boxes.append(
+            Box(unit.path, unit.title, unit.detail, x, y, unit.width, unit.height, is_frame)
+        )
+        if unit.inner is not None:
+            head = HEAD if unit.title else PAD
+            indent = (unit.width - unit.inner.width) / 2
+            _flatten(unit.inner, x + indent, y + head, boxes, edges)
+
+
+def _line(link: _Link, ways: Sequence[_Unit], left: float, top: float) -> str:
+    source, target = link.source, link.target
+    is_beside = source.y < target.y + target.height and target.y < source.y + source.height
+    if is_beside and target.x >= source.x + source.width:
+        start = left + source.x + source.width, top + source.y + source.height / 2
+        end = left + target.x - 3, top + target.y + target.height / 2
+        middle = (start[0] + end[0]) / 2
+        return _curve(start, (middle, start[1]), (middle, end[1]), end)
+    x, y = left + source.x + source.width / 2, top + source.y + source.height
+    drawn = f"M{x:.1f} {y:.1f}"
+    for unit in (*ways, target):
+        to_x, to_y = left + unit.x + unit.width / 2, top + unit.y - (0 if unit.is_way else 3)
+        bend = (y + to_y) / 2
+        drawn += f"C{x:.1f} {bend:.1f} {to_x:.1f} {bend:.1f} {to_x:.1f} {to_y:.1f}"
+        x, y = to_x, to_y
+        if unit.is_way:
+            y += unit.height
+            drawn += f"V{y:.1f}"
+    return drawn
+
+
+def _curve(
+    start: tuple[float, float],
+    first: tuple[float, float],
+    second: tuple[float, float],
+    end: tuple[float, float],
+) -> str:
+    points = " ".join(f"{x:.1f} {y:.1f}" for x, y in (first, second, end))
+    return f"M{start[0]:.1f} {start[1]:.1f}C{points}"

@@ -1,0 +1,95 @@
+"""The side bar: what operators need first, then what is behind it."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+
+from workflows.models import Incident
+
+MOST_COUNTED = 99
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the groups of links; each is shown to those who may open it."""
+    return [
+        {
+            "title": "Operations",
+            "items": [
+                _link("Overview", "admin:index", "dashboard", "workflows.view_run"),
+                {
+                    **_model("Incidents", "workflows_incident", "error", "workflows.view_incident"),
+                    "badge": "monitoring.navigation.open_incidents",
+                },
+                _model("Runs", "workflows_run", "play_circle", "workflows.view_run"),
+                _model("Workflows", "workflows_workflow", "account_tree", "workflows.view_workflow"),
+                _model(
+                    "Environments",
+                    "environments_environment",
+                    "dns",
+                    "environments.view_environment",
+                ),
+                _link("Workers (Flower)", "flower", "local_florist", "workflows.view_run"),
+            ],
+        },
+        {
+            "title": "Records",
+            "separator": True,
+            "collapsible": True,
+            "items": [
+                _model("Steps", "workflows_step", "steps", "workflows.view_step"),
+                _model("Attempts", "workflows_attempt", "repeat", "workflows.view_attempt"),
+                _model("Journal", "workflows_journal", "history", "workflows.view_journal"),
+                _model("Versions", "workflows_version", "commit", "workflows.view_version"),
+            ],
+        },
+        {
+            "title": "Time",
+            "separator": True,
+            "collapsible": True,
+            "items": [
+                _beat("Periodic tasks", "periodictask", "schedule"),
+                _beat("Intervals", "intervalschedule", "timer"),
+                _beat("Crontabs", "crontabschedule", "calendar_month"),
+                _beat("Clocked", "clockedschedule", "alarm"),
+                _beat("Solar events", "solarschedule", "sunny"),
+            ],
+        },
+        {
+            "title": "Access",
+            "separator": True,
+            "collapsible": True,
+            "items": [
+                _model("People", "auth_user", "person", "auth.view_user"),
+                _model("Roles", "auth_group", "group", "auth.view_group"),
+                _model("API tokens", "knox_authtoken", "key", "knox.view_authtoken"),
+                _link("API", "docs", "api", "workflows.view_run"),
+            ],
+        },
+    ]
+
+
+def open_incidents(request: HttpRequest) -> str:
+    """Return how many incidents are open, for the badge beside the link."""
+    if not request.user.has_perm("workflows.view_incident"):
+        return ""
+    number = Incident.objects.filter(resolution="").order_by()[: MOST_COUNTED + 1].count()
+    return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number)
+
+
+def _link(title: str, name: str, icon: str, permission: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(name),
+        "permission": lambda request: request.user.has_perm(permission),
+    }
+
+
+def _model(title: str, model: str, icon: str, permission: str) -> dict[str, Any]:
+    return _link(title, f"admin:{model}_changelist", icon, permission)
+
+
+def _beat(title: str, model: str, icon: str) -> dict[str, Any]:
+    name = f"django_celery_beat_{model}"
+    return _model(title, name, icon, f"django_celery_beat.view_{model}")

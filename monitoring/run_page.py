@@ -1,0 +1,390 @@
+"""Everything the run page shows, gathered in a constant number of queries and bounded throughout.
+
+A picture is drawn up to `MOST_DRAWN` steps; beyond that, and always, there is the table, by pages.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from django.core.paginator import Paginator
+from django.db.models import Case, Count, QuerySet, TextField, Value, When
+from django.db.models.functions import Cast, Left
+from django.urls import reverse
+
+from monitoring.advice import Advice, Facts, advise
+from monitoring.layout import Box, Edge, Layout, layout_of
+from workflows.admin.base import duration, short
+from workflows.admin.looks import look_of, reason_words, words_of
+from workflows.admin.operations import (
+    Asker,
+    Button,
+    buttons_of_incident,
+    buttons_of_run,
+)
+from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, StepState
+from workflows.models import Attempt, Incident, Journal, Run, Step
+from workflows.services.plans import plan_of_version
+
+MOST_DRAWN = 300
+STEPS_SHOWN = 50
+INCIDENTS_SHOWN = 10
+BARS_SHOWN = 60
+LINES_SHOWN = 30
+VALUE_SHOWN = 2000
+NAME_SHOWN = 23
+DETAIL_SHOWN = 30
+SMALLEST_BAR = 0.4
+
+_LIGHT = (
+    "id",
+    "path",
+    "node",
+    "state",
+    "reason",
+    "attempt",
+    "queue",
+    "queued_at",
+    "started_at",
+    "finished_at",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnStep:
+    """A box of the picture with the state of its step in this run."""
+
+    box: Box
+    tone: str
+    icon: str
+    said: str
+    title: str
+    detail: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnEdge:
+    """A line of the picture; it is `taken` when what it comes from is done."""
+
+    edge: Edge
+    is_taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A step in time, in percent of the run's own; first the wait for a worker, then the work."""
+
+    path: str
+    url: str
+    tone: str
+    left: float
+    waited: float
+    worked: float
+    said: str
+
+
+@dataclass(slots=True)
+class StepRow:
+    """A step in the table."""
+
+    step: Step
+    depth: int
+    tone: str
+    icon: str
+    words: str
+    reason: str
+    took: str
+    url: str
+    output: str = ""
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RunPage:
+    """The run page."""
+
+    run: Run
+    is_live: bool
+    mark: str
+    look: Any
+    words: str
+    took: str
+    advice: Advice
+    buttons: list[Button]
+    incidents: list[tuple[Incident, list[Button]]]
+    open_incidents: int
+    counts: list[tuple[str, str, str, str, int]]
+    total: int
+    done: int
+    layout: Layout | None
+    drawn: list[DrawnStep]
+    edges: list[DrawnEdge]
+    bars: list[Bar]
+    bars_left_out: int
+    rows: list[StepRow]
+    pages: Any
+    shown_state: str
+    journal: list[Journal]
+    input: str
+    output: str
+
+
+def run_page(
+    run: Run, user: Asker, *, now: datetime, page: str = "1", state: str = ""
+) -> RunPage:
+    """Gather the run page: `page` and `state` choose the rows of its table of steps."""
+    counts = _counts(run.pk)
+    total = sum(counts.values())
+    plan = plan_of_version(run.version_id)
+    is_drawn = len(plan.nodes) - 1 <= MOST_DRAWN
+    light = list(Step.objects.filter(run=run.pk).only(*_LIGHT)[:MOST_DRAWN]) if is_drawn else []
+    layout = _layout(run.version_id) if is_drawn else None
+    by_path = {step.path: step for step in light}
+    open_ones = Incident.objects.filter(run=run.pk, resolution="").order_by("id")
+    incidents = list(open_ones[: INCIDENTS_SHOWN + 1])
+    for incident in incidents:
+        incident.run = run
+    journal = list(Journal.objects.filter(run=run.pk).order_by("-id")[:LINES_SHOWN])
+    open_incidents = (
+        len(incidents) if len(incidents) <= INCIDENTS_SHOWN else open_ones.count()
+    )
+    timed = light or list(_timed(run.pk))
+    bars = _bars(run, timed, now=now)
+    rows, pages = _rows(run.pk, page=page, state=state)
+    return RunPage(
+        run=run,
+        is_live=run.state in LIVE_RUNS,
+        mark=f"{journal[0].pk if journal else 0}",
+        look=look_of(run.state),
+        words=words_of(run.state),
+        took=duration(run.started_at, run.finished_at or now),
+        advice=advise(_facts(run, counts, incidents, timed, now)),
+        buttons=buttons_of_run(run, user, open_incidents=open_incidents),
+        incidents=[(one, buttons_of_incident(one, user)) for one in incidents[:INCIDENTS_SHOWN]],
+        open_incidents=open_incidents,
+        counts=[
+            (one.value, words_of(one), *look_of(one), counts[one.value])
+            for one in StepState
+            if counts.get(one.value)
+        ],
+        total=total,
+        done=sum(counts.get(one, 0) for one in ("COMPLETED", "SKIPPED")),
+        layout=layout,
+        drawn=[_drawn(run, box, by_path.get(box.path)) for box in layout.boxes] if layout else [],
+        edges=_edges(layout, by_path) if layout else [],
+        bars=bars[:BARS_SHOWN],
+        bars_left_out=max(len(bars) - BARS_SHOWN, 0),
+        rows=rows,
+        pages=pages,
+        shown_state=state,
+        journal=journal,
+        input=pretty(run.input),
+        output="" if run.output is None else pretty(run.output),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPicture:
+    """The picture of a definition that does not run."""
+
+    layout: Layout | None
+    drawn: list[DrawnStep]
+    edges: list[DrawnEdge]
+
+
+def plan_picture(plan: Any) -> PlanPicture:
+    """Draw a plan by itself, if it is not too large."""
+    if len(plan.nodes) - 1 > MOST_DRAWN:
+        return PlanPicture(None, [], [])
+    layout = layout_of(plan)
+    edges = [DrawnEdge(edge, is_taken=False) for edge in layout.edges]
+    return PlanPicture(layout, [_blank(box) for box in layout.boxes], edges)
+
+
+def pretty(value: Any) -> str:
+    """Return a value as indented JSON, cut where nobody would read on."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return cut(text, VALUE_SHOWN * 2)
+
+
+def cut(text: str, longest: int) -> str:
+    """Return the text, or its beginning and what is missing."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}\n... and {len(text) - longest:,} characters more"
+
+
+@lru_cache(maxsize=64)
+def _layout(version_id: UUID) -> Layout:
+    return layout_of(plan_of_version(version_id))
+
+
+def _counts(run_id: UUID) -> dict[str, int]:
+    found = Step.objects.filter(run=run_id).order_by().values_list("state")
+    return dict(found.annotate(number=Count("pk")).values_list("state", "number"))
+
+
+def _timed(run_id: UUID) -> QuerySet[Step]:
+    found = Step.objects.filter(run=run_id, queued_at__isnull=False).only(*_LIGHT)
+    return found.order_by("node", "path")[:MOST_DRAWN]
+
+
+def _facts(
+    run: Run,
+    counts: Mapping[str, int],
+    incidents: Sequence[Incident],
+    steps: Sequence[Step],
+    now: datetime,
+) -> Facts:
+    queued = [step for step in steps if step.state == StepState.QUEUED and step.queued_at]
+    oldest = min(queued, key=lambda step: step.queued_at or now, default=None)
+    age = (now - oldest.queued_at).total_seconds() if oldest and oldest.queued_at else 0.0
+    return Facts(
+        state=run.state,
+        counts=counts,
+        incidents=[(one.path, one.error_class) for one in incidents],
+        error=str(run.error.get("message", "")) if run.error else "",
+        oldest_queued=age,
+        queue=oldest.queue if oldest else "",
+    )
+
+
+def _step_url(step: Step) -> str:
+    return reverse("admin:workflows_step_change", args=[step.pk])
+
+
+def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
+    if not box.path:
+        return _blank(box)
+    if step is None:
+        said = "Not reached" if run.state in FINISHED_RUNS else "Not yet reached"
+        tone, icon = ("quiet", "radio_button_unchecked")
+        return DrawnStep(box, tone, icon, said, _short(box.title, NAME_SHOWN), said, "")
+    look = look_of(step.state)
+    words = words_of(step.state)
+    parts = [words]
+    if step.attempt > 1:
+        parts.append(f"attempt {step.attempt}")
+    if step.started_at and step.finished_at and not box.is_frame:
+        parts.append(duration(step.started_at, step.finished_at))
+    said = f"{box.path}: {words}"
+    if step.reason:
+        said = f"{said}, {reason_words(step.reason)}"
+    return DrawnStep(
+        box,
+        look.tone,
+        look.icon,
+        f"{said}. {box.detail}",
+        _short(box.title, NAME_SHOWN),
+        _short(" · ".join(parts), DETAIL_SHOWN),
+        _step_url(step),
+    )
+
+
+def _blank(box: Box) -> DrawnStep:
+    room = max(NAME_SHOWN, int(box.width / 7.5))
+    title = _short(box.title, room)
+    detail = _short(box.detail, DETAIL_SHOWN)
+    return DrawnStep(box, "plain", "", f"{box.title} {box.detail}".strip(), title, detail, "")
+
+
+def _edges(layout: Layout, steps: Mapping[str, Step]) -> list[DrawnEdge]:
+    done = {path for path, step in steps.items() if step.state == StepState.COMPLETED}
+    return [
+        DrawnEdge(edge, edge.source in done and (not edge.target or edge.target in steps))
+        for edge in layout.edges
+    ]
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _bars(run: Run, steps: Sequence[Step], *, now: datetime) -> list[Bar]:
+    begin = run.started_at or run.created_at
+    timed = [step for step in steps if step.queued_at or step.started_at]
+    ends = [step.finished_at or now for step in timed if step.started_at]
+    end = run.finished_at or max([*ends, now], default=now)
+    whole = max((end - begin).total_seconds(), 0.001)
+    bars = []
+    for step in timed:
+        queued = step.queued_at or step.started_at or begin
+        started = step.started_at if step.started_at and step.started_at >= queued else queued
+        is_over = step.finished_at is not None
+        finished = step.finished_at or now
+        if step.started_at is None:
+            started = finished
+        left = _percent(queued, begin, whole)
+        begun = _percent(started, begin, whole)
+        worked = _percent(finished, begin, whole) - begun
+        took = duration(step.started_at, finished) if step.started_at else "waits"
+        said = f"{step.path}: {words_of(step.state)}, {took}{'' if is_over else ' so far'}"
+        bars.append(
+            Bar(
+                step.path,
+                _step_url(step),
+                look_of(step.state).tone,
+                min(left, 100 - SMALLEST_BAR),
+                max(begun - left, 0.0),
+                min(max(worked, SMALLEST_BAR), 100 - min(begun, 100 - SMALLEST_BAR)),
+                said,
+            )
+        )
+    return bars
+
+
+def _percent(moment: datetime, begin: datetime, whole: float) -> float:
+    return round(min(max((moment - begin).total_seconds() / whole, 0.0), 1.0) * 100, 3)
+
+
+def _rows(run_id: UUID, *, page: str, state: str) -> tuple[list[StepRow], Any]:
+    found = Step.objects.filter(run=run_id).order_by("node", "path")
+    if state in {one.value for one in StepState}:
+        found = found.filter(state=state)
+    text = Cast("output", TextField())
+    shown = found.defer("output", "arguments").annotate(
+        excerpt=Case(
+            When(output__isnull=True, then=Value("")), default=Left(text, VALUE_SHOWN + 1)
+        ),
+    )
+    pages = Paginator(shown, STEPS_SHOWN).get_page(page)
+    rows = [_row(step) for step in pages.object_list]
+    attempts: dict[UUID, list[Attempt]] = {}
+    for attempt in Attempt.objects.filter(step__in=[row.step.pk for row in rows]).order_by(
+        "step", "number"
+    ):
+        attempts.setdefault(attempt.step_id, []).append(attempt)
+    for row in rows:
+        row.attempts = attempts.get(row.step.pk, [])[-10:]
+    return rows, pages
+
+
+def _row(step: Any) -> StepRow:
+    look = look_of(step.state)
+    return StepRow(
+        step=step,
+        depth=min(step.path.count("."), 6),
+        tone=look.tone,
+        icon=look.icon,
+        words=words_of(step.state),
+        reason=reason_words(step.reason),
+        took=duration(step.started_at, step.finished_at),
+        url=_step_url(step),
+        output=_excerpt(step.excerpt),
+    )
+
+
+def _excerpt(text: str) -> str:
+    if len(text) > VALUE_SHOWN:
+        return f"{text[:VALUE_SHOWN]}\n... open the step for all of it"
+    return pretty(json.loads(text)) if text else ""
+
+
+def title_of(run: Run) -> str:
+    """Return what a run is called in a sentence."""
+    return f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}"

@@ -1,0 +1,17 @@
+"""The door of operations staff: lists, pages and buttons. Parses, calls one service, presents."""
+
+from workflows.admin.definition import VersionAdmin, WorkflowAdmin
+from workflows.admin.incident import IncidentAdmin
+from workflows.admin.journal import JournalAdmin
+from workflows.admin.run import RunAdmin
+from workflows.admin.step import AttemptAdmin, StepAdmin
+
+__all__ = [
+    "AttemptAdmin",
+    "IncidentAdmin",
+    "JournalAdmin",
+    "RunAdmin",
+    "StepAdmin",
+    "VersionAdmin",
+    "WorkflowAdmin",
+]

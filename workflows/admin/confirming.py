@@ -1,0 +1,106 @@
+"""Ask before doing: one page for an operation on one thing, and the same page for many."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from workflows.admin.base import ReadOnlyAdmin, actor_of, demand
+from workflows.admin.operations import Operation
+from workflows.services.errors import ServiceError
+from workflows.services.report import Report
+
+LEVELS = {"success": messages.SUCCESS, "warning": messages.WARNING, "error": messages.ERROR}
+MOST_AT_ONCE = 500
+SHOWN = 20
+SAID = 5
+
+
+def confirm_one(  # noqa: PLR0913 - the parts of a page, by name
+    admin: ReadOnlyAdmin,
+    request: HttpRequest,
+    operation: Operation,
+    *,
+    pk: UUID,
+    subject: str,
+    back: str,
+    initial: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
+) -> HttpResponse:
+    """Show what the operation means; do it when the person says so, and go back."""
+    demand(request, operation.permission)
+    form = operation.form(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            outcome = operation.do(pk, form.cleaned_data, actor_of(request))
+        except ServiceError as error:
+            messages.error(request, str(error))
+        else:
+            _tell(request, operation, outcome)
+        return HttpResponseRedirect(back)
+    page = {
+        "title": f"{operation.label}: {subject}",
+        "operation": operation,
+        "form": form,
+        "subjects": [subject],
+        "back": back,
+        **(more or {}),
+    }
+    return TemplateResponse(request, "workflows/confirm.html", admin.context(request, **page))
+
+
+def confirm_many(
+    admin: ReadOnlyAdmin,
+    request: HttpRequest,
+    operation: Operation,
+    rows: QuerySet[Any],
+) -> HttpResponse | None:
+    """Show what was selected; do it when the person says so, and report what was refused."""
+    demand(request, operation.permission)
+    if operation.many is None:
+        raise TypeError(f"{operation.name} is done one at a time")
+    ids: list[UUID] = list(rows.order_by().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+    if len(ids) > MOST_AT_ONCE:
+        messages.error(request, f"Select at most {MOST_AT_ONCE} at a time; narrow the list first.")
+        return None
+    is_decided = "decided" in request.POST
+    form = operation.form(request.POST if is_decided else None)
+    if is_decided and form.is_valid():
+        report = operation.many(ids, form.cleaned_data, actor_of(request))
+        tell_report(request, report)
+        return None
+    subjects = [str(row) for row in rows.filter(pk__in=ids[:SHOWN])]
+    page = {
+        "title": f"{operation.label}: {len(ids)} selected",
+        "operation": operation,
+        "form": form,
+        "subjects": subjects,
+        "others": len(ids) - len(subjects),
+        "back": request.get_full_path(),
+        "selected": _selected(request, ids),
+        "action": request.POST.get("action", ""),
+    }
+    return TemplateResponse(request, "workflows/confirm.html", admin.context(request, **page))
+
+
+def tell_report(request: HttpRequest, report: Report) -> None:
+    """Say what became of many, and name the first that were refused."""
+    messages.add_message(request, LEVELS[report.level], report.sentence())
+    for refusal in report.refused[1:SAID]:
+        messages.add_message(request, LEVELS[report.level], refusal.why)
+
+
+def _tell(request: HttpRequest, operation: Operation, outcome: object) -> None:
+    if isinstance(outcome, Report) and outcome.refused:
+        tell_report(request, outcome)
+    else:
+        messages.success(request, operation.done)
+
+
+def _selected(request: HttpRequest, ids: Sequence[UUID]) -> list[tuple[str, str]]:
+    return [(ACTION_CHECKBOX_NAME, str(one)) for one in ids]

@@ -1,0 +1,92 @@
+"""How the states of runs and steps look: derived from the sets of `engine.states`.
+
+A state that is added there gets the tone of its set; only its icon must be given, and
+a test misses it.
+"""
+
+from collections.abc import Mapping
+
+from django.utils.safestring import SafeString
+
+from environments.badges import Look, badge
+from workflows.engine.states import (
+    FINISHED_RUNS,
+    FINISHED_STEPS,
+    LIVE_STEPS,
+    Reason,
+    RunState,
+    StepState,
+)
+
+State = RunState | StepState
+
+ICONS: Mapping[str, str] = {
+    "PENDING": "radio_button_unchecked",
+    "QUEUED": "hourglass_top",
+    "RUNNING": "play_circle",
+    "WAITING": "more_horiz",
+    "RETRYING": "autorenew",
+    "PAUSED": "pause_circle",
+    "COMPLETED": "check_circle",
+    "FAILED": "error",
+    "SKIPPED": "redo",
+    "CANCELLED": "block",
+    "CANCELLING": "block",
+    "COMPENSATING": "undo",
+    "COMPENSATED": "undo",
+    "COMPENSATION_FAILED": "report",
+}
+
+REASONS: Mapping[Reason, str] = {
+    Reason.WHEN: "its condition was false",
+    Reason.NO_CASE: "no branch was true",
+    Reason.NOT_TAKEN: "another branch was taken",
+    Reason.UPSTREAM_FAILED: "a step it needs has failed",
+    Reason.UPSTREAM_SKIPPED: "a step it needs was skipped",
+    Reason.EXIT: "the run ended early",
+    Reason.FAIL_FAST: "another step failed and ended the block",
+    Reason.LOST_RACE: "another branch was faster",
+    Reason.TIMEOUT: "its time was up",
+    Reason.RUN_CANCELLED: "the run was cancelled",
+    Reason.OPTIONAL: "it failed, and is optional",
+    Reason.CHILDREN: "waits for the steps inside it",
+    Reason.CATCH: "its fallback path has taken over",
+    Reason.RETRY: "a retry is due",
+    Reason.WORKER_LOST: "its worker was lost",
+    Reason.REPLAYED: "replayed by a person",
+    Reason.REOPENED: "a replay reopened it",
+    Reason.SKIPPED_BY_OPERATOR: "skipped by a person",
+    Reason.DISCARDED: "given up by a person",
+}
+
+
+def look_of(state: str) -> Look:
+    """Return how a state of a run or a step looks."""
+    return Look(_tone(state), ICONS[state])
+
+
+def words_of(state: str) -> str:
+    """Return the state as people write it."""
+    return state.replace("_", " ").capitalize()
+
+
+def state_badge(state: str, reason: str = "") -> SafeString:
+    """Return the badge of a state; what is behind it shows when it is pointed at."""
+    return badge(words_of(state), look_of(state), title=reason_words(reason))
+
+
+def reason_words(reason: str) -> str:
+    """Return why a step is where it is, in words; nothing if its state says it all."""
+    return REASONS.get(reason, reason.replace("_", " ")) if reason else ""  # type: ignore[call-overload, no-any-return] # a StrEnum is found by its value
+
+
+def _tone(state: str) -> str:
+    if "FAILED" in state:
+        return "bad"
+    if state in {RunState.COMPLETED}:
+        return "ok"
+    if state in FINISHED_RUNS | FINISHED_STEPS or state == StepState.PENDING:
+        return "quiet"
+    if state in {StepState.QUEUED, StepState.RUNNING, StepState.WAITING} & LIVE_STEPS:
+        return "busy"
+    return "care"

@@ -1,0 +1,295 @@
+"""The buttons: what an operator may do to a run or an incident, when, and what it will mean.
+
+The buttons on pages, the pages that ask for confirmation and the bulk actions are all
+made from these tables.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from django import forms
+from django.urls import reverse
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from workflows.engine.states import LIVE_RUNS, RunState
+from workflows.models import Incident, Run
+from workflows.services import incidents, runs
+from workflows.services.report import Report
+
+
+class Asker(Protocol):
+    """A person, as far as buttons are concerned."""
+
+    def has_perm(self, perm: str) -> bool: ...  # noqa: D102 - Django's own
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A way to an operation on one thing."""
+
+    label: str
+    url: str
+    icon: str
+    tone: str = "plain"
+
+
+class NoteForm(forms.Form):
+    """A remark for the journal of the incident."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept with the incident, for whoever looks at it later.",
+    )
+
+
+class ReasonForm(NoteForm):
+    """A remark that must be given."""
+
+    note = forms.CharField(
+        label="Why",
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept with the incident. A note is required: nothing else will say why.",
+    )
+
+
+class JsonField(forms.JSONField):
+    """JSON in an area to write in, shown indented."""
+
+    def __init__(self, *, rows: int = 10, **options: Any) -> None:
+        widget = UnfoldAdminTextareaWidget(
+            attrs={"rows": rows, "class": "code", "spellcheck": "false", "autocomplete": "off"}
+        )
+        super().__init__(widget=widget, **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show a value as indented JSON; what a person has typed as it is."""
+        if isinstance(value, forms.fields.InvalidJSONInput | str):
+            return str(value)
+        self.widget.attrs.setdefault("rows", 10)
+        return _pretty(value)
+
+
+def _pretty(value: Any) -> str:
+    import json
+
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+class CorrectForm(NoteForm):
+    """New arguments for the step."""
+
+    arguments = JsonField(
+        rows=14,
+        help_text="What the step is given instead, as a JSON object. Expressions such as "
+        "${{ input.x }} may stay if they were there before.",
+    )
+    field_order = ("arguments", "note")
+
+    def clean_arguments(self) -> Any:
+        """Arguments have names, so they are an object."""
+        given = self.cleaned_data["arguments"]
+        if not isinstance(given, dict):
+            raise forms.ValidationError('Give an object, such as {"url": "https://..."}.')
+        return given
+
+
+class SkipForm(NoteForm):
+    """What takes the place of the step's output."""
+
+    output = JsonField(
+        rows=6,
+        required=False,
+        help_text="What later steps read as this step's output, as JSON. Nothing: null.",
+    )
+    field_order = ("output", "note")
+
+
+Do = Callable[[UUID, Mapping[str, Any], str], object]
+DoMany = Callable[[list[UUID], Mapping[str, Any], str], Report]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is offered, to whom, and what it means; `many` is None where each needs its own input."""
+
+    name: str
+    label: str
+    icon: str
+    tone: str
+    permission: str
+    meaning: str
+    done: str
+    do: Do
+    many: DoMany | None = None
+    form: type[forms.Form] = forms.Form
+
+    @property
+    def is_grave(self) -> bool:
+        """Whether it cannot be undone."""
+        return self.tone == "danger"
+
+
+RUN_OPERATIONS: Mapping[str, Operation] = {
+    one.name: one
+    for one in (
+        Operation(
+            name="pause",
+            label="Pause",
+            icon="pause",
+            tone="plain",
+            permission="workflows.pause_run",
+            meaning="Steps that a worker has begun are finished; no other step is started until "
+            "somebody resumes the run.",
+            done="The run is paused. Steps under way are finished, no others are started.",
+            do=lambda one, given, by: runs.pause_run(run_id=one, by=by),
+            many=lambda ids, given, by: runs.pause_many(run_ids=ids, by=by),
+        ),
+        Operation(
+            name="resume",
+            label="Resume",
+            icon="play_arrow",
+            tone="primary",
+            permission="workflows.pause_run",
+            meaning="The run goes on where it was paused.",
+            done="The run goes on.",
+            do=lambda one, given, by: runs.resume_run(run_id=one, by=by),
+            many=lambda ids, given, by: runs.resume_many(run_ids=ids, by=by),
+        ),
+        Operation(
+            name="cancel",
+            label="Cancel",
+            icon="block",
+            tone="danger",
+            permission="workflows.cancel_run",
+            meaning="No further step is started, and what is under way is ended as soon as its "
+            "worker lets go. What completed steps have done stays done. A cancelled run cannot "
+            "go on; it can only be started anew.",
+            done="The run is being cancelled.",
+            do=lambda one, given, by: runs.cancel_run(run_id=one, by=by),
+            many=lambda ids, given, by: runs.cancel_many(run_ids=ids, by=by),
+        ),
+        Operation(
+            name="replay",
+            label="Replay what failed",
+            icon="replay",
+            tone="primary",
+            permission="workflows.replay_incident",
+            meaning="Every open incident of the run is replayed: its step is tried again with "
+            "the same input, and the run goes on from there. Completed steps are not done again.",
+            done="The failed steps are tried again.",
+            do=lambda one, given, by: incidents.replay_run(run_id=one, by=by),
+        ),
+    )
+}
+
+INCIDENT_OPERATIONS: Mapping[str, Operation] = {
+    one.name: one
+    for one in (
+        Operation(
+            name="replay",
+            label="Replay",
+            icon="replay",
+            tone="primary",
+            permission="workflows.replay_incident",
+            meaning="The step is tried again with the same input, and the run goes on from "
+            "there. Do this once the cause is mended. Completed steps are not done again.",
+            done="The step is tried again.",
+            do=lambda one, given, by: incidents.replay_incident(
+                incident_id=one, note=given["note"], by=by
+            ),
+            many=lambda ids, given, by: incidents.replay_many(
+                incident_ids=ids, note=given["note"], by=by
+            ),
+            form=NoteForm,
+        ),
+        Operation(
+            name="correct",
+            label="Correct and replay",
+            icon="edit",
+            tone="plain",
+            permission="workflows.replay_incident",
+            meaning="The step is tried again with the arguments below, in this run only.",
+            done="The step is tried again with the corrected arguments.",
+            do=lambda one, given, by: incidents.replay_incident(
+                incident_id=one, arguments=given["arguments"], note=given["note"], by=by
+            ),
+            form=CorrectForm,
+        ),
+        Operation(
+            name="skip",
+            label="Skip",
+            icon="redo",
+            tone="plain",
+            permission="workflows.skip_incident",
+            meaning="The step is not tried again and counts as done, because its work is not "
+            "needed or was done by hand. The run goes on with the output below in its place.",
+            done="The step was skipped, and the run goes on.",
+            do=lambda one, given, by: incidents.skip_incident(
+                incident_id=one, output=given["output"], note=given["note"], by=by
+            ),
+            many=lambda ids, given, by: incidents.skip_many(
+                incident_ids=ids, note=given["note"], by=by
+            ),
+            form=SkipForm,
+        ),
+        Operation(
+            name="discard",
+            label="Discard",
+            icon="delete",
+            tone="danger",
+            permission="workflows.discard_incident",
+            meaning="The step is given up for good: nobody will try it again, and the steps that "
+            "need it are not done. This cannot be undone.",
+            done="The step was given up.",
+            do=lambda one, given, by: incidents.discard_incident(
+                incident_id=one, note=given["note"], by=by
+            ),
+            many=lambda ids, given, by: incidents.discard_many(
+                incident_ids=ids, note=given["note"], by=by
+            ),
+            form=ReasonForm,
+        ),
+    )
+}
+
+
+def buttons_of_run(run: Run, user: Asker, *, open_incidents: int) -> list[Button]:
+    """Return what this person can do to the run in the state it is in."""
+    wanted = {
+        "pause": run.state == RunState.RUNNING,
+        "resume": run.state == RunState.PAUSED,
+        "replay": open_incidents > 0 and run.state != RunState.CANCELLING,
+        "cancel": run.state in LIVE_RUNS and run.state != RunState.CANCELLING,
+    }
+    buttons = [
+        _button(RUN_OPERATIONS[name], "run", run.pk, user)
+        for name in ("replay", "resume", "pause", "cancel")
+        if wanted[name]
+    ]
+    if user.has_perm("workflows.start_workflow"):
+        again = reverse("admin:workflows_workflow_start", args=[run.workflow_id])
+        buttons.append(Button("Start another", f"{again}?like={run.pk}", "add"))
+    return [button for button in buttons if button]
+
+
+def buttons_of_incident(incident: Incident, user: Asker) -> list[Button]:
+    """Return what this person can do about the incident."""
+    if incident.resolution:
+        return []
+    found = (
+        _button(operation, "incident", incident.pk, user)
+        for operation in INCIDENT_OPERATIONS.values()
+    )
+    return [button for button in found if button]
+
+
+def _button(operation: Operation, model: str, pk: UUID, user: Asker) -> Button | None:
+    if not user.has_perm(operation.permission):
+        return None
+    url = reverse(f"admin:workflows_{model}_{operation.name}", args=[pk])
+    return Button(operation.label, url, operation.icon, operation.tone)

@@ -1,0 +1,165 @@
+"""Runs: the list, the run page, and the buttons on both."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import (
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    RelatedDropdownFilter,
+)
+
+from workflows.admin.base import (
+    CreatedFilter,
+    ReadOnlyAdmin,
+    demand,
+    duration,
+    found_by_id,
+    short,
+    uuid_or_404,
+)
+from workflows.admin.confirming import confirm_many, confirm_one
+from workflows.admin.looks import state_badge
+from workflows.admin.operations import RUN_OPERATIONS, Operation
+from workflows.models import Run
+from workflows.selectors.errors import MissingError
+from workflows.selectors.runs import RunFilter, get_run, runs
+
+
+class NeedsPersonFilter(DropdownFilter):
+    """Runs with an open incident."""
+
+    title = "open incidents"
+    parameter_name = "incidents"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", "Has open incidents")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
+        if self.value() == "open":
+            return queryset.filter(pk__in=runs(RunFilter(has_open_incident=True)).values("pk"))
+        return queryset
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    list_display = ("name", "badge", "environment", "created_at", "took", "started_by", "needs")
+    list_filter = (
+        ("state", ChoicesDropdownFilter),
+        ("workflow", RelatedDropdownFilter),
+        ("environment", RelatedDropdownFilter),
+        NeedsPersonFilter,
+        CreatedFilter,
+    )
+    search_fields = ("id",)
+    search_help_text = "The beginning or the end of a run's id, or a workflow's name."
+    ordering = ("-id",)
+    sortable_by = ()
+    actions = ("pause", "resume", "cancel")
+    list_before_template = "workflows/runs_head.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        return runs()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        if not search_term.strip():
+            return queryset, False
+        by_id = found_by_id(queryset, search_term)
+        if by_id is not None:
+            return by_id, False
+        return queryset.filter(workflow__name__icontains=search_term.strip()), False
+
+    @admin.display(description="Run")
+    def name(self, run: Run) -> SafeString:
+        return format_html(
+            '{} <span class="soft">v{}</span> <code class="soft">{}</code>',
+            run.workflow.name,
+            run.version.number,
+            short(run.pk),
+        )
+
+    @admin.display(description="State")
+    def badge(self, run: Run) -> SafeString:
+        return state_badge(run.state)
+
+    @admin.display(description="Took")
+    def took(self, run: Run) -> str:
+        return duration(run.started_at, run.finished_at) or "-"
+
+    @admin.display(description="Open incidents")
+    def needs(self, run: Run) -> SafeString | str:
+        number: int = run.open_incidents  # type: ignore[attr-defined] # annotated by `runs`
+        return format_html('<b class="bad">{}</b>', number) if number else "-"
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workflows.pause_run")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workflows.cancel_run")
+
+    @admin.action(permissions=["pause"], description="Pause the selected runs")
+    def pause(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        return confirm_many(self, request, RUN_OPERATIONS["pause"], queryset)
+
+    @admin.action(permissions=["pause"], description="Resume the selected runs")
+    def resume(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        return confirm_many(self, request, RUN_OPERATIONS["resume"], queryset)
+
+    @admin.action(permissions=["cancel"], description="Cancel the selected runs")
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        return confirm_many(self, request, RUN_OPERATIONS["cancel"], queryset)
+
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            *(
+                self.page(f"<str:object_id>/{operation.name}/", self.ask(operation), operation.name)
+                for operation in RUN_OPERATIONS.values()
+            ),
+            *super().get_urls(),
+        ]
+
+    def ask(self, operation: Operation) -> Any:
+        """Return the page that asks before `operation` is done to one run."""
+
+        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            demand(request, operation.permission)
+            run = self.run_or_404(object_id)
+            return confirm_one(
+                self,
+                request,
+                operation,
+                pk=run.pk,
+                subject=f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}",
+                back=reverse("admin:workflows_run_change", args=[run.pk]),
+            )
+
+        return view
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        run = self.run_or_404(object_id)
+        page = {"title": f"{run.workflow.name} {short(run.pk)}", "original": run, "run": run}
+        return TemplateResponse(request, "workflows/run.html", self.context(request, **page))
+
+    def run_or_404(self, object_id: str) -> Run:
+        """Return the run of an address."""
+        try:
+            return get_run(uuid_or_404(object_id))
+        except MissingError as error:
+            raise Http404(str(error)) from error

@@ -1,0 +1,170 @@
+"""Steps and the tries at them: one page says all there is to know about a step."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+
+from workflows.admin.base import (
+    CreatedFilter,
+    ReadOnlyAdmin,
+    duration,
+    found_by_id,
+    short,
+    uuid_or_404,
+)
+from workflows.admin.looks import reason_words, state_badge
+from workflows.admin.operations import buttons_of_incident
+from workflows.engine.states import StepState
+from workflows.models import Attempt, Incident, Journal, Step
+from workflows.selectors.runs import get_run
+from workflows.services.plans import plan_of_version
+
+LINES_SHOWN = 100
+
+
+class UnderWayFilter(DropdownFilter):
+    """Only the states that an index knows: a filter over the states of all history has none."""
+
+    title = "under way"
+    parameter_name = "now"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("queued", "Queued"), ("running", "Running"), ("retrying", "Waits for a retry")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Step]) -> QuerySet[Step]:
+        match self.value():
+            case "queued":
+                return queryset.filter(state=StepState.QUEUED)
+            case "running":
+                return queryset.filter(state=StepState.RUNNING, wake_at__isnull=False)
+            case "retrying":
+                return queryset.filter(state=StepState.RETRYING, wake_at__isnull=False)
+            case _:
+                return queryset
+
+
+def run_link(run_id: Any) -> SafeString:
+    """Return a link to a run page."""
+    url = reverse("admin:workflows_run_change", args=[run_id])
+    return format_html('<a class="link" href="{}"><code>{}</code></a>', url, short(run_id))
+
+
+@admin.register(Step)
+class StepAdmin(ReadOnlyAdmin):
+    list_display = ("path", "badge", "why", "attempt", "run_of", "queue", "took")
+    list_filter = (UnderWayFilter, CreatedFilter)
+    search_fields = ("run_id",)
+    search_help_text = "The beginning of a run's id."
+    ordering = ("-id",)
+    sortable_by = ()
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Step]:
+        return Step.objects.defer("output", "arguments")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Step], search_term: str
+    ) -> tuple[QuerySet[Step], bool]:
+        if not search_term.strip():
+            return queryset, False
+        by_run = found_by_id(queryset, search_term, "run_id")
+        return (queryset.none() if by_run is None else by_run), False
+
+    @admin.display(description="State")
+    def badge(self, step: Step) -> SafeString:
+        return state_badge(step.state, step.reason)
+
+    @admin.display(description="Because")
+    def why(self, step: Step) -> str:
+        if step.error and step.state in {StepState.FAILED, StepState.RETRYING}:
+            return Truncator(f"{step.error['code']}: {step.error['message']}").chars(100)
+        return reason_words(step.reason) or "-"
+
+    @admin.display(description="Run")
+    def run_of(self, step: Step) -> SafeString:
+        return run_link(step.run_id)
+
+    @admin.display(description="Took")
+    def took(self, step: Step) -> str:
+        return duration(step.started_at, step.finished_at) or "-"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        step = Step.objects.filter(pk=uuid_or_404(object_id)).first()
+        if step is None:
+            raise Http404(f"There is no step {object_id}.")
+        run = get_run(step.run_id)
+        incidents = list(Incident.objects.filter(step=step).order_by("-id")[:LINES_SHOWN])
+        opened = [incident for incident in incidents if not incident.resolution]
+        journal = Journal.objects.filter(run=step.run_id, path=step.path).order_by("-id")
+        page = {
+            "title": step.path,
+            "original": step,
+            "step": step,
+            "run": run,
+            "node": plan_of_version(run.version_id).nodes[step.node],
+            "badge": state_badge(step.state),
+            "reason": reason_words(step.reason),
+            "took": duration(step.started_at, step.finished_at),
+            "attempts": list(step.attempts.order_by("-number")[:LINES_SHOWN]),
+            "incidents": incidents,
+            "buttons": buttons_of_incident(opened[0], request.user) if opened else [],
+            "journal": journal[:LINES_SHOWN],
+        }
+        return TemplateResponse(request, "workflows/step.html", self.context(request, **page))
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin):
+    list_display = ("number", "step_of", "run_of", "end", "error_code", "worker", "took")
+    list_filter = (CreatedFilter,)
+    search_fields = ("run_id",)
+    search_help_text = "The beginning of a run's id."
+    ordering = ("-id",)
+    sortable_by = ()
+    actions = None
+    fields = ("number", "step", "run", "end", "worker", "error", "late", "started_at", "finished_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
+        return Attempt.objects.select_related("step").defer("step__output", "step__arguments")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
+    ) -> tuple[QuerySet[Attempt], bool]:
+        if not search_term.strip():
+            return queryset, False
+        by_run = found_by_id(queryset, search_term, "run_id")
+        return (queryset.none() if by_run is None else by_run), False
+
+    @admin.display(description="Step")
+    def step_of(self, attempt: Attempt) -> SafeString:
+        url = reverse("admin:workflows_step_change", args=[attempt.step_id])
+        return format_html('<a class="link" href="{}">{}</a>', url, attempt.step.path)
+
+    @admin.display(description="Run")
+    def run_of(self, attempt: Attempt) -> SafeString:
+        return run_link(attempt.run_id)
+
+    @admin.display(description="Error")
+    def error_code(self, attempt: Attempt) -> str:
+        return attempt.error["code"] if attempt.error else "-"
+
+    @admin.display(description="Took")
+    def took(self, attempt: Attempt) -> str:
+        return duration(attempt.started_at, attempt.finished_at) or "-"
