@@ -38,7 +38,7 @@ class Catalog:
 
 def document(steps: str, head: str = "") -> str:
     """Write a document: its other keys, and its steps in flow style."""
-    return f"workflow: w\n{head}{'' if not head or head.endswith(chr(10)) else chr(10)}steps: {steps}\n"
+    return "\n".join(["workflow: w", *([head] if head else []), f"steps: {steps}", ""])
 
 
 def place_of_mark(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from workflows.language.findings import InputError
-from workflows.language.inputs import prepare
+from workflows.language.inputs import prepare, problems
 
 ORDER: dict[str, Any] = {
     "type": "object",
@@ -80,8 +80,41 @@ def test_an_integer_beyond_64_bits_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [{"$ref": "#"}, {"$ref": "http://127.0.0.1:9/schema"}, {"$ref": "#/$defs/nothing"},
-     {"properties": {"a": {"$ref": "#", "default": {}}}}],
-)  # fmt: skip
+    [
+        {"$ref": "#"},
+        {"not": {"$ref": "#"}},
+        {"allOf": [{"$ref": "#/allOf/0"}]},
+        {"$ref": "http://127.0.0.1:9/schema"},
+        {"$ref": "#/$defs/nothing"},
+        {"$ref": "#/default", "default": {"$ref": "#/default"}},
+        {"properties": {"a": {"$ref": "#", "default": {}}}},
+    ],
+)
 def test_a_schema_without_an_end_or_a_target_refuses_and_fetches_nothing(schema: Any) -> None:
     assert len(refusals(schema, {})) == 1
+    assert len(list(problems(schema))) == 1
+
+
+def test_a_property_may_be_called_like_a_keyword() -> None:
+    names = {name: {"$ref": "#", "default": 1} for name in ("not", "allOf", "properties", "$ref")}
+
+    found = list(problems({"$defs": {"if": {}}, "properties": {"not": {"properties": names}}}))
+
+    assert {one.rule for one in found} <= {"input-default"}
+
+
+def test_a_schema_may_contain_itself() -> None:
+    tree = {"properties": {"left": {"$ref": "#"}, "name": {"type": "string", "default": "-"}}}
+
+    assert not list(problems(tree))
+    assert prepare(tree, {"left": {}}) == {"left": {"name": "-"}, "name": "-"}
+
+
+def test_an_input_of_endless_depth_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(100_000):
+        deep = {"left": deep}
+
+    assert refusals({"properties": {"left": {"$ref": "#"}}}, deep) == [
+        ("left.left.left", "values are nested more than 50 deep")
+    ]

@@ -1,18 +1,19 @@
 """The published schema: editors may rely on it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from tests.language.builders import document
-from tests.language.test_loader import EVERYTHING
 from workflows.language.document import Report
 from workflows.language.reader import parse
 from workflows.language.schema import json_schema
 from workflows.language.spec import KIND_KEYS
 
 SCHEMA = json_schema()
+EVERYTHING = (Path(__file__).parent / "everything.yaml").read_text()
 
 
 def value_of(text: str) -> Any:

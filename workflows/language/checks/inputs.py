@@ -1,6 +1,6 @@
 """Is the input schema a schema, and do its defaults fit it?"""
 
-from workflows.language import inputs
+from workflows.language import inputs, json_schemas
 from workflows.language.outline import Outline
 
 
@@ -10,7 +10,7 @@ def check(outline: Outline) -> None:
     if node is None or not isinstance(node.value, dict):
         return
     for problem in inputs.problems(node.value):
-        path = f"input.{inputs.path_of(problem.way)}".removesuffix(".")
+        path = f"input.{json_schemas.path_of(problem.way)}".removesuffix(".")
         outline.report.add(
             problem.rule, node.inside(problem.way), path, problem.message, problem.hint
         )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from workflows.language import fields, spec
 from workflows.language.document import Node, Report
 from workflows.language.expressions import kind_of
-from workflows.language.inputs import path_of
+from workflows.language.json_schemas import path_of
 from workflows.language.nearest import did_you_mean
 
 _ELSEWHERE = frozenset({"step-kind", "no-body"})

@@ -13,7 +13,7 @@ from workflows.language import syntax
 from workflows.language.catalog import TaskCatalog
 from workflows.language.document import Node
 from workflows.language.fields import NAME
-from workflows.language.inputs import path_of, plain_message
+from workflows.language.json_schemas import path_of, plain_message
 from workflows.language.nearest import did_you_mean
 from workflows.language.outline import Outline
 from workflows.language.words import StepKind
