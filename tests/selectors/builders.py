@@ -2,10 +2,16 @@
 
 from typing import Any
 
+from django.utils import timezone
+
 from environments.services import create_environment, ensure_default, move_environment
+from workflows.engine.events import Failed, StepError
+from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run, Step, Version
 from workflows.services.definitions import apply_definition
+from workflows.services.plans import pinned
 from workflows.services.runs import start_run
+from workflows.services.steps import Taker, claim_step, record_outcome
 
 NIGHTLY = """
 workflow: nightly
@@ -49,3 +55,16 @@ def an_incident(run: Run, path: str = "copy", *, code: str = "http.503") -> Inci
         code=code,
         message="The server did not answer.",
     )
+
+
+def a_failed_run(name: str = "nightly") -> Run:
+    """Start a run whose first step fails for good, which opens an incident."""
+    run = a_run(name)
+    error = StepError(ErrorClass.PERMANENT, "disk.full", "The disk is full.")
+    taker, now = Taker("worker-1", "env.default.default"), timezone.now()
+    work = claim_step(pin=pinned(run.pk), path="copy", attempt=1, taker=taker, now=now)
+    assert work is not None
+    failed = Failed("copy", attempt=1, error=error)
+    record_outcome(work=work, outcome=failed, taker=taker, run_on=False, now=now)
+    run.refresh_from_db()
+    return run

@@ -19,11 +19,31 @@ from workflows.services.runs import pause_run
 
 pytestmark = pytest.mark.django_db
 
-KEYS_OF_A_RUN = (
-    "id workflow version environment state input output error"
-    " created_at started_at finished_at steps"
-).split()
-KEYS_OF_A_STEP = ("path state reason attempt output error queued_at started_at finished_at").split()
+KEYS_OF_A_RUN = [
+    "id",
+    "workflow",
+    "version",
+    "environment",
+    "state",
+    "input",
+    "output",
+    "error",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "steps",
+]
+KEYS_OF_A_STEP = [
+    "path",
+    "state",
+    "reason",
+    "attempt",
+    "output",
+    "error",
+    "queued_at",
+    "started_at",
+    "finished_at",
+]
 
 
 def ids_of(where: RunFilter) -> set[str]:
