@@ -27,11 +27,15 @@ class Call:
 
 @dataclass(slots=True)
 class Targets:
-    """Both servers while they listen, and every call they took."""
+    """Both servers while they listen, and every call they took.
+
+    While `out_of_plans` the accounts server refuses to provision anybody.
+    """
 
     accounts_url: str = ""
     mail_port: int = 0
     calls: list[Call] = field(default_factory=list)
+    out_of_plans: bool = False
     _answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     _one_by_one: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,8 +90,14 @@ def _accounts_of(targets: Targets) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             told = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
             call = Call(f"POST {self.path}", self.headers.get("Idempotency-Key", ""), told)
-            body = json.dumps(targets.answer(call)).encode()
-            self.send_response(HTTPStatus.CREATED)
+            if targets.out_of_plans and self.path.endswith("/plan"):
+                self._answer(HTTPStatus.CONFLICT, {"why": "no plan is left"})
+            else:
+                self._answer(HTTPStatus.CREATED, targets.answer(call))
+
+        def _answer(self, status: HTTPStatus, said: dict[str, Any]) -> None:
+            body = json.dumps(said).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

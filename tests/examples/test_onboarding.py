@@ -5,6 +5,7 @@ import pytest
 from examples.onboarding.targets import Targets, listening
 from tests.support.platform import Platform
 from workflows.models import Run
+from workflows.services.incidents import replay_run
 from workflows.services.runs import start_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("examples")]
@@ -41,6 +42,30 @@ def test_the_mail_greets_the_customer_and_names_the_account(platform: Platform) 
     assert mail["To"] == "ada@example.com"
     assert mail["Subject"] == "Welcome, Ada Lovelace"
     assert "your account account-1 is ready, with the plan business" in mail["text"]
+
+
+def test_what_was_refused_is_done_after_a_replay_and_nothing_else_again(
+    platform: Platform,
+) -> None:
+    with listening() as targets:
+        targets.out_of_plans = True
+        failed = platform.finished(start(targets))
+        targets.out_of_plans = False
+
+        replay_run(run_id=failed.pk, by="person:tester")
+        done = platform.reached(failed, "COMPLETED")
+
+    assert failed.error["code"] == "http.409"
+    assert [call.what for call in targets.calls] == [
+        "POST /accounts",
+        "POST /accounts/account-1/plan",
+        "mail",
+    ]
+    assert dict(done.steps.values_list("path", "attempt")) == {
+        "account": 1,
+        "provision": 2,
+        "welcome": 1,
+    }
 
 
 def start(targets: Targets) -> Run:
