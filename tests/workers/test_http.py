@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -52,31 +52,31 @@ def raw_server(*answers: bytes, drip: float = 0.0) -> Iterator[str]:
     ended = threading.Event()
 
     def serve() -> None:
-        for answer in answers:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                send(connection, answer)
+        with suppress(OSError):
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    send(connection, answer)
 
     def send(connection: socket.socket, answer: bytes) -> None:
-        try:
-            if not drip:
-                connection.sendall(answer)
-                return
-            for byte in answer:
-                connection.sendall(bytes([byte]))
-                if ended.wait(drip):
-                    return
-            ended.wait(20)
-        except OSError:
+        if not drip:
+            connection.sendall(answer)
             return
+        for byte in answer:
+            connection.sendall(bytes([byte]))
+            if ended.wait(drip):
+                return
+        ended.wait(20)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
     finally:
         ended.set()
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
         thread.join(20)
         listener.close()
 

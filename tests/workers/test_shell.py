@@ -163,8 +163,8 @@ def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 def test_at_its_timeout_a_command_dies_with_all_its_descendants(whose: str, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
-    step = assignment("shell.run", told, timeout=1.0)
-    own = assignment("shell.run", told | {"timeout": 1.0})
+    step = assignment("shell.run", told, timeout=2.0)
+    own = assignment("shell.run", told | {"timeout": 2.0})
 
     error = error_of(execute(step if whose == "the step's" else own, registry=catalog))
 
@@ -192,7 +192,7 @@ def test_a_command_is_interrupted_outside_of_the_main_thread_too(tmp_path: Path)
     pids = tmp_path / "pids"
     told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
     outcomes: list[Any] = []
-    step = assignment("shell.run", told, timeout=1.0)
+    step = assignment("shell.run", told, timeout=2.0)
 
     thread = threading.Thread(target=lambda: outcomes.append(execute(step, registry=catalog)))
     thread.start()
