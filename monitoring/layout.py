@@ -13,9 +13,9 @@ from itertools import count, pairwise
 from workflows.engine.plan import Node, Plan
 from workflows.language.words import Join, StepKind
 
-WIDTH = 1080.0
+WIDTH = 1086.0
 STEP_WIDTH, STEP_HEIGHT = 190.0, 46.0
-GAP, LINE_GAP = 26.0, 40.0
+GAP, LINE_GAP, GRID_GAP = 26.0, 40.0, 14.0
 PAD, HEAD = 14.0, 28.0
 WAY_WIDTH = 10.0
 MOST_WAYS = 800
@@ -208,11 +208,12 @@ def _place(units: Sequence[_Unit], links: Sequence[_Link], width: float) -> _Blo
     _order(layers, routes)
     lines = _lines(layers, links, max(width, STEP_WIDTH))
     block = _Block(links=routes)
-    is_one_line = all(len(layer) == 1 for layer in layers)
+    is_text = all(len(layer) == 1 for layer in layers) and any(len(line) > 1 for line in lines)
+    line_gap = LINE_GAP if routes else GRID_GAP
     block.width = max((_width(line) for line in lines), default=0.0)
     top = 0.0
     for line in lines:
-        left = 0.0 if is_one_line else (block.width - _width(line)) / 2
+        left = 0.0 if is_text else (block.width - _width(line)) / 2
         height = max(unit.height for unit in line)
         for unit in line:
             if unit.is_way:
@@ -220,8 +221,8 @@ def _place(units: Sequence[_Unit], links: Sequence[_Link], width: float) -> _Blo
             unit.x, unit.y = left, top + (0.0 if unit.is_way else (height - unit.height) / 2)
             left += unit.width + GAP
             block.units.append(unit)
-        top += height + LINE_GAP
-    block.height = max(top - LINE_GAP, 0.0)
+        top += height + line_gap
+    block.height = max(top - line_gap, 0.0)
     return block
 
 

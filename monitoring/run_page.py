@@ -26,6 +26,7 @@ from workflows.admin.operations import (
     buttons_of_incident,
     buttons_of_run,
 )
+from workflows.engine.plan import Plan
 from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, StepState
 from workflows.models import Attempt, Incident, Journal, Run, Step
 from workflows.services.plans import plan_of_version
@@ -34,11 +35,13 @@ MOST_DRAWN = 300
 STEPS_SHOWN = 50
 INCIDENTS_SHOWN = 10
 BARS_SHOWN = 60
-LINES_SHOWN = 30
+LINES_SHOWN = 15
 VALUE_SHOWN = 2000
 NAME_SHOWN = 23
 DETAIL_SHOWN = 30
 SMALLEST_BAR = 0.4
+NARROW = 330.0
+NOT_BEGUN = frozenset({StepState.PENDING, StepState.SKIPPED, StepState.CANCELLED})
 
 _LIGHT = (
     "id",
@@ -73,6 +76,16 @@ class DrawnEdge:
 
     edge: Edge
     is_taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The steps and the lines between them; `wide` or for a narrow screen."""
+
+    name: str
+    layout: Layout
+    drawn: list[DrawnStep]
+    edges: list[DrawnEdge]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +134,7 @@ class RunPage:
     counts: list[tuple[str, str, str, str, int]]
     total: int
     done: int
-    layout: Layout | None
-    drawn: list[DrawnStep]
-    edges: list[DrawnEdge]
+    pictures: list[Picture]
     bars: list[Bar]
     bars_left_out: int
     rows: list[StepRow]
@@ -143,8 +154,6 @@ def run_page(
     plan = plan_of_version(run.version_id)
     is_drawn = len(plan.nodes) - 1 <= MOST_DRAWN
     light = list(Step.objects.filter(run=run.pk).only(*_LIGHT)[:MOST_DRAWN]) if is_drawn else []
-    layout = _layout(run.version_id) if is_drawn else None
-    by_path = {step.path: step for step in light}
     open_ones = Incident.objects.filter(run=run.pk, resolution="").order_by("id")
     incidents = list(open_ones[: INCIDENTS_SHOWN + 1])
     for incident in incidents:
@@ -174,9 +183,7 @@ def run_page(
         ],
         total=total,
         done=sum(counts.get(one, 0) for one in ("COMPLETED", "SKIPPED")),
-        layout=layout,
-        drawn=[_drawn(run, box, by_path.get(box.path)) for box in layout.boxes] if layout else [],
-        edges=_edges(layout, by_path) if layout else [],
+        pictures=_pictures(run, light) if is_drawn else [],
         bars=bars[:BARS_SHOWN],
         bars_left_out=max(len(bars) - BARS_SHOWN, 0),
         rows=rows,
@@ -188,22 +195,19 @@ def run_page(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PlanPicture:
-    """The picture of a definition that does not run."""
-
-    layout: Layout | None
-    drawn: list[DrawnStep]
-    edges: list[DrawnEdge]
-
-
-def plan_picture(plan: Any) -> PlanPicture:
+def plan_pictures(plan: Plan) -> list[Picture]:
     """Draw a plan by itself, if it is not too large."""
     if len(plan.nodes) - 1 > MOST_DRAWN:
-        return PlanPicture(None, [], [])
-    layout = layout_of(plan)
-    edges = [DrawnEdge(edge, is_taken=False) for edge in layout.edges]
-    return PlanPicture(layout, [_blank(box) for box in layout.boxes], edges)
+        return []
+    return [
+        Picture(
+            name,
+            layout,
+            [_blank(box) for box in layout.boxes],
+            [DrawnEdge(edge, is_taken=False) for edge in layout.edges],
+        )
+        for name, layout in _layouts(plan)
+    ]
 
 
 def pretty(value: Any) -> str:
@@ -219,9 +223,26 @@ def cut(text: str, longest: int) -> str:
     return f"{text[:longest]}\n... and {len(text) - longest:,} characters more"
 
 
+def _pictures(run: Run, steps: Sequence[Step]) -> list[Picture]:
+    by_path = {step.path: step for step in steps}
+    return [
+        Picture(
+            name,
+            layout,
+            [_drawn(run, box, by_path.get(box.path)) for box in layout.boxes],
+            _edges(layout, by_path),
+        )
+        for name, layout in _layouts_of_version(run.version_id)
+    ]
+
+
 @lru_cache(maxsize=64)
-def _layout(version_id: UUID) -> Layout:
-    return layout_of(plan_of_version(version_id))
+def _layouts_of_version(version_id: UUID) -> tuple[tuple[str, Layout], ...]:
+    return _layouts(plan_of_version(version_id))
+
+
+def _layouts(plan: Plan) -> tuple[tuple[str, Layout], ...]:
+    return ("wide", layout_of(plan)), ("narrow", layout_of(plan, width=NARROW))
 
 
 def _counts(run_id: UUID) -> dict[str, int]:
@@ -295,8 +316,14 @@ def _blank(box: Box) -> DrawnStep:
 
 def _edges(layout: Layout, steps: Mapping[str, Step]) -> list[DrawnEdge]:
     done = {path for path, step in steps.items() if step.state == StepState.COMPLETED}
+    idle = {path for path, step in steps.items() if step.state in NOT_BEGUN}
     return [
-        DrawnEdge(edge, edge.source in done and (not edge.target or edge.target in steps))
+        DrawnEdge(
+            edge,
+            is_taken=edge.source in done
+            and edge.target not in idle
+            and (edge.target in steps or not edge.target),
+        )
         for edge in layout.edges
     ]
 

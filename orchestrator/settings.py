@@ -96,6 +96,7 @@ DATABASES = {"default": _database()}
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = ENV.time_zone
 USE_TZ = True
+FORMAT_MODULE_PATH = "monitoring.formats"
 
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True

@@ -37,7 +37,7 @@ def plan_picture(plan: Any) -> dict[str, Any]:
     """Draw a plan by itself."""
     from monitoring import run_page as pages
 
-    return {"page": pages.plan_picture(plan)}
+    return {"pictures": pages.plan_pictures(plan)}
 
 
 @register.filter

@@ -4,6 +4,7 @@ The buttons on pages, the pages that ask for confirmation and the bulk actions a
 made from these tables.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -70,14 +71,7 @@ class JsonField(forms.JSONField):
         """Show a value as indented JSON; what a person has typed as it is."""
         if isinstance(value, forms.fields.InvalidJSONInput | str):
             return str(value)
-        self.widget.attrs.setdefault("rows", 10)
-        return _pretty(value)
-
-
-def _pretty(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=2, ensure_ascii=False)
+        return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 class CorrectForm(NoteForm):

@@ -1,0 +1,1 @@
+"""How times are written for people: one way in every language, sortable, to the second."""
