@@ -48,7 +48,7 @@ _STEERING = _CONTROLS | _DIRECTIONS
 
 def console_on(stream: OutputWrapper, *, no_color: bool, force_color: bool) -> Console:
     """Return a console that writes to a command's stream."""
-    stream.ending = ""
+    stream.ending, stream.style_func = "", None
     on_file = not stream.isatty() and "COLUMNS" not in os.environ
     return Console(
         file=stream,
@@ -83,7 +83,8 @@ def plain(text: str) -> str:
 
 def cell(value: object, style: str = "") -> Text:
     """Return a value for a table; nothing is a dash."""
-    return Text("-" if value in {None, ""} else plain(str(value)), style=style)
+    text = "-" if value is None or value == "" else plain(str(value))
+    return Text(text, style=style)
 
 
 def state(name: str) -> Text:
@@ -105,7 +106,7 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
-        if value not in {None, ""}:
+        if value is not None and value != "":
             made.add_row(name, value if isinstance(value, Text) else cell(value))
     return made
 
@@ -134,12 +135,6 @@ def duration(seconds: float) -> str:
         if count or parts:
             parts.append(f"{count}{name}")
     return " ".join(part for part in parts[:2] if not part.startswith("0"))
-
-
-def short_json(value: Any, longest: int = 60) -> str:
-    """Return the beginning of a value's JSON."""
-    text = "" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def listing(page: Sequence[Any], cursor: str | None) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def steps_table(
     """Return the steps, each with its bar in the run's time."""
     begin = moment(run["started_at"]) or moment(run["created_at"]) or now
     end = max(moment(run["finished_at"]) or now, begin)
-    made = table("step", "state", "try", "began", "took", "", "error")
+    made = table("step", "state", "try", "began", "took")
+    made.add_column("", no_wrap=True)
     for step in steps[:MOST_STEPS]:
         first, last = _span(step, now)
         made.add_row(
@@ -67,9 +68,14 @@ def steps_table(
             cell(f"+{duration((first - begin).total_seconds())}" if first else ""),
             cell(duration((last - first).total_seconds()) if first and last else ""),
             gantt(first, last, begin=begin, end=end, style=STYLES.get(step["state"], "")),
-            cell(_error(step["error"]) or "", "red" if step["state"] == "FAILED" else ""),
         )
     return made
+
+
+def errors_of(steps: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """Return a line for each step that has an error."""
+    wrong = [step for step in steps[:MOST_STEPS] if step["error"]]
+    return [cell(f"{step['path']}: {_error(step['error'])}", "red") for step in wrong]
 
 
 def gantt(
@@ -108,6 +114,7 @@ def run_picture(
     if counts:
         parts.append(counts_line(counts))
     parts.append(steps_table(steps, run, now=now))
+    parts += errors_of(steps)
     hidden = total - min(len(steps), MOST_STEPS)
     if hidden > 0:
         parts.append(Text(f"... and {hidden} more steps: --json has them all", style="dim"))

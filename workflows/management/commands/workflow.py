@@ -202,11 +202,9 @@ class Command(Door):
             self.say(f"Watch it: manage.py run watch {run_id}")
 
     def _show_simulated(self, run: dict[str, Any]) -> None:
-        end = max(
-            (moment(step["finished_at"]) for step in run["steps"] if step["finished_at"]),
-            default=None,
-        )
-        now = moment(run["finished_at"]) or end or timezone.now()
+        ends = [moment(step["finished_at"]) for step in run["steps"]]
+        last = max((end for end in ends if end), default=timezone.now())
+        now = moment(run["finished_at"]) or last
         self.page.print(run_picture(run, run["steps"], total=len(run["steps"]), now=now))
         print_output(self.page, run)
 
