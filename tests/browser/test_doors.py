@@ -26,7 +26,7 @@ def flower(process_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def test_an_operator_logs_in_and_sees_the_admin(operator: Page) -> None:
-    expect(operator.get_by_text("Periodic tasks").first).to_be_visible()
+    expect(operator.get_by_role("link", name="Runs").first).to_be_visible()
 
 
 def test_the_api_describes_itself_without_anything_from_elsewhere(operator: Page) -> None:
