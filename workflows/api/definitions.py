@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from workflows.api.door import Door
-from workflows.api.forms import PageQuery, SourceQuery
+from workflows.api.forms import PageQuery
 from workflows.api.parsers import JSONText, OldYAMLText, YAMLText
 from workflows.api.shapes import CheckDocument
 from workflows.language.findings import DefinitionError
@@ -34,6 +34,8 @@ TEXT = {
     "application/json": OpenApiTypes.OBJECT,
 }
 
+SOURCE = "definition"
+
 
 class Definitions(Door):
     """Takes a definition as text."""
@@ -49,7 +51,7 @@ class Workflows(Definitions):
     """All workflows."""
 
     needs = {"GET": "workflows.view_workflow", "POST": "workflows.add_version"}
-    query = {"GET": PageQuery, "POST": SourceQuery}
+    query = {"GET": PageQuery}
 
     @extend_schema(operation_id="list_workflows", responses=PageDocument[WorkflowDocument])
     def get(self, request: Request) -> Response:
@@ -63,7 +65,7 @@ class Workflows(Definitions):
     )
     def post(self, request: Request) -> Response:
         """Apply a definition: 201 for a new version, 200 if it is the newest already."""
-        applied = apply_definition(text=self.text(), **self.asked.where, by=self.actor)
+        applied = apply_definition(text=self.text(), source=SOURCE, by=self.actor)
         summary = version_summary(applied.version)
         here = reverse("api:version", args=[summary["workflow"], summary["number"]])
         headers = {"Location": request.build_absolute_uri(here)}
@@ -108,12 +110,11 @@ class Validate(Definitions):
     """Checks a definition."""
 
     needs = {"POST": "workflows.view_workflow"}
-    query = {"POST": SourceQuery}
 
     @extend_schema(operation_id="validate_workflow", request=TEXT, responses=CheckDocument)
     def post(self, request: Request) -> Response:
         """Check a definition and store nothing."""
-        spec, findings = check_definition(text=self.text(), **self.asked.where)
+        spec, findings = check_definition(text=self.text(), source=SOURCE)
         if spec is None or findings:
             raise DefinitionError(findings)
         steps = sum(1 for _ in spec.walk())

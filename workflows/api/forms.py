@@ -152,14 +152,6 @@ class IncidentQuery(PageQuery):
     run = serializers.UUIDField(required=False)
 
 
-class SourceQuery(Form):
-    """What the findings call the definition."""
-
-    source = serializers.CharField(  # type: ignore[assignment] # a key, and no attribute of the form
-        default="definition", max_length=500, help_text="Such as the name of the file."
-    )
-
-
 class KeyHeader(Form):
     """The header of a start that may be sent again."""
 
