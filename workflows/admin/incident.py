@@ -130,7 +130,7 @@ class IncidentAdmin(ReadOnlyAdmin):
     @admin.display(description="Error")
     def why(self, incident: Incident) -> SafeString:
         return format_html(
-            '<code>{}</code> <span class="soft">{}</span><br>{}',
+            '<span><code>{}</code> <span class="soft">{}</span><br>{}</span>',
             incident.code,
             incident.get_error_class_display(),
             Truncator(incident.message).chars(140),

@@ -50,7 +50,7 @@ class NeedsPersonFilter(DropdownFilter):
 
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
-    list_display = ("name", "badge", "environment", "created_at", "took", "started_by", "needs")
+    list_display = ("name", "badge", "environment", "created_at", "took", "person", "needs")
     list_filter = (
         ("state", ChoicesDropdownFilter),
         ("workflow", RelatedDropdownFilter),
@@ -81,7 +81,7 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="Run")
     def name(self, run: Run) -> SafeString:
         return format_html(
-            '{} <span class="soft">v{}</span> <code class="soft">{}</code>',
+            '<span>{} <span class="soft">v{}</span> <code class="soft">{}</code></span>',
             run.workflow.name,
             run.version.number,
             short(run.pk),
@@ -94,6 +94,10 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="Took")
     def took(self, run: Run) -> str:
         return duration(run.started_at, run.finished_at) or "-"
+
+    @admin.display(description="Started by")
+    def person(self, run: Run) -> str:
+        return run.started_by.removeprefix("person:")
 
     @admin.display(description="Open incidents")
     def needs(self, run: Run) -> SafeString | str:

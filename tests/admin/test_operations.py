@@ -1,0 +1,139 @@
+import json
+from collections.abc import Callable
+
+import pytest
+from django.contrib.messages import get_messages
+from django.test import Client
+from django.urls import reverse
+
+from tests.admin.builders import completed, failed, incident_of, started
+from workflows.models import Incident, Journal, Run, Step
+
+Door = Callable[[str], Client]
+
+
+def said_by(client: Client, url: str, form: dict[str, object]) -> list[str]:
+    answer = client.post(url, form)
+    return [str(message) for message in get_messages(answer.wsgi_request)]
+
+
+def run_url(name: str, run: Run) -> str:
+    return reverse(f"admin:workflows_run_{name}", args=[run.pk])
+
+
+def incident_url(name: str, incident: Incident) -> str:
+    return reverse(f"admin:workflows_incident_{name}", args=[incident.pk])
+
+
+@pytest.mark.parametrize(("name", "state"), [("pause", "PAUSED"), ("cancel", "CANCELLED")])
+def test_an_operation_asks_first_and_is_written_to_its_person(
+    name: str, state: str, door: Door
+) -> None:
+    run, client = started(), door("operators")
+
+    asked = client.get(run_url(name, run))
+    client.post(run_url(name, run))
+
+    assert asked.status_code == 200
+    assert Run.objects.get(pk=run.pk).state == state
+    line = Journal.objects.filter(run=run, path="").order_by("-id").first()
+    assert line is not None
+    assert line.actor == "person:operators-ann"
+
+
+def test_a_paused_run_is_resumed(door: Door) -> None:
+    run, client = started(), door("operators")
+    client.post(run_url("pause", run))
+
+    client.post(run_url("resume", run))
+
+    assert Run.objects.get(pk=run.pk).state == "RUNNING"
+
+
+def test_what_the_state_does_not_allow_is_said(door: Door) -> None:
+    run = completed()
+
+    said = said_by(door("operators"), run_url("cancel", run), {})
+
+    assert said == [f"The run {run.pk} is COMPLETED and cannot be cancelled."]
+
+
+def test_a_failed_run_goes_on_by_a_replay(door: Door) -> None:
+    run = failed()
+
+    door("operators").post(run_url("replay", run))
+
+    assert Run.objects.get(pk=run.pk).state == "RUNNING"
+    assert Incident.objects.get(run=run).resolution == "replayed"
+
+
+def test_a_correction_begins_with_what_the_step_was_given(door: Door) -> None:
+    incident = incident_of(failed())
+
+    page = door("operators").get(incident_url("correct", incident))
+
+    assert "${{ input.name }}" in page.content.decode()
+
+
+def test_a_step_is_replayed_with_corrected_arguments(door: Door) -> None:
+    incident = incident_of(failed())
+    form = {"arguments": json.dumps({"message": "mended"}), "note": "a typo"}
+
+    door("operators").post(incident_url("correct", incident), form)
+
+    assert Step.objects.get(pk=incident.step_id).arguments == {"message": "mended"}
+    assert Incident.objects.get(pk=incident.pk).note == "a typo"
+
+
+@pytest.mark.parametrize("wrong", ["{not json", "[1, 2]", ""])
+def test_arguments_that_are_no_object_are_refused_in_the_form(wrong: str, door: Door) -> None:
+    incident = incident_of(failed())
+
+    page = door("operators").post(incident_url("correct", incident), {"arguments": wrong})
+
+    assert "arguments" in page.context["form"].errors
+    assert Incident.objects.get(pk=incident.pk).resolution == ""
+
+
+def test_a_skipped_step_has_the_output_that_a_person_gave(door: Door) -> None:
+    incident = incident_of(failed())
+
+    door("operators").post(incident_url("skip", incident), {"output": '{"by": "hand"}'})
+
+    assert Step.objects.get(pk=incident.step_id).output == {"by": "hand"}
+
+
+def test_an_incident_is_not_discarded_without_a_reason(door: Door) -> None:
+    incident, client = incident_of(failed()), door("operators")
+
+    without = client.post(incident_url("discard", incident), {"note": "  "})
+    client.post(incident_url("discard", incident), {"note": "The order was withdrawn."})
+
+    assert "note" in without.context["form"].errors
+    assert Incident.objects.get(pk=incident.pk).resolution == "discarded"
+
+
+def test_a_bulk_action_asks_and_reports_what_it_refused(door: Door) -> None:
+    running, over, client = started(), completed(), door("operators")
+    url = reverse("admin:workflows_run_changelist")
+    form = {"action": "cancel", "_selected_action": [str(running.pk), str(over.pk)]}
+
+    asked = client.post(url, form)
+    said = said_by(client, url, {**form, "decided": "1"})
+
+    assert b"2 selected" in asked.content
+    assert said[0].startswith("Cancel: 1 done, 1 refused.")
+    assert Run.objects.get(pk=running.pk).state == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("action", "resolution"), [("replay", "replayed"), ("discard", "discarded")]
+)
+def test_dead_letters_are_dealt_with_in_bulk(action: str, resolution: str, door: Door) -> None:
+    incidents = [incident_of(failed()) for _ in range(3)]
+    selected = [str(incident.pk) for incident in incidents]
+    form = {"action": action, "_selected_action": selected, "decided": "1", "note": "cleaned up"}
+
+    door("operators").post(reverse("admin:workflows_incident_changelist"), form)
+
+    assert set(Incident.objects.values_list("resolution", flat=True)) == {resolution}
