@@ -129,3 +129,8 @@ class EnvironmentJournal(models.Model):
 def queue_name(environment: str, queue_class: str) -> str:
     """Return the name of the queue of an environment for a class of steps."""
     return f"env.{environment}.{queue_class}"
+
+
+def environment_of(queue: str) -> str:
+    """Return the name of the environment that a queue belongs to."""
+    return queue.split(".")[1]

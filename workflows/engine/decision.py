@@ -19,10 +19,14 @@ UNSET = Unset()
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A step's row changes from `before` to `after`; a transition when the state differs."""
+    """A step's row changes from `before` to `after`; a transition when the state differs.
+
+    `changed` names the fields that the decision has set: the others may be unknown to it.
+    """
 
     before: StepState
     after: StepView
+    changed: frozenset[str]
     output: Any = UNSET
     arguments: Any = UNSET
 

@@ -26,6 +26,10 @@ def names_of(plan: Plan, held: Slice, node: Node, reads: Reads) -> Mapping[str, 
     return names
 
 
+MOVED = frozenset({"state", "reason"})
+"""The fields that every move sets."""
+
+
 class Draft:
     """One decision in the making. `queue` holds what is still to be decided."""
 
@@ -36,7 +40,7 @@ class Draft:
         self.chance = chance
         self.decision = Decision()
         self.queue: deque[Event] = deque()
-        self._touched: dict[str, StepView] = {}
+        self._touched: dict[str, frozenset[str]] = {}
 
     def view(self, path: str) -> StepView:
         """Return the step at `path` as it now stands."""
@@ -58,7 +62,7 @@ class Draft:
         """Change a row without moving it to another state."""
         after = replace(view, **changes)
         self.slice.steps[view.path] = after
-        self._touched[view.path] = after
+        self._touched[view.path] = self._touched.get(view.path, frozenset()) | changes.keys()
         return after
 
     def move(
@@ -76,8 +80,8 @@ class Draft:
         after = replace(view, state=state, reason=reason, **changes)
         self.slice.steps[view.path] = after
         self.slice.tallies.pop(view.scope, None)
-        self._touched.pop(view.path, None)
-        self.decision.moves.append(Move(view.state, after, output, arguments))
+        changed = self._touched.pop(view.path, frozenset()) | changes.keys() | MOVED
+        self.decision.moves.append(Move(view.state, after, changed, output, arguments))
         if after.final or after.error is not None:
             self._note(after, output)
         return after
@@ -91,7 +95,12 @@ class Draft:
         }
 
     def move_run(
-        self, state: RunState, *, output: Any = UNSET, error: StepError | None = None, **changes: Any
+        self,
+        state: RunState,
+        *,
+        output: Any = UNSET,
+        error: StepError | None = None,
+        **changes: Any,
     ) -> None:
         """Move the run on, or change its row when the state is the same."""
         before = self.slice.run
@@ -118,5 +127,7 @@ class Draft:
 
     def finish(self) -> Decision:
         """Return the decision, with the rows that changed without moving."""
-        self.decision.moves += [Move(view.state, view) for view in self._touched.values()]
+        for path, changed in self._touched.items():
+            view = self.slice.steps[path]
+            self.decision.moves.append(Move(view.state, view, changed))
         return self.decision

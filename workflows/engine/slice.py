@@ -16,6 +16,8 @@ from workflows.engine.plan import Reads
 from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, Reason, RunState, StepState
 from workflows.language.words import ExitStatus
 
+NONE_ENDED = Tally()
+
 
 @dataclass(frozen=True, slots=True)
 class StepView:
@@ -33,7 +35,7 @@ class StepView:
     attempt: int = 0
     failures: int = 0
     losses: int = 0
-    tally: Tally = Tally()
+    tally: Tally = NONE_ENDED
     reason: Reason | None = None
     error: StepError | None = None
     cancel_requested: bool = False
@@ -43,10 +45,12 @@ class StepView:
 
     @property
     def alive(self) -> bool:
+        """Whether something may still become of the step by itself."""
         return self.state in LIVE_STEPS
 
     @property
     def final(self) -> bool:
+        """Whether the step has ended."""
         return self.state in FINISHED_STEPS
 
     @property
@@ -58,7 +62,7 @@ class StepView:
             self.state is StepState.CANCELLED and self.reason is Reason.FAIL_FAST
         )
 
-    def counted(self, tally: Tally) -> Tally:
+    def counted(self, tally: Tally) -> Tally:  # noqa: PLR0911 - a table, one line each
         """Return `tally` with the way this step ended added."""
         match self.state:
             case StepState.COMPLETED:
@@ -141,16 +145,32 @@ class Slice:
     roots: dict[str, Any] = field(default_factory=dict)
     records: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
     tallies: dict[str, ScopeTally] = field(default_factory=dict)
+    alone: frozenset[str] = frozenset()
+    """Scopes of which every step that lives or has failed is in this slice."""
     held: Requirement = field(default_factory=Requirement)
 
+    def tally(self, scope: str) -> ScopeTally:
+        """Return what the steps of a scope amount to."""
+        if scope not in self.alone:
+            return self.tallies[scope]
+        inside = [view for view in self.steps.values() if view.scope == scope]
+        failed = [view for view in inside if view.failed]
+        first = next((view for view in failed if view.error is not None), None)
+        return ScopeTally(
+            alive=sum(view.alive for view in inside),
+            failed=len(failed),
+            first_error=first.error if first else None,
+            first_failed=first.path if first else "",
+        )
+
     def covers(self, wanted: Requirement) -> bool:
-        """Say whether everything that `wanted` asks for is here."""
+        """Say whether everything that `wanted` asks for is here, or is known not to exist."""
         held = self.held
         return (
             (held.everything or not wanted.everything)
             and (held.everything or wanted.subtrees <= held.subtrees)
-            and (held.everything or wanted.paths <= self.steps.keys())
-            and wanted.scopes <= self.tallies.keys()
+            and (held.everything or wanted.paths - self.steps.keys() <= held.paths)
+            and wanted.scopes <= self.tallies.keys() | self.alone
             and wanted.reads.steps <= self.records.keys()
             and wanted.reads.roots <= self.roots.keys() | BUILT_IN_ROOTS
         )

@@ -16,12 +16,13 @@ from workflows import dispatch, store
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Segment
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
-from workflows.engine.events import Claimed, Drained, Event
+from workflows.engine.events import Claimed, Drained, Event, Succeeded
 from workflows.engine.plan import Node, Plan
-from workflows.engine.slice import Requirement, Slice, StepView
+from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
 from workflows.services.plans import Pinned
+from workflows.store import Ahead, Expected, Seen
 
 T = TypeVar("T")
 
@@ -49,6 +50,8 @@ class Progress:
     decision: Decision = field(default_factory=Decision)
     held: Slice | None = None
     claimed: StepView | None = None
+    seen: Seen | None = None
+    """What the next decision may be made upon, about the step that was claimed."""
 
 
 def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
@@ -76,12 +79,70 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         decision = advance(pinned.plan, held, *todo, now=now, chance=CHANCE)
         if wish is not None and progress.claimed is None:
             progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
-        store.write(pinned.run, pinned.plan, held.run.environment, decision, now=now)
+        place = held.run.environment
+        store.commit(pinned.run, pinned.plan, place, decision, now=now, actor=actor)
         todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
         progress.decision.extend(decision)
         progress.held = held
     _send(_ready(pinned, progress, brought))
     return progress
+
+
+def advance_ahead(  # noqa: PLR0913 - the facts of one statement, named
+    pinned: Pinned,
+    seen: Seen,
+    *events: Event,
+    environment: str,
+    now: datetime,
+    wish: Wish | None = None,
+    unsettled: frozenset[str] = frozenset(),
+    brought: str = "",
+) -> Progress | None:
+    """Decide upon what was seen, and store it in one statement, which is the transaction.
+
+    None when that does not hold any more, or does not suffice: then nothing has changed.
+    """
+    run = RunView(str(pinned.run), RunState.RUNNING, environment=environment)
+    held = Slice(run, {view.path: view for view in seen.steps}, alone=seen.alone)
+    decision = advance(pinned.plan, held, *events, now=now, chance=CHANCE)
+    if any(not _left_to_others(event, unsettled) for event in decision.follow_ups):
+        return None
+    claimed = _taken(decision)
+    if wish is not None and claimed is None:
+        claimed = _claim_ready(pinned.plan, held, decision, wish, now)
+    answer = store.commit(
+        pinned.run,
+        pinned.plan,
+        environment,
+        decision,
+        now=now,
+        actor=ENGINE,
+        expected=Expected(seen.steps, next(iter(seen.alone), None)),
+        ahead=_look_ahead(pinned.plan, claimed, unsettled) if claimed else None,
+    )
+    if answer is None:
+        return None
+    progress = Progress(decision, held, claimed, answer if answer.steps else None)
+    _send(_ready(pinned, progress, brought))
+    return progress
+
+
+def _taken(decision: Decision) -> StepView | None:
+    last = decision.moves[-1].after if decision.moves else None
+    return last if last is not None and last.state is StepState.RUNNING and last.worker else None
+
+
+def _look_ahead(plan: Plan, claimed: StepView, unsettled: frozenset[str]) -> Ahead | None:
+    """Return what the end of a claimed step will be decided upon, if rows alone can tell."""
+    node = plan.nodes[claimed.node]
+    wanted = requirement(plan, Succeeded(claimed.path, claimed.attempt))
+    alone = None
+    if not node.needed_by and claimed.scope not in unsettled:
+        wanted |= requirement(plan, Drained(claimed.scope))
+        alone = claimed.scope
+    if wanted.reads.roots or wanted.reads.steps:
+        return None
+    return Ahead(tuple(wanted.paths), alone)
 
 
 def _needed(plan: Plan, events: Iterable[Event]) -> Requirement:

@@ -19,6 +19,7 @@ from workflows.engine.states import StepState
 from workflows.services import timers
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_flight
+from workflows.services.steps import LEASE
 
 BATCH = 200
 
@@ -45,8 +46,18 @@ def recover(*, now: datetime) -> RecoveryReport:
     return report
 
 
-def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
-    for run_id, path, _, attempt in store.due_steps(StepState.RUNNING, now=now, limit=BATCH):
+def release_all(*, now: datetime) -> RecoveryReport:
+    """End every lease at once: for whoever knows that all workers are gone."""
+    report = RecoveryReport()
+    _end_expired_leases(report, now, until=now + LEASE)
+    return report
+
+
+def _end_expired_leases(
+    report: RecoveryReport, now: datetime, *, until: datetime | None = None
+) -> None:
+    expired = store.due_steps(StepState.RUNNING, now=until or now, limit=BATCH)
+    for run_id, path, _, attempt in expired:
         uses = pinned(run_id).plan.node(path).uses
         repeatable = catalog().idempotent(uses)
         _advance(run_id, LeaseExpired(path, attempt, repeatable), now)

@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from environments.models import environment_of
 from workflows import store
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import StepState
 from workflows.services.plans import Pinned
-from workflows.services.progress import Progress, Wish, advance_run, in_flight
+from workflows.services.progress import Progress, Wish, advance_ahead, advance_run, in_flight
+from workflows.store import Seen
 
 LEASE = timedelta(seconds=30)
 """How long a worker may be silent about a running step before it counts as lost."""
@@ -32,6 +34,7 @@ class Work:
     uses: str
     arguments: Mapping[str, Any] = field(repr=False)
     names: Mapping[str, Any] = field(repr=False)
+    seen: Seen | None = field(default=None, repr=False)
     environment: str = ""
     timeout: float | None = None
 
@@ -58,13 +61,7 @@ class Taker:
 
 def claim_step(*, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
     """Claim a queued attempt; None when somebody else has it, or it is no longer wanted."""
-
-    def work() -> Work | None:
-        claim = Claimed(path, attempt, taker.worker, now + LEASE)
-        progress = advance_run(pin, claim, now=now)
-        return _work_of(pin, progress, taker.queue, _claimed(progress, path))
-
-    return in_flight(work)
+    return _claim(pin, path, attempt, taker, now)
 
 
 def claim_any_step(*, pin: Pinned, taker: Taker, now: datetime) -> Work | None:
@@ -76,10 +73,9 @@ def record_outcome(
     *, work: Work, outcome: Outcome, taker: Taker, run_on: bool, now: datetime
 ) -> Work | None:
     """Record how an attempt ended; with `run_on`, return the next one, claimed already."""
-
-    def do() -> Work | None:
-        wish = Wish(work.queue, taker.worker, now + LEASE) if run_on else None
-        progress = advance_run(
+    wish = Wish(work.queue, taker.worker, now + LEASE) if run_on else None
+    progress = _record_ahead(work, outcome, taker, wish, now) or in_flight(
+        lambda: advance_run(
             work.pinned,
             outcome,
             now=now,
@@ -87,13 +83,29 @@ def record_outcome(
             unsettled=taker.unsettled,
             brought=taker.brought,
         )
-        if progress.claimed is not None:
-            return _work_of(work.pinned, progress, work.queue, progress.claimed)
-        if run_on and taker.siblings:
-            return _claim_any(work.pinned, taker, now)
-        return None
+    )
+    if progress.claimed is not None:
+        return _work_of(work.pinned, progress, work.queue, progress.claimed)
+    if run_on and taker.siblings:
+        return claim_any_step(pin=work.pinned, taker=taker, now=now)
+    return None
 
-    return in_flight(do)
+
+def _record_ahead(
+    work: Work, outcome: Outcome, taker: Taker, wish: Wish | None, now: datetime
+) -> Progress | None:
+    if work.seen is None:
+        return None
+    return advance_ahead(
+        work.pinned,
+        work.seen,
+        outcome,
+        environment=work.environment,
+        now=now,
+        wish=wish,
+        unsettled=taker.unsettled,
+        brought=taker.brought,
+    )
 
 
 def has_queued(*, run_id: UUID, queue: str) -> bool:
@@ -108,18 +120,27 @@ def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
 
 def _claim_any(pin: Pinned, taker: Taker, now: datetime) -> Work | None:
     found = store.next_queued(pin.run, taker.queue)
-    if found is None:
-        return None
-    path, attempt = found
-    progress = advance_run(pin, Claimed(path, attempt, taker.worker, now + LEASE), now=now)
-    return _work_of(pin, progress, taker.queue, _claimed(progress, path))
+    return _claim(pin, *found, taker, now) if found else None
 
 
-def _claimed(progress: Progress, path: str) -> StepView | None:
-    moved = (move.after for move in progress.decision.moves)
-    return next(
-        (view for view in moved if view.path == path and view.state is StepState.RUNNING), None
+def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
+    node = pin.plan.node(path)
+    queued = StepView(
+        path=path,
+        node=node.index,
+        scope=pin.plan.nodes[node.scope].path,
+        state=StepState.QUEUED,
+        attempt=attempt,
     )
+    progress = advance_ahead(
+        pin,
+        Seen((queued,)),
+        Claimed(path, attempt, taker.worker, now + LEASE),
+        environment=environment_of(taker.queue),
+        now=now,
+        unsettled=taker.unsettled,
+    )
+    return None if progress is None else _work_of(pin, progress, taker.queue, progress.claimed)
 
 
 def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None) -> Work | None:
@@ -143,6 +164,7 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         uses=node.uses,
         arguments=arguments,
         names=names,
+        seen=progress.seen,
         environment=held.run.environment,
         timeout=node.timeout,
     )

@@ -1,0 +1,186 @@
+"""The function `workflows_commit`: store one decision, in one statement (see workflows.store)."""
+
+from django.db import migrations
+
+CREATE = """
+CREATE FUNCTION workflows_commit(
+    the_run uuid, the_actor text, at timestamptz, expected jsonb, decision jsonb, ahead jsonb
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    one jsonb;
+    known text[];
+    held int;
+    steps jsonb;
+    alone boolean;
+BEGIN
+    PERFORM set_config('orchestrator.actor', the_actor, true);
+
+    IF expected IS NOT NULL THEN
+        SELECT array_agg(e ->> 'path') INTO known
+        FROM jsonb_array_elements(expected -> 'steps') e;
+        SELECT count(*) INTO held FROM (
+            SELECT 1 FROM workflows_step s, jsonb_array_elements(expected -> 'steps') e
+            WHERE s.run_id = the_run AND s.path = e ->> 'path' AND s.state = e ->> 'state'
+                AND s.attempt = (e ->> 'attempt')::int AND NOT s.cancel_requested
+                AND (e -> 'tally' IS NULL
+                    OR ARRAY[s.ok, s.failed, s.skipped, s.upstream_failed] = ARRAY[
+                        (e -> 'tally' ->> 0)::int, (e -> 'tally' ->> 1)::int,
+                        (e -> 'tally' ->> 2)::int, (e -> 'tally' ->> 3)::int])
+            ORDER BY s.node, s.path
+            FOR UPDATE OF s
+        ) as_expected;
+        IF held <> cardinality(known) THEN
+            RETURN NULL;
+        END IF;
+        IF expected ->> 'alone' = '' THEN
+            PERFORM 1 FROM workflows_run
+            WHERE id = the_run AND state = 'RUNNING' AND ending IS NULL FOR UPDATE;
+        ELSE
+            PERFORM 1 FROM workflows_run
+            WHERE id = the_run AND state = 'RUNNING' AND ending IS NULL;
+        END IF;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        IF expected ? 'alone' AND workflows_others(the_run, expected ->> 'alone', known) THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+
+    FOR one IN SELECT * FROM jsonb_array_elements(decision -> 'opening') LOOP
+        PERFORM workflows_move_run(the_run, at, one);
+    END LOOP;
+
+    IF decision ? 'born' THEN
+        INSERT INTO workflows_step (
+            id, run_id, path, node, scope, queue, state, reason, attempt, failures, losses,
+            ok, failed, skipped, upstream_failed, cancel_requested, worker
+        )
+        SELECT (b ->> 0)::uuid, the_run, b ->> 1, (b ->> 2)::int, b ->> 3, b ->> 4,
+            'PENDING', '', 0, 0, 0, 0, 0, 0, 0, false, ''
+        FROM jsonb_array_elements(decision -> 'born') b;
+    END IF;
+
+    IF decision ? 'attempts' THEN
+        INSERT INTO workflows_attempt
+            (id, step_id, run_id, number, "end", worker, error, started_at, finished_at)
+        SELECT (a ->> 'id')::uuid, s.id, the_run, (a ->> 'number')::int, a ->> 'end', s.worker,
+            NULLIF(a -> 'error', 'null'), s.started_at, at
+        FROM jsonb_array_elements(decision -> 'attempts') a
+        JOIN workflows_step s ON s.run_id = the_run AND s.path = a ->> 'path';
+    END IF;
+
+    FOR one IN SELECT * FROM jsonb_array_elements(decision -> 'rounds') LOOP
+        UPDATE workflows_step s SET
+            state = COALESCE(m ->> 'state', s.state),
+            reason = COALESCE(m ->> 'reason', s.reason),
+            attempt = COALESCE((m ->> 'attempt')::int, s.attempt),
+            failures = COALESCE((m ->> 'failures')::int, s.failures),
+            losses = COALESCE((m ->> 'losses')::int, s.losses),
+            ok = COALESCE((m -> 'tally' ->> 0)::int, s.ok),
+            failed = COALESCE((m -> 'tally' ->> 1)::int, s.failed),
+            skipped = COALESCE((m -> 'tally' ->> 2)::int, s.skipped),
+            upstream_failed = COALESCE((m -> 'tally' ->> 3)::int, s.upstream_failed),
+            cancel_requested = COALESCE((m ->> 'cancel_requested')::boolean, s.cancel_requested),
+            worker = COALESCE(m ->> 'worker', s.worker),
+            wake_at = CASE WHEN m ? 'wake_at'
+                THEN (m ->> 'wake_at')::timestamptz ELSE s.wake_at END,
+            error = CASE WHEN m ? 'error' THEN NULLIF(m -> 'error', 'null') ELSE s.error END,
+            output = CASE WHEN m ? 'output' THEN NULLIF(m -> 'output', 'null') ELSE s.output END,
+            arguments = COALESCE(m -> 'arguments', s.arguments),
+            queued_at = CASE m ->> 'stamp'
+                WHEN 'queued' THEN at WHEN 'none' THEN NULL ELSE s.queued_at END,
+            started_at = CASE m ->> 'stamp'
+                WHEN 'started' THEN at WHEN 'queued' THEN NULL WHEN 'none' THEN NULL
+                ELSE s.started_at END,
+            finished_at = CASE m ->> 'stamp'
+                WHEN 'finished' THEN at WHEN 'queued' THEN NULL WHEN 'none' THEN NULL
+                ELSE s.finished_at END
+        FROM jsonb_array_elements(one) m
+        WHERE s.run_id = the_run AND s.path = m ->> 'path';
+    END LOOP;
+
+    IF decision ? 'vars' THEN
+        UPDATE workflows_run SET vars = vars || (decision -> 'vars') WHERE id = the_run;
+    END IF;
+
+    FOR one IN SELECT * FROM jsonb_array_elements(decision -> 'closing') LOOP
+        PERFORM workflows_move_run(the_run, at, one);
+    END LOOP;
+
+    IF decision ? 'late' THEN
+        UPDATE workflows_attempt a SET late = l -> 'kept'
+        FROM jsonb_array_elements(decision -> 'late') l, workflows_step s
+        WHERE s.run_id = the_run AND s.path = l ->> 'path' AND a.step_id = s.id
+            AND a.number = (l ->> 'attempt')::int AND a.late IS NULL;
+    END IF;
+
+    IF decision ? 'incidents' THEN
+        INSERT INTO workflows_incident (
+            id, run_id, step_id, path, attempt, error_class, code, message, details,
+            resolution, resolved_by, note, opened_at
+        )
+        SELECT (i ->> 'id')::uuid, the_run, s.id, s.path, (i ->> 'attempt')::int,
+            i -> 'error' ->> 'class', i -> 'error' ->> 'code', i -> 'error' ->> 'message',
+            i -> 'error' -> 'details', '', '', '', at
+        FROM jsonb_array_elements(decision -> 'incidents') i
+        JOIN workflows_step s ON s.run_id = the_run AND s.path = i ->> 'path';
+    END IF;
+
+    IF ahead IS NULL THEN
+        RETURN '{}';
+    END IF;
+    SELECT jsonb_agg(jsonb_build_array(
+        s.path, s.node, s.scope, s.state, s.reason, s.attempt, s.failures, s.losses,
+        s.ok, s.failed, s.skipped, s.upstream_failed, s.worker, s.error
+    )) INTO steps
+    FROM workflows_step s
+    WHERE s.run_id = the_run AND s.path = ANY (
+        ARRAY(SELECT jsonb_array_elements_text(ahead -> 'paths'))
+    ) AND NOT s.cancel_requested;
+    IF ahead ? 'alone' THEN
+        alone := NOT workflows_others(
+            the_run, ahead ->> 'alone', ARRAY(SELECT jsonb_array_elements_text(ahead -> 'paths'))
+        );
+    END IF;
+    RETURN jsonb_build_object('steps', steps, 'alone', alone);
+END $$;
+
+CREATE FUNCTION workflows_others(the_run uuid, the_scope text, known text[]) RETURNS boolean
+LANGUAGE sql AS $$
+    SELECT EXISTS (
+        SELECT 1 FROM workflows_step
+        WHERE run_id = the_run AND scope = the_scope AND path <> ALL (known)
+            AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_step
+        WHERE run_id = the_run AND scope = the_scope AND path <> ALL (known)
+            AND (state IN ('FAILED', 'CANCELLED') OR reason = 'discarded')
+    )
+$$;
+
+CREATE FUNCTION workflows_move_run(the_run uuid, at timestamptz, m jsonb) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE workflows_run SET
+        state = m ->> 'state',
+        ending = NULLIF(m -> 'ending', 'null'),
+        error = NULLIF(m -> 'error', 'null'),
+        output = CASE WHEN m ? 'output' THEN NULLIF(m -> 'output', 'null') ELSE output END,
+        started_at = COALESCE(started_at, at),
+        deadline_at = CASE WHEN (m ->> 'final')::boolean THEN NULL
+            ELSE COALESCE((m ->> 'deadline')::timestamptz, deadline_at) END,
+        finished_at = CASE WHEN (m ->> 'final')::boolean THEN at END
+    WHERE id = the_run
+$$;
+"""
+
+DROP = """
+DROP FUNCTION workflows_commit(uuid, text, timestamptz, jsonb, jsonb, jsonb);
+DROP FUNCTION workflows_others(uuid, text, text[]);
+DROP FUNCTION workflows_move_run(uuid, timestamptz, jsonb);
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("workflows", "0002_pace")]
+    operations = [migrations.RunSQL(CREATE, DROP)]

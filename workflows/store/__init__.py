@@ -1,0 +1,51 @@
+"""Rows and engine values: all SQL of the hot path, the only row locks, the only state writes.
+
+`loading` reads a Slice under locks, `committing` stores a Decision, `rows` finds what is
+queued or due. The statements are psycopg's own, prepared on the server; values are
+never part of a statement.
+"""
+
+from workflows.store.committing import Ahead, Expected, Seen, commit
+from workflows.store.loading import load, lock_run, read
+from workflows.store.rows import (
+    NewRun,
+    cancel_requested,
+    corrected_arguments,
+    create_run,
+    due_runs,
+    due_steps,
+    next_queued,
+    postpone_queued,
+    queued,
+    renew,
+    unfinished_runs,
+    unjoined_scopes,
+)
+from workflows.store.session import act_as, cursor, flight, is_lost, session
+
+__all__ = [
+    "Ahead",
+    "Expected",
+    "NewRun",
+    "Seen",
+    "act_as",
+    "cancel_requested",
+    "commit",
+    "corrected_arguments",
+    "create_run",
+    "cursor",
+    "due_runs",
+    "due_steps",
+    "flight",
+    "is_lost",
+    "load",
+    "lock_run",
+    "next_queued",
+    "postpone_queued",
+    "queued",
+    "read",
+    "renew",
+    "session",
+    "unfinished_runs",
+    "unjoined_scopes",
+]

@@ -1,0 +1,277 @@
+"""A Decision becomes rows, in one statement: the function `workflows_commit` of the migrations.
+
+The only place that changes the state of a run or a step. A decision can be made
+ahead, upon what was seen without a lock: then `commit` is told what it expects, and
+stores all or nothing. So a step that meets nobody costs one round trip, and one that
+meets somebody is decided again under the locks.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from environments.models import queue_name
+from workflows.engine.decision import (
+    UNSET,
+    AttemptRecord,
+    Decision,
+    LateResult,
+    Move,
+    OpenIncident,
+    RunMove,
+)
+from workflows.engine.events import StepError
+from workflows.engine.joins import Tally
+from workflows.engine.plan import Plan
+from workflows.engine.slice import StepView
+from workflows.engine.states import (
+    FINISHED_RUNS,
+    FINISHED_STEPS,
+    Reason,
+    RunState,
+    StepState,
+)
+from workflows.store.session import cursor
+
+BEGINNINGS = frozenset({RunState.PENDING, RunState.FAILED})
+"""From these a run begins to use up its time."""
+
+COMMIT = "SELECT workflows_commit(%s, %s, %s, %s::jsonb, %s::jsonb, %s::jsonb)"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a decision was made upon without a lock: it is stored only if it still holds.
+
+    The run runs, the steps are as they were, and of the scope `alone`, if one is named, no
+    other step lives or has failed.
+    """
+
+    steps: tuple[StepView, ...]
+    alone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the next decision will be made upon: the steps, and the scope they may be alone in."""
+
+    paths: tuple[str, ...]
+    alone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen ahead, unlocked."""
+
+    steps: tuple[StepView, ...] = ()
+    alone: frozenset[str] = frozenset()
+
+
+def commit(  # noqa: PLR0913 - the facts of one statement, named
+    run_id: UUID,
+    plan: Plan,
+    environment: str,
+    decision: Decision,
+    *,
+    now: datetime,
+    actor: str,
+    expected: Expected | None = None,
+    ahead: Ahead | None = None,
+) -> Seen | None:
+    """Store a decision in one statement; None when what it was made upon no longer holds.
+
+    Without `expected` the caller holds the locks that `load` took, and the transaction.
+    """
+    values = (
+        run_id,
+        actor,
+        now,
+        None if expected is None else _json(_expected(expected)),
+        _json(_decision(plan, environment, decision, now)),
+        None if ahead is None else _json(_ahead(ahead)),
+    )
+    cur = cursor().execute(COMMIT, values, prepare=True)
+    if expected is None and ahead is None:
+        return Seen()
+    answer = cur.fetchall()[0][0]
+    return None if answer is None else _seen(json.loads(answer), ahead)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _expected(expected: Expected) -> dict[str, Any]:
+    steps = [
+        {"path": view.path, "state": view.state, "attempt": view.attempt}
+        | ({"tally": _tally_values(view.tally)} if view.state is StepState.PENDING else {})
+        for view in expected.steps
+    ]
+    return {"steps": steps} | ({} if expected.alone is None else {"alone": expected.alone})
+
+
+def _ahead(ahead: Ahead) -> dict[str, Any]:
+    return {"paths": ahead.paths} | ({} if ahead.alone is None else {"alone": ahead.alone})
+
+
+def _seen(answer: Mapping[str, Any], ahead: Ahead | None) -> Seen:
+    steps = tuple(
+        StepView(
+            path=row[0],
+            node=row[1],
+            scope=row[2],
+            state=StepState(row[3]),
+            reason=Reason(row[4]) if row[4] else None,
+            attempt=row[5],
+            failures=row[6],
+            losses=row[7],
+            tally=Tally(*row[8:12]),
+            worker=row[12],
+            error=StepError.from_dict(row[13]) if row[13] else None,
+        )
+        for row in answer.get("steps") or ()
+    )
+    alone = ahead.alone if ahead is not None and answer.get("alone") else None
+    return Seen(steps, frozenset() if alone is None else frozenset({alone}))
+
+
+def _decision(plan: Plan, environment: str, decision: Decision, now: datetime) -> dict[str, Any]:
+    begins = [move for move in decision.run_moves if _begins(move)]
+    ends = [move for move in decision.run_moves if not _begins(move)]
+    parts: dict[str, Any] = {
+        "opening": [_run_values(plan, move, now) for move in begins],
+        "born": [_birth(plan, environment, view) for view in decision.born],
+        "attempts": [_attempt_values(record) for record in decision.attempts],
+        "rounds": _rounds(decision.moves),
+        "vars": decision.assigned,
+        "closing": [_run_values(plan, move, now) for move in ends],
+        "late": [_late_values(late) for late in decision.late],
+        "incidents": [_incident_values(incident) for incident in decision.incidents],
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
+def _birth(plan: Plan, environment: str, view: StepView) -> tuple[str, str, int, str, str]:
+    queue = queue_name(environment, plan.nodes[view.node].queue_class)
+    return str(uuid7()), view.path, view.node, view.scope, queue
+
+
+def _rounds(moves: list[Move]) -> list[list[dict[str, Any]]]:
+    """Return the moves so that none of a round is of the same step: a round is one UPDATE."""
+    rounds: list[list[dict[str, Any]]] = []
+    taken: dict[str, int] = {}
+    for move in moves:
+        turn = taken.get(move.after.path, 0)
+        taken[move.after.path] = turn + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(_move_values(move))
+    return rounds
+
+
+def _move_values(move: Move) -> dict[str, Any]:
+    view = move.after
+    values: dict[str, Any] = {"path": view.path}
+    for name in move.changed & _FIELDS.keys():
+        values[name] = _FIELDS[name](view)
+    if move.output is not UNSET:
+        values["output"] = move.output
+    if move.arguments is not UNSET:
+        values["arguments"] = move.arguments
+    if stamp := _stamp(move):
+        values["stamp"] = stamp
+    return values
+
+
+def _tally_values(tally: Tally) -> list[int]:
+    return [tally.ok, tally.failed, tally.skipped, tally.upstream_failed]
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+_FIELDS: Mapping[str, Callable[[StepView], Any]] = {
+    "state": lambda view: view.state,
+    "reason": lambda view: view.reason or "",
+    "attempt": lambda view: view.attempt,
+    "failures": lambda view: view.failures,
+    "losses": lambda view: view.losses,
+    "tally": lambda view: _tally_values(view.tally),
+    "error": lambda view: _error(view.error),
+    "cancel_requested": lambda view: view.cancel_requested,
+    "worker": lambda view: view.worker,
+    "wake_at": lambda view: _time(view.wake_at),
+}
+"""How a field of a view is stored; the times of a step are the time of the decision."""
+
+
+def _attempt_values(record: AttemptRecord) -> dict[str, Any]:
+    return {
+        "id": str(uuid7()),
+        "path": record.step.path,
+        "number": record.step.attempt,
+        "end": record.end,
+        "error": _error(record.error),
+    }
+
+
+def _late_values(late: LateResult) -> dict[str, Any]:
+    kept = {"output": late.output, "error": _error(late.error)}
+    return {"path": late.path, "attempt": late.attempt, "kept": kept}
+
+
+def _incident_values(incident: OpenIncident) -> dict[str, Any]:
+    return {
+        "id": str(uuid7()),
+        "path": incident.path,
+        "attempt": incident.attempt,
+        "error": _error(incident.error),
+    }
+
+
+def _error(error: StepError | None) -> dict[str, Any] | None:
+    return None if error is None else error.as_dict()
+
+
+def _begins(move: RunMove) -> bool:
+    return move.after.state is RunState.RUNNING and move.before in BEGINNINGS
+
+
+def _run_values(plan: Plan, move: RunMove, now: datetime) -> dict[str, Any]:
+    ending = move.after.ending
+    late = now + timedelta(seconds=plan.timeout) if _begins(move) and plan.timeout else None
+    values: dict[str, Any] = {
+        "state": move.after.state,
+        "error": _error(move.error),
+        "ending": None,
+        "final": move.after.state in FINISHED_RUNS,
+        "deadline": _time(late),
+    }
+    if ending is not None:
+        error = _error(ending.error)
+        values["ending"] = {"status": ending.status, "output": ending.output, "error": error}
+    if move.output is not UNSET:
+        values["output"] = move.output
+    return values
+
+
+def _stamp(move: Move) -> str:
+    if move.before is move.after.state:
+        return ""
+    match move.after.state:
+        case StepState.PENDING:
+            return "none"
+        case StepState.QUEUED:
+            return "queued"
+        case StepState.RUNNING:
+            return "started"
+        case state if state in FINISHED_STEPS:
+            return "finished"
+        case _:
+            return ""

@@ -1,0 +1,198 @@
+"""Rows become a Slice, under the locks that a decision needs.
+
+Rows are locked in the order of their nodes, then the run: two transactions that
+meet wait for each other, and the rare deadlock between waves is resolved by trying
+again (`workflows.services.progress`).
+"""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from workflows.engine.events import StepError
+from workflows.engine.joins import Tally
+from workflows.engine.plan import ROOT, Plan
+from workflows.engine.slice import Ending, Requirement, RunView, ScopeTally, Slice, StepView
+from workflows.engine.states import LIVE_STEPS, Reason, RunState, StepState
+from workflows.language.words import ExitStatus
+from workflows.store.session import Row, cursor
+
+STEP_COLUMNS = (
+    "s.path, s.node, s.scope, s.state, s.reason, s.attempt, s.failures, s.losses, s.ok, s.failed,"
+    " s.skipped, s.upstream_failed, s.cancel_requested, s.worker, s.wake_at, s.started_at, s.error"
+)
+
+LOAD = f"""
+    SELECT set_config('orchestrator.actor', %(actor)s, true), r.state, r.ending, e.name,
+        {STEP_COLUMNS}
+    FROM workflows_run r
+    JOIN environments_environment e ON e.id = r.environment_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM workflows_step
+        WHERE run_id = r.id AND path = ANY(%(paths)s)
+        ORDER BY node, path
+        FOR UPDATE
+    ) s ON true
+    WHERE r.id = %(run)s
+"""  # noqa: S608 - joined from literals of this module
+
+LOAD_INSIDE = f"""
+    SELECT {STEP_COLUMNS} FROM workflows_step s
+    WHERE s.run_id = %(run)s AND (s.path = ANY(%(paths)s) OR %(root)s
+        OR EXISTS (SELECT 1 FROM unnest(%(tops)s::text[]) top WHERE starts_with(s.path, top)))
+    ORDER BY s.node, s.path
+    FOR UPDATE
+"""  # noqa: S608 - joined from literals of this module
+
+LOCK_RUN = "SELECT state, ending FROM workflows_run WHERE id = %s FOR UPDATE"
+
+LOAD_ROOTS = """
+    SELECT r.input, r.vars, e.variables, e.name, v.number, r.started_at
+    FROM workflows_run r
+    JOIN environments_environment e ON e.id = r.environment_id
+    JOIN workflows_version v ON v.id = r.version_id
+    WHERE r.id = %s
+"""
+
+LOAD_RECORDS = """
+    SELECT path, state, output, error, attempt FROM workflows_step
+    WHERE run_id = %s AND path = ANY(%s)
+"""
+
+HAS_LIVE = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM workflows_step WHERE run_id = %s AND scope = %s
+        AND state IN ({", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))})
+    )
+"""  # noqa: S608 - the states are literals, so that the partial index is used
+
+FAILED_INSIDE = """
+    SELECT path, error, count(*) OVER () FROM workflows_step
+    WHERE run_id = %s AND scope = %s AND (
+        (state = 'FAILED' AND reason <> 'optional')
+        OR reason = 'discarded'
+        OR (state = 'CANCELLED' AND reason = 'fail_fast')
+    )
+    ORDER BY error IS NULL, node, path
+    LIMIT 1
+"""
+
+
+def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
+    """Lock and read what a decision needs; the transaction's changes are `actor`'s.
+
+    Raises LookupError when there is no such run.
+    """
+    cur = cursor()
+    paths = sorted(wanted.paths)
+    values = {"actor": actor, "run": run_id, "paths": paths}
+    rows = cur.execute(LOAD, values, prepare=True).fetchall()
+    if not rows:
+        raise LookupError(f"there is no run {run_id}")
+    _, state, ending, environment = rows[0][:4]
+    steps = [_step(row[4:]) for row in rows if row[4] is not None]
+    if wanted.subtrees or wanted.everything:
+        steps = _load_inside(cur, run_id, wanted)
+    if ROOT in wanted.scopes or wanted.subtrees or wanted.everything:
+        state, ending = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
+    held = Slice(
+        run=RunView(str(run_id), RunState(state), _ending(ending), environment),
+        steps={view.path: view for view in steps},
+        held=wanted,
+    )
+    if wanted.reads.roots or wanted.reads.steps:
+        read(cur, run_id, plan, held, wanted)
+    for scope in wanted.scopes:
+        held.tallies[scope] = _tally(cur, run_id, scope)
+    return held
+
+
+def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) -> list[StepView]:
+    tops = [f"{top}." for top in wanted.subtrees if top != ROOT]
+    values = {
+        "run": run_id,
+        "paths": sorted(wanted.paths | wanted.subtrees),
+        "root": wanted.everything or ROOT in wanted.subtrees,
+        "tops": tops,
+    }
+    return [_step(row) for row in cur.execute(LOAD_INSIDE, values).fetchall()]
+
+
+def read(
+    cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, held: Slice, wanted: Requirement
+) -> None:
+    """Read the values that expressions name."""
+    if wanted.reads.roots & {"input", "vars", "env", "run"}:
+        row = cur.execute(LOAD_ROOTS, (run_id,), prepare=True).fetchall()[0]
+        given, variables, env, environment, number, started_at = row
+        held.roots = {
+            "input": json.loads(given),
+            "vars": json.loads(variables),
+            "env": json.loads(env),
+            "run": {
+                "id": str(run_id),
+                "workflow": plan.workflow,
+                "version": number,
+                "environment": environment,
+                "started_at": started_at.isoformat() if started_at else None,
+            },
+        }
+    if wanted.reads.steps:
+        ids = {plan.by_id[step].path: step for step in wanted.reads.steps}
+        rows = cur.execute(LOAD_RECORDS, (run_id, list(ids)), prepare=True).fetchall()
+        held.records = dict.fromkeys(wanted.reads.steps)
+        for path, state, output, error, attempt in rows:
+            held.records[ids[path]] = {
+                "state": state,
+                "output": _parsed(output),
+                "error": _parsed(error),
+                "attempt": attempt,
+            }
+
+
+def lock_run(run_id: UUID) -> None:
+    """Keep the run's row from changing until the transaction ends."""
+    cursor().execute(LOCK_RUN, (run_id,), prepare=True)
+
+
+def _tally(cur: psycopg.Cursor[Row], run_id: UUID, scope: str) -> ScopeTally:
+    if cur.execute(HAS_LIVE, (run_id, scope), prepare=True).fetchall()[0][0]:
+        return ScopeTally(alive=1, failed=0)
+    rows = cur.execute(FAILED_INSIDE, (run_id, scope), prepare=True).fetchall()
+    if not rows:
+        return ScopeTally(alive=0, failed=0)
+    path, error, failed = rows[0]
+    return ScopeTally(0, failed, StepError.from_dict(json.loads(error)) if error else None, path)
+
+
+def _step(row: Row) -> StepView:
+    return StepView(
+        path=row[0],
+        node=row[1],
+        scope=row[2],
+        state=StepState(row[3]),
+        reason=Reason(row[4]) if row[4] else None,
+        attempt=row[5],
+        failures=row[6],
+        losses=row[7],
+        tally=Tally(row[8], row[9], row[10], row[11]),
+        cancel_requested=row[12],
+        worker=row[13],
+        wake_at=row[14],
+        started_at=row[15],
+        error=StepError.from_dict(json.loads(row[16])) if row[16] else None,
+    )
+
+
+def _ending(value: str | None) -> Ending | None:
+    if value is None:
+        return None
+    found = json.loads(value)
+    error = StepError.from_dict(found["error"]) if found["error"] else None
+    return Ending(ExitStatus(found["status"]), found["output"], error)
+
+
+def _parsed(value: str | None) -> Any:
+    return None if value is None else json.loads(value)

@@ -1,0 +1,190 @@
+"""Rows by themselves: what is created, queued, due, renewed; no decision is stored here."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from workflows.engine.slice import StepView
+from workflows.engine.states import StepState
+from workflows.store.session import cursor
+
+CREATE_RUN = """
+    INSERT INTO workflows_run (
+        id, workflow_id, version_id, environment_id, state, reason, input, vars,
+        idempotency_key, started_by, created_at
+    )
+    VALUES (%s, %s, %s, %s, 'PENDING', '', %s::jsonb, '{}', %s, %s, %s)
+    ON CONFLICT ON CONSTRAINT one_run_for_one_reason DO NOTHING
+    RETURNING id
+"""
+
+NEXT_QUEUED = """
+    SELECT path, attempt FROM workflows_step
+    WHERE run_id = %s AND queue = %s AND state = 'QUEUED'
+        AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+    ORDER BY scope, node LIMIT 1
+    FOR UPDATE SKIP LOCKED
+"""
+
+ASKED_TO_STOP = """
+    SELECT cancel_requested FROM workflows_step
+    WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING'
+"""
+
+QUEUED = """
+    SELECT path, node, scope, attempt FROM workflows_step
+    WHERE run_id = %s AND state = 'QUEUED'
+        AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+    ORDER BY scope, node
+"""
+
+CORRECTED = "SELECT arguments FROM workflows_step WHERE run_id = %s AND path = %s"
+
+DUE_STEPS = """
+    SELECT run_id, path, state, attempt FROM workflows_step
+    WHERE wake_at <= %s AND state = ANY(%s) ORDER BY wake_at LIMIT %s
+"""
+
+DUE_RUNS = """
+    SELECT id FROM workflows_run
+    WHERE deadline_at <= %s AND state = 'RUNNING' ORDER BY deadline_at LIMIT %s
+"""
+
+POSTPONE_QUEUED = """
+    UPDATE workflows_step SET wake_at = %s
+    WHERE id IN (
+        SELECT s.id FROM workflows_step s JOIN workflows_run r ON r.id = s.run_id
+        WHERE s.wake_at <= %s AND s.state = 'QUEUED' AND r.state = 'RUNNING'
+        ORDER BY s.wake_at LIMIT %s
+        FOR UPDATE OF s SKIP LOCKED
+    )
+    RETURNING run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path, attempt, queue
+"""
+
+UNJOINED_SCOPES = """
+    SELECT s.run_id, s.path FROM workflows_run r
+    JOIN workflows_step s ON s.run_id = r.id AND s.state = 'WAITING' AND s.reason = 'children'
+    WHERE r.state IN ('RUNNING', 'CANCELLING') AND s.started_at < %s
+        AND NOT EXISTS (
+            SELECT 1 FROM workflows_step c WHERE c.run_id = s.run_id AND c.scope = s.path
+            AND c.state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+        )
+    LIMIT %s
+"""
+
+UNFINISHED_RUNS = """
+    SELECT r.id FROM workflows_run r
+    WHERE r.state IN ('RUNNING', 'CANCELLING') AND r.created_at < %s
+        AND NOT EXISTS (
+            SELECT 1 FROM workflows_step c WHERE c.run_id = r.id
+            AND c.state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+        )
+    LIMIT %s
+"""
+
+RENEW = """
+    UPDATE workflows_step s SET wake_at = %s
+    FROM workflows_run r
+    WHERE s.run_id = %s AND s.path = %s AND s.attempt = %s AND s.state = 'RUNNING'
+        AND r.id = s.run_id
+    RETURNING s.cancel_requested
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be created."""
+
+    id: UUID
+    workflow: UUID
+    version: UUID
+    environment: UUID
+    input: Mapping[str, Any]
+    idempotency_key: str | None
+    started_by: str
+
+
+def create_run(new: NewRun, *, now: datetime) -> bool:
+    """Create a run, pending; False when its workflow has one with the same idempotency key.
+
+    Without a key there is nothing to wait for: the answer is known.
+    """
+    values = (
+        new.id,
+        new.workflow,
+        new.version,
+        new.environment,
+        json.dumps(dict(new.input)),
+        new.idempotency_key,
+        new.started_by,
+        now,
+    )
+    created = cursor().execute(CREATE_RUN, values, prepare=True)
+    return new.idempotency_key is None or created.fetchone() is not None
+
+
+def next_queued(run_id: UUID, queue: str) -> tuple[str, int] | None:
+    """Lock and return the first queued step of a run that no other worker is taking."""
+    rows = cursor().execute(NEXT_QUEUED, (run_id, queue), prepare=True).fetchall()
+    return rows[0] if rows else None
+
+
+def renew(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool | None:
+    """Renew a lease: None when the attempt is no longer the step's own, else whether to stop."""
+    row = cursor().execute(RENEW, (until, run_id, path, attempt)).fetchone()
+    return None if row is None else bool(row[0])
+
+
+def cancel_requested(run_id: UUID, path: str, attempt: int) -> bool | None:
+    """Say whether a running attempt is to stop; None when it is no longer the step's own."""
+    row = cursor().execute(ASKED_TO_STOP, (run_id, path, attempt)).fetchone()
+    return None if row is None else bool(row[0])
+
+
+def queued(run_id: UUID) -> list[StepView]:
+    """Return the queued steps of a run."""
+    rows = cursor().execute(QUEUED, (run_id,)).fetchall()
+    return [
+        StepView(path, node, scope, StepState.QUEUED, attempt)
+        for path, node, scope, attempt in rows
+    ]
+
+
+def corrected_arguments(run_id: UUID, path: str) -> Mapping[str, Any] | None:
+    """Return the arguments that a person gave a step when replaying it."""
+    row = cursor().execute(CORRECTED, (run_id, path)).fetchone()
+    return None if row is None or row[0] is None else cast("Mapping[str, Any]", json.loads(row[0]))
+
+
+def due_steps(
+    *states: StepState, now: datetime, limit: int
+) -> list[tuple[UUID, str, StepState, int]]:
+    """Return the run, path, state and attempt of steps in `states` whose time has come."""
+    names = [state.value for state in states]
+    rows = cursor().execute(DUE_STEPS, (now, names, limit)).fetchall()
+    return [(run, path, StepState(state), attempt) for run, path, state, attempt in rows]
+
+
+def due_runs(*, now: datetime, limit: int) -> list[UUID]:
+    """Return the runs that have used up their time."""
+    return [row[0] for row in cursor().execute(DUE_RUNS, (now, limit)).fetchall()]
+
+
+def postpone_queued(
+    *, now: datetime, until: datetime, limit: int
+) -> list[tuple[UUID, UUID, str, int, str]]:
+    """Take the queued steps that nobody has claimed in time; the next look at them is `until`."""
+    return cursor().execute(POSTPONE_QUEUED, (until, now, limit)).fetchall()
+
+
+def unjoined_scopes(*, older_than: datetime, limit: int) -> list[tuple[UUID, str]]:
+    """Return the scopes that wait for steps of which none lives."""
+    return cursor().execute(UNJOINED_SCOPES, (older_than, limit)).fetchall()
+
+
+def unfinished_runs(*, older_than: datetime, limit: int) -> list[UUID]:
+    """Return the live runs of which no step lives."""
+    return [row[0] for row in cursor().execute(UNFINISHED_RUNS, (older_than, limit)).fetchall()]

@@ -1,0 +1,55 @@
+"""The connection that the store speaks through, and its transactions of few round trips."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from django.db import connection, transaction
+from psycopg.pq import TransactionStatus
+
+Row = tuple[Any, ...]
+
+
+def session() -> psycopg.Connection[Row]:
+    """Return the connection of the current transaction."""
+    connection.ensure_connection()
+    return cast("psycopg.Connection[Row]", connection.connection)
+
+
+@contextmanager
+def flight() -> Iterator[None]:
+    """Hold a transaction whose BEGIN and COMMIT travel with its first and last statements.
+
+    Inside it only this module may speak to the database: the connection is in psycopg's
+    pipeline mode. Inside a transaction of Django's it is a savepoint of that.
+    """
+    if connection.in_atomic_block:
+        with transaction.atomic():
+            yield
+        return
+    conn = session()
+    try:
+        with conn.pipeline():
+            cursor().execute("BEGIN")
+            yield
+            cursor().execute("COMMIT")
+    finally:
+        if not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
+            conn.execute("ROLLBACK")
+
+
+def is_lost() -> bool:
+    """Say whether the connection is gone and no transaction of the caller's goes with it."""
+    conn = connection.connection
+    return conn is not None and conn.broken and not connection.in_atomic_block
+
+
+def cursor() -> psycopg.Cursor[Row]:
+    """Return a cursor that sends values apart from the statement."""
+    return psycopg.Cursor(session())
+
+
+def act_as(actor: str) -> None:
+    """Have the changes of this transaction be `actor`'s in the journal."""
+    cursor().execute("SELECT set_config('orchestrator.actor', %s, true)", (actor,), prepare=True)
