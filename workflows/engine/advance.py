@@ -33,6 +33,7 @@ from workflows.engine.events import (
     LeaseExpired,
     PauseRequested,
     Reached,
+    Reentered,
     Replayed,
     ResumeRequested,
     RetryDue,
@@ -44,6 +45,7 @@ from workflows.engine.events import (
 from workflows.engine.plan import NO_NODE, ROOT, Node, Plan, Reads
 from workflows.engine.slice import Requirement, Slice
 from workflows.engine.states import StepState
+from workflows.language.words import StepKind
 
 ACCEPTS: Mapping[StepState, tuple[type[Event], ...]] = {
     StepState.PENDING: (Reached, Contested),
@@ -52,13 +54,17 @@ ACCEPTS: Mapping[StepState, tuple[type[Event], ...]] = {
     StepState.RETRYING: (RetryDue,),
     StepState.WAITING: (TimedOut, Drained),
     StepState.FAILED: (Replayed, SkipDecided, Discarded),
+    StepState.SKIPPED: (Reentered,),
+    StepState.CANCELLED: (Reentered,),
 }
 """What a step hears in a state. Everything else is late, or a duplicate."""
 
 
-def advance(
-    plan: Plan, held: Slice, *events: Event, now: datetime, chance: Random
-) -> Decision:
+THE_RUN = Requirement(scopes=frozenset({ROOT}))
+"""What changes the run's own row needs that row under lock, as counting its root scope does."""
+
+
+def advance(plan: Plan, held: Slice, *events: Event, now: datetime, chance: Random) -> Decision:
     """Decide `events` in their order, and whatever follows from them within the slice."""
     draft = Draft(plan, held, now=now, chance=chance)
     draft.queue.extend(events)
@@ -73,21 +79,23 @@ def advance(
     return draft.finish()
 
 
-def requirement(plan: Plan, event: Event) -> Requirement:
+def requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR0911, PLR0912 - the table of events, one line each
     """Return what a slice must hold so that `event` can be decided."""
     match event:
-        case Started() | PauseRequested() | ResumeRequested():
+        case Started():
             return Requirement()
+        case PauseRequested() | ResumeRequested():
+            return THE_RUN
         case CancelRequested():
-            return Requirement(subtrees=frozenset({ROOT}))
-        case Halted(path):
+            return THE_RUN | Requirement(subtrees=frozenset({ROOT}))
+        case Halted(path) | Reentered(path):
             return Requirement(subtrees=frozenset({path}))
         case TimedOut(path):
-            return Requirement(subtrees=frozenset({path})) | _told(plan, plan.node(path))
+            return THE_RUN if path == ROOT else Requirement(paths=frozenset({path}))
         case Claimed(path) | RetryDue(path):
             return Requirement(paths=frozenset({path}))
         case Reached(path):
-            return Requirement(paths=frozenset({path}), reads=plan.node(path).inline)
+            return _reached(plan.node(path), plan)
         case Contested(path):
             around = plan.nodes[plan.node(path).scope].path
             return Requirement(subtrees=frozenset({around}))
@@ -99,8 +107,10 @@ def requirement(plan: Plan, event: Event) -> Requirement:
         case Drained(path):
             node = plan.node(path)
             return _told(plan, node) | Requirement(reads=node.yields, scopes=frozenset({path}))
-        case Replayed() | SkipDecided() | Discarded():
-            return Requirement(everything=True)
+        case Replayed(path):
+            return THE_RUN | Requirement(everything=True, reads=plan.node(path).inline)
+        case SkipDecided() | Discarded():
+            return THE_RUN | Requirement(everything=True)
         case _:
             assert_never(event)
 
@@ -109,13 +119,23 @@ def _told(plan: Plan, node: Node) -> Requirement:
     """Return the step itself, and the steps that hear of its end with what they read then."""
     if node.index == plan.root.index:
         return Requirement()
-    paths, reads = {node.path}, Reads()
+    paths, reads = _with_fallbacks(plan, node), Reads()
     if node.handles != NO_NODE:
         return Requirement(paths=frozenset(paths)) | _told(plan, plan.nodes[node.handles])
     for index in node.needed_by:
         paths.add(plan.nodes[index].path)
         reads |= plan.nodes[index].inline
     return Requirement(paths=frozenset(paths), reads=reads)
+
+
+def _reached(node: Node, plan: Plan) -> Requirement:
+    wanted = Requirement(paths=frozenset(_with_fallbacks(plan, node)), reads=node.inline)
+    return wanted | THE_RUN if node.kind is StepKind.EXIT else wanted
+
+
+def _with_fallbacks(plan: Plan, node: Node) -> set[str]:
+    """Return the step and its fallback paths, which exist only if they were begun before."""
+    return {node.path, *(plan.nodes[handler.node].path for handler in node.handlers)}
 
 
 def _without(reads: Reads, node: Node) -> Reads:
@@ -126,7 +146,7 @@ def _has_live_steps(held: Slice, scope: str) -> bool:
     return any(view.scope == scope and view.alive for view in held.steps.values())
 
 
-def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - the table of events, one line each
+def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - the table of events, one line each
     match event:
         case Started():
             starting.start_run(draft)
@@ -170,9 +190,14 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - the ta
             operators.resume(draft)
         case CancelRequested():
             operators.cancel(draft)
-        case Replayed():
-            if _hears(draft, event.path, event):
+        case Replayed(path):
+            if path == ROOT:
+                operators.replay_run(draft)
+            elif _hears(draft, path, event):
                 operators.replay(draft, event)
+        case Reentered(path):
+            if _hears(draft, path, event):
+                operators.reenter(draft, event)
         case SkipDecided():
             if _hears(draft, event.path, event):
                 operators.skip(draft, event)
@@ -184,7 +209,8 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - the ta
 
 
 def _hears(draft: Draft, path: str, event: Event) -> bool:
-    return type(event) in ACCEPTS.get(draft.view(path).state, ())
+    view = draft.slice.steps.get(path)
+    return view is not None and type(event) in ACCEPTS.get(view.state, ())
 
 
 def _hears_attempt(

@@ -180,7 +180,6 @@ class _Compiler:
                 members = ()
         return Reads(steps=frozenset(self.nodes[member].id for member in members))
 
-
     def _reads(self, value: Any, caught: int) -> Reads:
         found = expressions.references(value)
         steps = frozenset(found.steps)

@@ -6,7 +6,7 @@ from typing import Any
 from workflows.engine import scopes
 from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
-from workflows.engine.events import Drained, Ended, Halted, Reached, StepError
+from workflows.engine.events import Drained, Ended, Halted, Reached, Reentered, StepError
 from workflows.engine.plan import NO_NODE, ROOT, Node
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import Reason, RunState, StepState
@@ -44,8 +44,11 @@ def _catch(draft: Draft, view: StepView, error: StepError, handler: Node) -> Non
         draft.slice.records[draft.node_of(view).id] = {"error": error.as_dict(), "state": "WAITING"}
     else:
         draft.move(view, StepState.WAITING, reason=Reason.CATCH, error=error)
-    draft.bear(handler)
-    draft.later(Reached(handler.path))
+    if handler.path in draft.slice.steps:
+        draft.later(Reentered(handler.path))
+    else:
+        draft.bear(handler)
+        draft.later(Reached(handler.path))
 
 
 def fail(draft: Draft, view: StepView, error: StepError) -> None:
@@ -64,13 +67,14 @@ def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
         return True
     inner = node
     for outer in draft.plan.ancestors(node):
-        catches = inner.handles != outer.index and any(
-            not handler.on or error.matches(handler.on) for handler in outer.handlers
-        )
-        if outer.optional or catches:
+        if outer.optional or (inner.handles != outer.index and _catches(outer, error)):
             return True
         inner = outer
     return False
+
+
+def _catches(node: Node, error: StepError) -> bool:
+    return any(not handler.on or error.matches(handler.on) for handler in node.handlers)
 
 
 def _is_root_cause(node: Node, error: StepError) -> bool:
@@ -99,19 +103,19 @@ def _resolve(draft: Draft, handler: StepView, caught: Node) -> None:
         draft.later(Drained(view.scope))
         return
     match handler.state:
-        case StepState.COMPLETED:
+        case StepState.COMPLETED | StepState.SKIPPED:
             record = draft.slice.records.get(draft.node_of(handler).id) or {}
             complete(draft, view, record.get("output"))
         case StepState.FAILED if handler.error is not None:
             fail(draft, view, handler.error)
         case _:
-            draft.move(view, StepState.CANCELLED, reason=handler.reason)
+            _let_go(draft, view, handler.reason, view.error)
             draft.later(Ended(view.path))
 
 
 def drain(draft: Draft, path: str) -> None:
     """End a scope, or the run, in which nothing lives any more."""
-    tally = draft.slice.tallies[path]
+    tally = draft.slice.tally(path)
     if tally.alive:
         return
     if path == ROOT:
@@ -123,7 +127,8 @@ def drain(draft: Draft, path: str) -> None:
     elif view.reason is Reason.CATCH:
         return
     elif view.cancel_requested:
-        draft.move(view, StepState.CANCELLED, reason=view.reason)
+        inherited = _inherited(tally) if tally.failed else None
+        _let_go(draft, view, view.reason, view.error or inherited)
         draft.later(Ended(path))
     elif view.error is not None:
         give_up(draft, view, view.error)
@@ -188,32 +193,39 @@ def _complete_run(draft: Draft) -> None:
 
 def time_out(draft: Draft, path: str) -> None:
     """End a scope, or the run, that has used up its time."""
-    limit = draft.plan.timeout if path == ROOT else draft.plan.node(path).timeout
-    name = "the run" if path == ROOT else path
-    code = "run.timeout" if path == ROOT else "scope.timeout"
-    error = StepError(ErrorClass.TIMEOUT, code, f"{name} took longer than its {limit:g} seconds")
     if path == ROOT:
-        if draft.slice.run.state is not RunState.RUNNING:
-            return
-        draft.move_run(RunState.RUNNING, ending=Ending(ExitStatus.FAILED, error=error))
-    else:
-        draft.touch(draft.view(path), error=error, wake_at=None)
-    draft.later(Halted(path, Reason.TIMEOUT))
-    draft.later(Drained(path))
+        if draft.slice.run.state is RunState.RUNNING and draft.plan.timeout is not None:
+            error = _time_is_up("run.timeout", "the run", draft.plan.timeout)
+            draft.move_run(RunState.RUNNING, ending=Ending(ExitStatus.FAILED, error=error))
+            draft.later(Halted(ROOT, Reason.TIMEOUT))
+        return
+    view, limit = draft.view(path), draft.plan.node(path).timeout
+    is_due = view.wake_at is not None and view.wake_at <= draft.now
+    if is_due and limit is not None and not view.cancel_requested:
+        draft.touch(view, error=_time_is_up("scope.timeout", path, limit), wake_at=None)
+        draft.later(Halted(path, Reason.TIMEOUT))
+
+
+def _time_is_up(code: str, name: str, limit: float) -> StepError:
+    return StepError(ErrorClass.TIMEOUT, code, f"{name} took longer than its {limit:g} seconds")
 
 
 def halt(draft: Draft, event: Halted) -> None:
     """End what lives in a scope: at once what no worker holds, by request what one does.
 
     The deepest steps come first, so that a scope with a running step inside is
-    known by the time it is its turn: it ends when that step has.
+    known by the time it is its turn: it ends when that step has. A fallback path of
+    the scope itself is spared: it makes good what halts the rest.
     """
+    handlers = draft.plan.node(event.path).handlers
+    spared = [draft.plan.nodes[handler.node].path for handler in handlers]
     inside = [
         view
         for view in draft.slice.steps.values()
         if view.alive
         and view.path != event.path
         and any(_within(view.path, top) for top in event.only or (event.path,))
+        and not any(_within(view.path, top) for top in spared)
     ]
     busy: set[str] = set()
     for view in sorted(inside, key=lambda view: view.node, reverse=True):
@@ -222,9 +234,28 @@ def halt(draft: Draft, event: Halted) -> None:
             busy.add(view.scope)
         elif view.state is StepState.PENDING and event.reason is Reason.EXIT:
             draft.move(view, StepState.SKIPPED, reason=event.reason)
+        elif view.state is StepState.WAITING:
+            _let_go(draft, view, event.reason, view.error or _first_error(draft, view.path))
         else:
             draft.move(view, StepState.CANCELLED, reason=event.reason)
+    draft.later(Drained(event.path))
+
+
+def _first_error(draft: Draft, scope: str) -> StepError | None:
+    inside = (view for view in draft.slice.steps.values() if view.scope == scope)
+    return next((view.error for view in inside if view.failed and view.error), None)
+
+
+def _let_go(draft: Draft, view: StepView, reason: Reason | None, error: StepError | None) -> None:
+    """End a scope that is to end: as failed, if a failure in it would else be forgotten."""
+    node = draft.node_of(view)
+    if error is None or node.optional or reason not in {Reason.EXIT, Reason.LOST_RACE}:
+        draft.move(view, StepState.CANCELLED, reason=reason)
+        return
+    draft.move(view, StepState.FAILED, error=error, cancel_requested=False)
+    if _catches(node, error) and not _is_answered(draft, node, error):
+        draft.incident(draft.view(view.path), error)
 
 
 def _within(path: str, top: str) -> bool:
-    return top == ROOT or path == top or path.startswith(f"{top}.")
+    return top in {ROOT, path} or path.startswith(f"{top}.")

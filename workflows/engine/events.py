@@ -129,7 +129,10 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A person has a failed step tried again, with corrected `arguments` if given."""
+    """A person has a failed step tried again, with corrected `arguments` if given.
+
+    Of a scope, or of the run, everything that failed in it is tried again.
+    """
 
     path: str
     arguments: Mapping[str, Any] | None = None
@@ -146,6 +149,13 @@ class SkipDecided:
 @dataclass(frozen=True, slots=True)
 class Discarded:
     """A person gives a failed step up for good."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reentered:
+    """A fallback path is needed that has been begun before. Raised by the engine itself."""
 
     path: str
 
@@ -202,6 +212,7 @@ Event = (
     | Replayed
     | SkipDecided
     | Discarded
+    | Reentered
     | Ended
     | Reached
     | Contested

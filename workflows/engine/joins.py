@@ -38,10 +38,12 @@ class Tally:
 
     @property
     def done(self) -> int:
+        """Return how many needs have ended."""
         return self.ok + self.failed + self.skipped + self.upstream_failed
 
     @property
     def bad(self) -> int:
+        """Return how many of them ended badly, or never ran for a failure before them."""
         return self.failed + self.upstream_failed
 
 
@@ -110,7 +112,7 @@ def _at_least(tally: Tally, *, needs: int, at_least: int) -> Verdict:
     return _first(
         (tally.ok >= at_least, Verdict.START),
         (still_possible < at_least and tally.bad, Verdict.UPSTREAM_FAILED),
-        (still_possible < at_least, Verdict.UPSTREAM_SKIPPED),
+        (tally.done >= needs, Verdict.UPSTREAM_SKIPPED),
     )
 
 

@@ -2,27 +2,34 @@
 
 A replay reopens what ended only because of the failure: the scopes around the
 step, and the steps that were skipped or cancelled for it. Completed steps are
-never done again.
+never done again, and no step is born twice: one that had begun goes on.
 """
 
-from workflows.engine import scopes, starting
+from collections.abc import Iterator
+
+from workflows.engine import starting
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
     Discarded,
     Drained,
+    Ended,
     Halted,
     Reached,
+    Reentered,
     Replayed,
     SkipDecided,
 )
 from workflows.engine.joins import Tally
-from workflows.engine.plan import ROOT, Node
+from workflows.engine.plan import NO_NODE, ROOT, Node
 from workflows.engine.slice import StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
-from workflows.language.words import StepKind
+from workflows.language.words import ErrorClass, StepKind
 
-REOPENED = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_SKIPPED, Reason.FAIL_FAST})
-"""Why a step may have ended because another had failed."""
+UPSTREAM = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_SKIPPED})
+"""Why a step may have been skipped for what became of the steps that it needs."""
+
+REVIVED = UPSTREAM | {Reason.FAIL_FAST, Reason.TIMEOUT, Reason.REPLAYED}
+"""Why a step may have ended inside a scope that goes on now."""
 
 OPERABLE = frozenset({RunState.RUNNING, RunState.PAUSED, RunState.FAILED})
 """The states of a run in which a failed step of it may be begun again."""
@@ -46,105 +53,210 @@ def cancel(draft: Draft) -> None:
     if draft.slice.run.state in LIVE_RUNS - {RunState.CANCELLING}:
         draft.move_run(RunState.CANCELLING)
         draft.later(Halted(ROOT, Reason.RUN_CANCELLED))
+
+
+def replay_run(draft: Draft) -> None:
+    """Have a failed run go on from its failed steps, or from where its time was up."""
+    if draft.slice.run.state is RunState.FAILED and not _replay_failed(draft, draft.plan.root):
+        _reopen_run(draft)
+        _recount(draft)
         draft.later(Drained(ROOT))
 
 
 def replay(draft: Draft, event: Replayed) -> None:
-    """Have a failed step tried again, with a fresh budget of attempts."""
-    if draft.slice.run.state not in OPERABLE:
-        return
+    """Have a failed step tried again, with a fresh budget; of a scope, the steps that failed."""
     view = draft.view(event.path)
     node = draft.node_of(view)
+    if not _is_open(draft, node) or _replay_failed(draft, node):
+        return
     _reopen(draft, node)
+    _retire_fallbacks(draft, node)
     fresh = draft.touch(view, failures=0, losses=0, error=None)
     corrected = {} if event.arguments is None else {"arguments": dict(event.arguments)}
-    if node.kind is StepKind.TASK and (view.attempt or node.when is None):
-        starting.queue(draft, fresh, Reason.REPLAYED, **corrected)
-    elif node.kind in scopes.KINDS and any(v.scope == node.path for v in draft.slice.steps.values()):
+    if _has_begun(draft, node):
         _go_on_inside(draft, fresh)
+    elif node.kind is StepKind.TASK and (view.attempt or node.when is None):
+        starting.queue(draft, fresh, Reason.REPLAYED, **corrected)
     else:
         starting.start(draft, fresh)
-
-
-def _go_on_inside(draft: Draft, view: StepView) -> None:
-    """Give a scope that ran out of time its time anew; what was completed in it stays so."""
-    starting.wait_for_children(draft, view, Reason.CHILDREN)
-    unfinished = [
-        draft.move(other, StepState.PENDING, reason=Reason.REOPENED, cancel_requested=False)
-        for other in list(draft.slice.steps.values())
-        if other.scope == view.path and other.reason is Reason.TIMEOUT
-    ]
-    _recount(draft, unfinished)
-    draft.later(Drained(view.path))
+    _recount(draft)
 
 
 def skip(draft: Draft, event: SkipDecided) -> None:
     """Have a failed step count as done; what depends on it goes on."""
-    if draft.slice.run.state not in OPERABLE:
-        return
     view = draft.view(event.path)
+    node = draft.node_of(view)
+    if not _is_open(draft, node):
+        return
     draft.move(view, StepState.SKIPPED, reason=Reason.SKIPPED_BY_OPERATOR, output=event.output)
-    _reopen(draft, draft.node_of(view))
-    draft.later(Drained(view.scope))
+    _reopen(draft, node)
+    _recount(draft)
+    draft.later(Drained(view.scope) if node.handles == NO_NODE else Ended(view.path))
 
 
 def discard(draft: Draft, event: Discarded) -> None:
     """Give a failed step up for good; it still counts as a failure of its scope."""
     view = draft.view(event.path)
-    draft.move(view, StepState.SKIPPED, reason=Reason.DISCARDED)
+    if view.reason is not Reason.OPTIONAL:
+        draft.move(view, StepState.SKIPPED, reason=Reason.DISCARDED)
+
+
+def reenter(draft: Draft, event: Reentered) -> None:
+    """Have a fallback path go on that had been begun before its step was done again."""
+    _revive(draft, draft.view(event.path))
+    _recount(draft)
+
+
+def _is_open(draft: Draft, node: Node) -> bool:
+    """Say whether the run, and every scope around the step, still depends on the step."""
+    if draft.slice.run.state not in OPERABLE:
+        return False
+    inner = node
+    for outer in draft.plan.ancestors(node)[:-1]:
+        view = draft.view(outer.path)
+        awaited = Reason.CATCH if inner.handles == outer.index else Reason.CHILDREN
+        waits = view.state is StepState.WAITING and view.reason is awaited
+        if view.state is not StepState.FAILED and not waits:
+            return False
+        inner = outer
+    return True
+
+
+def _replay_failed(draft: Draft, scope: Node) -> bool:
+    """Replay the steps that failed in a scope; say whether there are any."""
+    failed = [view for view in _body(draft, scope) if view.failed and view.final]
+    again = [Replayed(view.path) for view in failed if view.state is StepState.FAILED]
+    for event in again:
+        draft.later(event)
+    return bool(again)
 
 
 def _reopen(draft: Draft, node: Node) -> None:
     """Reopen the scopes around the step, and what ended because of them or of the step."""
-    opened = [node]
-    inner = node
+    opened, inner = [node], node
     for outer in draft.plan.ancestors(node)[:-1]:
         view = draft.view(outer.path)
-        if view.state is StepState.FAILED:
-            caught = inner.handles == outer.index
-            starting.wait_for_children(
-                draft,
-                draft.touch(view, error=view.error if caught else None),
-                Reason.CATCH if caught else Reason.CHILDREN,
-            )
-            opened.append(outer)
+        if view.state is not StepState.FAILED:
+            break
+        if inner.handles == outer.index:
+            starting.wait_for_children(draft, view, Reason.CATCH)
+        else:
+            _retire_fallbacks(draft, outer)
+            _go_on_inside(draft, draft.touch(view, error=None), frozenset({Reason.TIMEOUT}))
+        opened.append(outer)
         inner = outer
     if draft.slice.run.state is RunState.FAILED:
-        draft.move_run(RunState.RUNNING, ending=None)
-    _recount(draft, _reopened(draft, opened))
+        _reopen_run(draft)
+    for each in opened:
+        if draft.owner_of(each).fail_fast and each.handles == NO_NODE:
+            _revive_inside(draft, draft.owner_of(each), frozenset({Reason.FAIL_FAST}))
+    _reopen_dependents(draft, opened)
 
 
-def _reopened(draft: Draft, opened: list[Node]) -> list[StepView]:
-    """Move the steps that ended because of the reopened ones back to pending."""
-    halted = {draft.owner_of(node).path for node in opened if draft.owner_of(node).fail_fast}
-    todo = [
-        draft.node_of(view)
-        for view in draft.slice.steps.values()
-        if view.reason is Reason.FAIL_FAST and view.final and view.scope in halted
-    ]
-    for node in opened:
-        todo += [draft.plan.nodes[index] for index in node.needed_by]
-    waiting: dict[str, StepView] = {}
+def _reopen_run(draft: Draft) -> None:
+    """Have a failed run go on. That its time was up is over; how a step ended it stands."""
+    ending = draft.slice.run.ending
+    if ending and ending.error and ending.error.error_class is ErrorClass.TIMEOUT:
+        ending = None
+        _revive_inside(draft, draft.plan.root, frozenset({Reason.TIMEOUT}))
+    draft.move_run(RunState.RUNNING, ending=ending)
+
+
+def _reopen_dependents(draft: Draft, opened: list[Node]) -> None:
+    """Have the steps wait again that were skipped for what became of the steps they need."""
+    revived = [view for view in draft.slice.steps.values() if view.reason is Reason.REOPENED]
+    todo = [*opened, *(draft.node_of(view) for view in revived)]
     while todo:
-        node = todo.pop()
-        view = draft.view(node.path)
-        if node.path in waiting:
+        for index in todo.pop().needed_by:
+            node = draft.plan.nodes[index]
+            view = draft.view(node.path)
+            if view.final and view.reason in UPSTREAM:
+                _pend(draft, view)
+                todo.append(node)
+
+
+def _retire_fallbacks(draft: Draft, node: Node) -> None:
+    """Have what failed on the fallback paths of a step count no more: the step is done again."""
+    tops = tuple(draft.plan.nodes[handler.node].path for handler in node.handlers)
+    for view in list(draft.slice.steps.values()):
+        inside = any(view.path == top or view.path.startswith(f"{top}.") for top in tops)
+        if inside and view.state is StepState.FAILED and view.failed:
+            draft.move(view, StepState.SKIPPED, reason=Reason.REPLAYED)
+
+
+def _go_on_inside(draft: Draft, view: StepView, reasons: frozenset[Reason] = REVIVED) -> None:
+    """Have a scope that had begun wait again, with its time anew; what is completed stays so."""
+    starting.wait_for_children(draft, view, Reason.CHILDREN)
+    _revive_inside(draft, draft.node_of(view), reasons)
+    draft.later(Drained(view.path))
+
+
+def _revive_inside(draft: Draft, scope: Node, reasons: frozenset[Reason]) -> None:
+    for view in list(_body(draft, scope)):
+        if view.reason in reasons:
+            _revive(draft, view)
+
+
+def _revive(draft: Draft, view: StepView) -> None:
+    """Have a step go on that was cancelled or skipped, or that is asked to end."""
+    node = draft.node_of(view)
+    if view.alive and view.cancel_requested:
+        _let_be(draft, view, node)
+    elif view.state not in {StepState.CANCELLED, StepState.SKIPPED}:
+        return
+    elif _has_begun(draft, node):
+        _go_on_inside(draft, _pend(draft, view))
+    else:
+        _pend(draft, view)
+
+
+def _let_be(draft: Draft, view: StepView, node: Node) -> None:
+    """Take back the request that a step end, and have what is inside it go on."""
+    paths = [draft.plan.nodes[handler.node].path for handler in node.handlers]
+    known = [draft.slice.steps[path] for path in paths if path in draft.slice.steps]
+    fallback = next((inner for inner in known if inner.alive), None)
+    if view.state is not StepState.WAITING:
+        draft.touch(view, cancel_requested=False, reason=None)
+    elif fallback is not None:
+        draft.touch(view, cancel_requested=False, reason=Reason.CATCH)
+        _revive(draft, fallback)
+    else:
+        draft.touch(view, cancel_requested=False, reason=Reason.CHILDREN)
+        _revive_inside(draft, node, REVIVED)
+
+
+def _pend(draft: Draft, view: StepView) -> StepView:
+    return draft.move(
+        view, StepState.PENDING, reason=Reason.REOPENED, cancel_requested=False, error=None
+    )
+
+
+def _body(draft: Draft, scope: Node) -> Iterator[StepView]:
+    """Yield the steps of a scope, without those of its fallback paths."""
+    for view in draft.slice.steps.values():
+        if view.scope == scope.path and draft.node_of(view).handles != scope.index:
+            yield view
+
+
+def _has_begun(draft: Draft, scope: Node) -> bool:
+    return next(_body(draft, scope), None) is not None
+
+
+def _recount(draft: Draft) -> None:
+    """Count anew how the needs of pending steps have ended, but for ends still to be told."""
+    told_later = {
+        event.path
+        for event in (*draft.queue, *draft.decision.follow_ups)
+        if isinstance(event, Ended)
+    }
+    for view in list(draft.slice.steps.values()):
+        if view.state is not StepState.PENDING:
             continue
-        if view.final and view.reason in REOPENED:
-            waiting[node.path] = draft.move(
-                view, StepState.PENDING, reason=Reason.REOPENED, cancel_requested=False
-            )
-            todo += [draft.plan.nodes[index] for index in node.needed_by]
-        elif view.state is StepState.PENDING:
-            waiting[node.path] = view
-    return list(waiting.values())
-
-
-def _recount(draft: Draft, waiting: list[StepView]) -> None:
-    """Count anew how the needs of pending steps have ended, and reach those steps."""
-    for view in waiting:
         tally = Tally()
-        for index in draft.plan.nodes[view.node].needs:
-            tally = draft.view(draft.plan.nodes[index].path).counted(tally)
-        draft.touch(draft.view(view.path), tally=tally)
-        draft.later(Reached(view.path))
+        for index in draft.node_of(view).needs:
+            need = draft.view(draft.plan.nodes[index].path)
+            tally = tally if need.path in told_later else need.counted(tally)
+        if tally != view.tally:
+            draft.touch(view, tally=tally)
+        if tally != view.tally or view.reason is Reason.REOPENED:
+            draft.later(Reached(view.path))

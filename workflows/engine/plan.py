@@ -109,10 +109,12 @@ class Plan:
 
     @cached_property
     def by_path(self) -> Mapping[str, Node]:
+        """Every node by its path."""
         return {node.path: node for node in self.nodes}
 
     @cached_property
     def by_id(self) -> Mapping[str, Node]:
+        """Every node by its id, which is unique in the document."""
         return {node.id: node for node in self.nodes}
 
     @cached_property
@@ -122,6 +124,7 @@ class Plan:
 
     @property
     def root(self) -> Node:
+        """The scope that is the run itself."""
         return self.nodes[0]
 
     def node(self, path: str) -> Node:

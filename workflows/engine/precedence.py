@@ -21,7 +21,7 @@ def failure_came_first(plan: Plan, target: Node, views: Mapping[str, StepView]) 
     `views` holds the steps of the target's scope as they have ended; one that has
     not ended yet tells nobody.
     """
-    members = plan.nodes[target.scope].children
+    members = _leading_to(plan, target)
     tallies = {index: Tally() for index in members}
     endings = {index: views[plan.nodes[index].path] for index in members}
     line = deque(index for index in members if _starts_at_once(plan.nodes[index]))
@@ -46,6 +46,19 @@ def failure_came_first(plan: Plan, target: Node, views: Mapping[str, StepView]) 
     return True
 
 
+def _leading_to(plan: Plan, target: Node) -> list[int]:
+    """Return the step and all that it waits for: nothing else has a say."""
+    found: set[int] = set()
+    todo = [target.index]
+    while todo:
+        index = todo.pop()
+        if index not in found:
+            found.add(index)
+            if plan.nodes[index].join is not Join.ALWAYS:
+                todo.extend(plan.nodes[index].needs)
+    return sorted(found)
+
+
 def _starts_at_once(node: Node) -> bool:
     return not node.needs or node.join is Join.ALWAYS
 
@@ -54,8 +67,9 @@ def _tell(plan: Plan, news: list[StepView], tallies: dict[int, Tally]) -> set[in
     told: set[int] = set()
     for view in news:
         for dependent in plan.nodes[view.node].needed_by:
-            tallies[dependent] = view.counted(tallies[dependent])
-            told.add(dependent)
+            if dependent in tallies:
+                tallies[dependent] = view.counted(tallies[dependent])
+                told.add(dependent)
     return told
 
 
@@ -63,4 +77,3 @@ def _eager(node: Node, tally: Tally) -> Verdict:
     if node.join is Join.ALL_SUCCESS and (tally.bad or tally.skipped):
         return Verdict.UPSTREAM_FAILED if tally.bad else Verdict.UPSTREAM_SKIPPED
     return verdict(node.join, tally, needs=len(node.needs), at_least=node.at_least)
-

@@ -29,7 +29,6 @@ from workflows.engine.events import (
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView
 from workflows.engine.states import RunState, StepState
-
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass
@@ -136,6 +135,7 @@ class Simulation:
 
     @property
     def state(self) -> RunState:
+        """Where the run stands."""
         return self.run.state
 
     def states(self) -> dict[str, StepState]:
@@ -166,7 +166,7 @@ class Simulation:
         """Return the slice that meets the requirement."""
         paths = self.rows.keys() if wanted.everything else set(wanted.paths)
         for top in wanted.subtrees:
-            inside = (p for p in self.rows if top == ROOT or p == top or p.startswith(f"{top}."))
+            inside = (p for p in self.rows if top in {ROOT, p} or p.startswith(f"{top}."))
             paths = {*paths, *inside}
         return Slice(
             run=self.run,
@@ -253,7 +253,7 @@ class Simulation:
                 row.finished_at = now
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     plan: Plan,
     *,
     stub: Stub = built_in,

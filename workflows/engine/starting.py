@@ -93,7 +93,8 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
         case StepKind.SET:
             values = expressions.render(dict(node.assigns or {}), draft.names(node, node.inline))
             draft.decision.assigned.update(values)
-            draft.slice.roots["vars"] = {**draft.slice.roots.get("vars", {}), **values}
+            if "vars" in draft.slice.roots:
+                draft.slice.roots["vars"] = {**draft.slice.roots["vars"], **values}
             ending.complete(draft, carry(draft, view), values)
         case StepKind.EXIT:
             _leave(draft, view, node)
@@ -167,6 +168,6 @@ def _leave(draft: Draft, view: StepView, node: Node) -> None:
         message = f"the step {node.path} ended the run as failed"
         error = StepError(ErrorClass.BUSINESS, "run.exit", message)
     draft.move(carry(draft, view), StepState.COMPLETED, output=output)
-    draft.move_run(draft.slice.run.state, ending=Ending(node.exit.status, output, error))
+    if draft.slice.run.ending is None:
+        draft.move_run(draft.slice.run.state, ending=Ending(node.exit.status, output, error))
     draft.later(Halted(ROOT, Reason.EXIT))
-    draft.later(Drained(ROOT))

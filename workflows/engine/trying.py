@@ -45,8 +45,7 @@ def succeed(draft: Draft, event: Succeeded) -> None:
             output = expressions.render(node.output, draft.names(node, node.yields))
         except ExpressionError as error:
             broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
-            _record(draft, view, AttemptEnd.FAILED, broken)
-            ending.give_up(draft, view, broken)
+            _fail_for_good(draft, view, broken)
             return
     _record(draft, view, AttemptEnd.COMPLETED)
     ending.complete(draft, view, output)
@@ -126,13 +125,20 @@ def keep_late(draft: Draft, event: Succeeded | Failed) -> None:
             draft.decision.late.append(LateResult(path, attempt, error=error))
 
 
+def _fail_for_good(draft: Draft, view: StepView, error: StepError) -> None:
+    """Give the step up, or let it go if it was to end anyway."""
+    if view.cancel_requested:
+        _cancelled(draft, view, error)
+        return
+    _record(draft, view, AttemptEnd.FAILED, error)
+    ending.give_up(draft, view, error)
+
+
 def _cancelled(draft: Draft, view: StepView, error: StepError) -> None:
     _record(draft, view, AttemptEnd.CANCELLED, error)
     draft.move(view, StepState.CANCELLED, reason=view.reason, error=error)
     draft.later(Ended(view.path))
 
 
-def _record(
-    draft: Draft, view: StepView, end: AttemptEnd, error: StepError | None = None
-) -> None:
+def _record(draft: Draft, view: StepView, end: AttemptEnd, error: StepError | None = None) -> None:
     draft.decision.attempts.append(AttemptRecord(view, end, error))

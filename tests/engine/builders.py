@@ -1,0 +1,210 @@
+"""Build plans from a line or a document, and play events on them in memory.
+
+A `Play` is stricter than any store: a slice holds what was asked for and nothing
+more, a step is born once, every move must be in the tables, and the counts on a
+pending row must be what a recount gives.
+"""
+
+# ruff: noqa: S311 - chance here must repeat, not keep a secret
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from workflows.engine.advance import advance, requirement
+from workflows.engine.compile import compile_spec
+from workflows.engine.decision import AttemptRecord, Decision, LateResult, OpenIncident
+from workflows.engine.events import (
+    Claimed,
+    Event,
+    Failed,
+    LeaseExpired,
+    Started,
+    StepError,
+    Succeeded,
+)
+from workflows.engine.joins import Tally
+from workflows.engine.plan import Plan
+from workflows.engine.simulate import EPOCH, Simulation
+from workflows.engine.slice import Requirement, Slice, StepView
+from workflows.engine.states import RUN_MOVES, STEP_MOVES, Reason, RunState, StepState
+from workflows.language.spec import Spec
+from workflows.language.words import ErrorClass
+
+LEASE = timedelta(seconds=30)
+MOST_WAVES = 1000
+
+
+def task(name: str, **keys: Any) -> dict[str, Any]:
+    """Return a step that a worker carries out."""
+    return {"id": name, "uses": "log", **keys}
+
+
+def plan_from(*steps: Mapping[str, Any], **document: Any) -> Plan:
+    """Compile the steps, with the keys of the document around them."""
+    spec = {"workflow": "test", "steps": list(steps), **document}
+    return compile_spec(Spec.model_validate(spec))
+
+
+def plan_of(*lines: str, document: Mapping[str, Any] | None = None, **keys: Any) -> Plan:
+    """Compile tasks from lines such as `left > join`; `join={...}` gives a step more keys."""
+    needs: dict[str, list[str]] = {}
+    for line in lines:
+        names = [name.strip() for name in line.split(">")]
+        for position, name in enumerate(names):
+            before = needs.setdefault(name, [])
+            before += names[position - 1 : position] if position else []
+    steps = [task(name, needs=before, **keys.pop(name, {})) for name, before in needs.items()]
+    return plan_from(*steps, **(document or {}), **keys)
+
+
+def error_of(
+    code: str = "test.broken",
+    error_class: str = "permanent",
+    retry_after: float | None = None,
+) -> StepError:
+    """Return an error."""
+    return StepError(ErrorClass(error_class), code, f"{code} happened", retry_after)
+
+
+def done(path: str, output: Any = None, attempt: int = 1) -> Succeeded:
+    """Say that an attempt ended well."""
+    return Succeeded(path, attempt, output)
+
+
+def broken(
+    path: str, code: str = "test.broken", error_class: str = "permanent", attempt: int = 1
+) -> Failed:
+    """Say that an attempt ended badly, at first sight for good."""
+    return Failed(path, attempt, error_of(code, error_class))
+
+
+def lost(path: str, attempt: int = 1, *, repeatable: bool = True) -> LeaseExpired:
+    """Say that the worker of an attempt is gone."""
+    return LeaseExpired(path, attempt, repeatable)
+
+
+@dataclass(slots=True)
+class Play(Simulation):
+    """A run in memory that is told event by event what happens, and checks every write."""
+
+    now: datetime = EPOCH
+    chance: Random = field(default_factory=lambda: Random(0), compare=False)
+    incidents: list[OpenIncident] = field(default_factory=list)
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    late: list[LateResult] = field(default_factory=list)
+
+    def hear(self, *events: Event) -> "Play":
+        """Decide the events one after the other, claiming what they take for claimed."""
+        for event in events:
+            row = self.rows.get(getattr(event, "path", ""))
+            if isinstance(event, Succeeded | Failed | LeaseExpired) and row is not None:
+                self.claim(event.path, event.attempt)
+            self.decide(event)
+        return self
+
+    def claim(self, path: str, attempt: int = 1) -> "Play":
+        """Have a worker take the attempt, if it is queued."""
+        self.decide(Claimed(path, attempt, "worker", self.now + LEASE))
+        return self
+
+    def after(self, seconds: float) -> "Play":
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        return self
+
+    def decide(self, *events: Event) -> None:
+        """Advance until nothing is left over, each wave on a slice of its own."""
+        waiting = list(events)
+        for _ in range(MOST_WAVES):
+            if not waiting:
+                break
+            wanted = Requirement()
+            for event in waiting:
+                wanted |= requirement(self.plan, event)
+            decision = advance(
+                self.plan, self.load(wanted), *waiting, now=self.now, chance=self.chance
+            )
+            self.write(decision, now=self.now)
+            waiting = decision.follow_ups
+        assert not waiting, f"never decided: {waiting}"
+        self._check_tallies()
+
+    def load(self, wanted: Requirement) -> Slice:
+        held = Simulation.load(self, wanted)
+        held.roots = {name: held.roots[name] for name in wanted.reads.roots & held.roots.keys()}
+        return held
+
+    def write(self, decision: Decision, *, now: datetime) -> None:
+        for view in decision.born:
+            assert view.path not in self.rows, f"{view.path} is born twice"
+        states = {path: row.view.state for path, row in self.rows.items()}
+        states |= {view.path: StepState.PENDING for view in decision.born}
+        for move in decision.moves:
+            path, after = move.after.path, move.after.state
+            assert move.before is states[path], f"{path} moves from where it is not"
+            assert after is move.before or after in STEP_MOVES[move.before], move
+            states[path] = after
+        for run_move in decision.run_moves:
+            before, state = run_move.before, run_move.after.state
+            assert state is before or state in RUN_MOVES[before], run_move
+        Simulation.write(self, decision, now=now)
+        self.incidents += decision.incidents
+        self.attempts += decision.attempts
+        self.late += decision.late
+
+    def _check_tallies(self) -> None:
+        for path, row in self.rows.items():
+            if row.view.state is StepState.PENDING:
+                tally = Tally()
+                for need in self.plan.nodes[row.view.node].needs:
+                    tally = self.rows[self.plan.nodes[need].path].view.counted(tally)
+                assert row.view.tally == tally, f"{path} was told {row.view.tally}, not {tally}"
+
+    def step(self, path: str) -> StepView:
+        """Return the row of a step."""
+        return self.rows[path].view
+
+    def reason(self, path: str) -> Reason | None:
+        """Return why a step is where it is."""
+        return self.rows[path].view.reason
+
+    def are(self, state: StepState) -> set[str]:
+        """Return the steps in a state."""
+        return {path for path, row in self.rows.items() if row.view.state is state}
+
+    @property
+    def queued(self) -> set[str]:
+        return self.are(StepState.QUEUED)
+
+    @property
+    def accused(self) -> list[str]:
+        """The steps that incidents were opened for."""
+        return [incident.path for incident in self.incidents]
+
+    @property
+    def alive(self) -> set[str]:
+        return {path for path, row in self.rows.items() if row.view.alive}
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the run says that it goes on while no worker, timer or person could move it."""
+        views = [row.view for row in self.rows.values()]
+        moved = any(
+            view.state in (StepState.QUEUED, StepState.RUNNING, StepState.RETRYING)
+            for view in views
+        )
+        return self.run.state in (RunState.RUNNING, RunState.CANCELLING) and not moved
+
+
+def play(
+    plan: Plan,
+    *events: Event,
+    input: Mapping[str, Any] | None = None,  # noqa: A002 - the language's own word
+    environment: Mapping[str, Any] | None = None,
+) -> Play:
+    """Start a run of the plan and let it hear the events."""
+    run = Play(plan, dict(input or {}), EPOCH, environment=dict(environment or {}))
+    return run.hear(Started(), *events)
