@@ -105,6 +105,8 @@ def prepare() -> None:
     from orchestrator.accounts import ensure_admin
 
     call_command("migrate", verbosity=0)
+    if settings.ENV.embedded_parts["postgresql"]:
+        _release_steps_of_ended_workers()
     if account := ensure_admin():
         say("launcher", f"admin account: {account.username}, password: {account.password}")
         say("launcher", "the password is shown this once; `manage.py changepassword` sets another")
@@ -114,6 +116,19 @@ def prepare() -> None:
     if examples := settings.ENV.installed_examples:
         paths = (ROOT / name.replace(".", "/") / "workflow.yaml" for name in examples)
         call_command("workflow", "apply", *map(str, paths))
+
+
+def _release_steps_of_ended_workers() -> None:
+    """Let steps go on that were running when everything was killed: nobody works on them now.
+
+    Only with the embedded database, whose workers are this launcher's and have been ended.
+    """
+    from django.utils import timezone
+
+    from workflows.services import recovery
+
+    for line in recovery.release_all(now=timezone.now()).lines:
+        say("launcher", line)
 
 
 def _supervise(env: Env, stopping: threading.Event, *, once: bool) -> int:
