@@ -65,6 +65,7 @@ class Door(BaseCommand):
     """A command with actions: `manage.py run list`."""
 
     requires_system_checks = ()
+    _called_from_command_line: bool
     page: Console
     errors: Console
 
@@ -83,17 +84,15 @@ class Door(BaseCommand):
         except CommandError as error:
             if not self._called_from_command_line or options["traceback"]:
                 raise
-            self._leave(error)
+            colours = {name: options[name] for name in ("no_color", "force_color")}
+            style = "red" if error.returncode == Exit.REFUSED else ""
+            say(console_on(self.stderr, **colours), str(error), style)
+            sys.exit(error.returncode)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(Exit.PIPE_CLOSED)
         except KeyboardInterrupt:
             sys.exit(Exit.DETACHED)
-
-    def _leave(self, error: CommandError) -> NoReturn:
-        errors = console_on(self.stderr, no_color=False, force_color=False)
-        say(errors, str(error), "red" if error.returncode == Exit.REFUSED else "")
-        sys.exit(error.returncode)
 
     def print_json(self, value: Any) -> None:
         """Write one value on one line."""

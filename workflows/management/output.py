@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import OutputWrapper
 from rich import box
@@ -51,7 +51,7 @@ def console_on(stream: OutputWrapper, *, no_color: bool, force_color: bool) -> C
     stream.ending, stream.style_func = "", None
     on_file = not stream.isatty() and "COLUMNS" not in os.environ
     return Console(
-        file=stream,
+        file=cast("IO[str]", stream),
         width=WIDTH_OF_A_FILE if on_file else None,
         no_color=no_color or None,
         force_terminal=force_color or None,
@@ -129,7 +129,7 @@ def duration(seconds: float) -> str:
     if seconds < 60:  # noqa: PLR2004 - seconds of a minute
         return f"{seconds:.1f}s"
     left, units = int(seconds), ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-    parts = []
+    parts: list[str] = []
     for size, name in units:
         count, left = divmod(left, size)
         if count or parts:

@@ -30,14 +30,15 @@ from workflows.selectors.steps import list_steps
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 0.5, 1.3
 """Seconds between two questions: short for a short run, longer the longer it takes."""
 
-HINT_AFTER = 10.0
-"""Seconds after which somebody who waits is told what the run waits for."""
+ADVISE_EVERY = 10.0
+"""Seconds between two looks at what a run that does not move may be waiting for."""
 
 OVERLAP = timedelta(seconds=2)
 """Two transactions may commit out of the order of their lines: so long are lines read again."""
 
 _OVER = frozenset(state.value for state in FINISHED_RUNS)
 _QUIET = frozenset({StepState.PENDING, StepState.QUEUED})
+_MOVING = frozenset({StepState.QUEUED, StepState.RUNNING, StepState.RETRYING})
 _ACTIVE = (
     StepState.RUNNING,
     StepState.RETRYING,
@@ -50,56 +51,49 @@ _OF_OTHERS = 12
 
 
 class View(Protocol):
-    """What a watcher sees."""
+    """What a watcher sees. Only `update` asks the database."""
 
     def begin(self) -> None:
-        """Start to show."""
+        """Take a place."""
 
     def update(self) -> None:
         """Show where the run stands now."""
 
     def end(self) -> None:
-        """Show it for the last time."""
+        """Give the place back; what was shown last may stay."""
 
 
 class Silence:
     """A view for scripts: nothing until the end."""
 
     def begin(self) -> None:
-        """Show nothing."""
+        """Take no place."""
 
     def update(self) -> None:
         """Show nothing."""
 
     def end(self) -> None:
-        """Show nothing."""
+        """Leave nothing."""
 
 
-class Lines:
+class Lines(Silence):
     """A view for logs: a line for each transition since the watcher came."""
 
     def __init__(self, console: Console, run_id: UUID, *, from_the_start: bool) -> None:
         self.console = console
         self.feed = Feed(run_id, from_the_start=from_the_start)
 
-    def begin(self) -> None:
-        """Show what the journal has by now."""
-        self.update()
-
     def update(self) -> None:
-        """Show what the journal has got since."""
+        """Show what the journal has got since the last time."""
         for line in self.feed.read():
             name = plain(line.path) or "the run"
-            tries = f", attempt {line.attempt}" if line.attempt > 1 else ""
-            why = f" ({line.reason}{tries})" if line.reason else tries
-            say(self.console, f"{line.at:%H:%M:%S} {name}: {line.after}{why}")
-
-    def end(self) -> None:
-        """Show the last lines."""
-        self.update()
+            tries = [f"attempt {line.attempt}"] if line.attempt > 1 else []
+            notes = ", ".join([*filter(None, [line.reason]), *tries])
+            said = f"{line.at:%H:%M:%S} {name}: {line.after}"
+            say(self.console, f"{said} ({notes})" if notes else said)
 
 
-class Picture:
+class Picture(Silence):
     """A view for terminals: the run and what moves in it, redrawn in place."""
 
     def __init__(self, console: Console, run_id: UUID) -> None:
@@ -110,15 +104,13 @@ class Picture:
     def begin(self) -> None:
         """Take a place on the terminal."""
         self.live.start()
-        self.update()
 
     def update(self) -> None:
         """Redraw."""
         run = run_facts(get_run(self.run_id))
         counts = steps_by_state([self.run_id])[self.run_id]
-        total = sum(counts.values())
         rows = max(self.console.height - _OF_OTHERS, 3)
-        states = () if total <= rows else [state.value for state in _ACTIVE]
+        states = () if sum(counts.values()) <= rows else [state.value for state in _ACTIVE]
         steps = list_steps(self.run_id, states=states, limit=rows).rows
         now = timezone.now()
         self.live.update(
@@ -171,20 +163,20 @@ def follow(run_id: UUID, view: View, *, errors: Console, timeout: float | None) 
     began = time.monotonic()
     watcher = _Watcher(run_id, view, errors)
     pause = FIRST_PAUSE
+    view.begin()
     try:
-        watcher.begin()
-        while not watcher.look():
-            waited = time.monotonic() - began
-            if timeout is not None and waited >= timeout:
-                raise CommandError(_left(run_id, "Time is up"), returncode=Exit.TIMED_OUT)
-            watcher.advise(waited)
-            left = pause if timeout is None else min(pause, timeout - waited)
+        while not watcher.look(time.monotonic() - began):
+            left = pause
+            if timeout is not None:
+                left = min(pause, timeout - (time.monotonic() - began))
+                if left <= 0:
+                    raise CommandError(_left(run_id, "Time is up"), returncode=Exit.TIMED_OUT)
             time.sleep(left)
             pause = min(pause * GROWTH, LONGEST_PAUSE)
     except KeyboardInterrupt:
         raise CommandError(_left(run_id, "Detached"), returncode=Exit.DETACHED) from None
     finally:
-        watcher.end()
+        view.end()
 
 
 class _Watcher:
@@ -195,19 +187,16 @@ class _Watcher:
         self.view = view
         self.errors = errors
         self.away = False
-        self.advised = False
+        self.advice = ""
+        self.advise_at = ADVISE_EVERY
 
-    def begin(self) -> None:
-        self.view.begin()
-
-    def look(self) -> bool:
-        """Show where the run stands; say whether it has ended."""
+    def look(self, waited: float) -> bool:
+        """Show where the run stands after `waited` seconds; say whether it has ended."""
         try:
             state = Run.objects.values_list("state", flat=True).get(pk=self.run_id)
             self.view.update()
+            self._advise(state, waited)
         except (OperationalError, InterfaceError):
-            if connection.in_atomic_block:
-                raise
             connection.close()
             if not self.away:
                 self._tell("The database is away. Waiting for it; the run is not affected.")
@@ -218,41 +207,35 @@ class _Watcher:
         self.away = False
         return state in _OVER
 
-    def advise(self, waited: float) -> None:
-        """Say once what a run that does not move is waiting for."""
-        if self.advised or self.away or waited < HINT_AFTER:
+    def _advise(self, state: str, waited: float) -> None:
+        """Say what a run that does not move is waiting for, once for each reason."""
+        if waited < self.advise_at:
             return
-        self.advised = True
-        counts = steps_by_state([self.run_id])[self.run_id]
-        if advice := advice_on(self.run_id, counts):
+        self.advise_at = waited + ADVISE_EVERY
+        advice = advice_on(self.run_id, state, steps_by_state([self.run_id])[self.run_id])
+        if advice not in {"", self.advice}:
+            self.advice = advice
             self._tell(advice)
-
-    def end(self) -> None:
-        self.view.end()
 
     def _tell(self, sentence: str) -> None:
         say(self.errors, sentence, "yellow")
 
 
-def advice_on(run_id: UUID, counts: Mapping[str, int]) -> str:
-    """Say what a run that is slow waits for, if the counts of its steps tell."""
-    present: Mapping[str, int] = {state: number for state, number in counts.items() if number}
-    if present and StepState.QUEUED in present and present.keys() <= _QUIET:
+def advice_on(run_id: UUID, state: str, counts: Mapping[str, int]) -> str:
+    """Say what a run that does not move waits for, if its steps' counts tell."""
+    if state == RunState.PAUSED:
+        return f"The run is paused. Let it go on: manage.py run resume {run_id}"
+    if StepState.QUEUED in counts and counts.keys() <= _QUIET:
         return (
-            "No worker has taken a step yet. Is the platform running (`make run`), and does the "
-            "environment have a worker?"
+            "No worker has taken a step yet. Is the platform running (`make run`), and has the "
+            "environment a worker?"
         )
-    moving = present.keys() & {StepState.QUEUED, StepState.RUNNING, StepState.RETRYING}
-    if StepState.FAILED in present and not moving:
+    if StepState.FAILED in counts and not counts.keys() & _MOVING:
         return (
             "The run waits for a person to decide about a failed step: "
             f"manage.py incident list --run {run_id}"
         )
     return ""
-
-
-def _left(run_id: UUID, why: str) -> str:
-    return f"{why}; the run goes on. Watch it again: manage.py run watch {run_id}"
 
 
 def watch_to_the_end(
@@ -285,3 +268,7 @@ def _what_now(run_id: UUID) -> str:
     return "\n".join(
         f"{one['path']} needs a person: manage.py incident show {one['id']}" for one in open_ones
     )
+
+
+def _left(run_id: UUID, why: str) -> str:
+    return f"{why}; the run goes on. Watch it again: manage.py run watch {run_id}"

@@ -1,0 +1,148 @@
+import pytest
+
+from tests.commands.builders import INLINE, a_run, an_incident, manage
+from workflows.models import Incident, Run
+from workflows.selectors.runs import get_run, run_document
+
+pytestmark = pytest.mark.django_db
+
+
+def state_of(run: Run) -> str:
+    return Run.objects.get(pk=run.pk).state
+
+
+def test_runs_are_listed_with_the_newest_first() -> None:
+    old, new = a_run(), a_run(INLINE)
+
+    answer = manage("run", "list")
+
+    shown = [line.split()[0] for line in answer.out.splitlines() if " v1 " in line]
+    assert shown == [str(new.pk), str(old.pk)]
+
+
+def test_runs_can_be_chosen_by_state_and_workflow() -> None:
+    live, _ = a_run(), a_run(INLINE)
+
+    by_state = manage("run", "list", "--state", "running", "--json").json()
+    by_workflow = manage("run", "list", "--workflow", "copy", "--json").json()
+
+    assert [row["id"] for row in by_state["results"]] == [str(live.pk)]
+    assert by_workflow == by_state
+
+
+def test_a_long_list_says_how_it_goes_on() -> None:
+    a_run(), a_run()
+
+    answer = manage("run", "list", "--limit", "1")
+    cursor = answer.out.rsplit("--after ", 1)[1].strip()
+    rest = manage("run", "list", "--after", cursor, "--json").json()
+
+    assert len(rest["results"]) == 1
+    assert rest["next"] is None
+
+
+def test_a_run_is_shown_by_the_beginning_of_its_id() -> None:
+    run = a_run()
+
+    answer = manage("run", "show", str(run.pk)[:18])
+
+    assert answer.status == 0
+    assert str(run.pk) in answer.out
+    assert "fetch" in answer.out
+    assert "1 pending" in answer.out
+
+
+def test_json_shows_the_run_of_the_api() -> None:
+    run = a_run()
+
+    assert manage("run", "show", run.pk, "--json").json() == run_document(get_run(run.pk))
+
+
+def test_a_run_that_needs_a_person_says_where_to_look() -> None:
+    incident = an_incident()
+
+    answer = manage("run", "show", incident.run_id)
+
+    assert f"fetch needs a person: manage.py incident show {incident.pk}" in answer.out
+    assert "fetch: permanent disk.full: The disk is full" in answer.out
+
+
+def test_watching_a_run_that_has_failed_is_status_1_at_once() -> None:
+    incident = an_incident()
+
+    answer = manage("run", "watch", incident.run_id)
+
+    assert answer.status == 1
+    assert "is FAILED" in answer.err
+    assert f"manage.py incident show {incident.pk}" in answer.err
+
+
+def test_a_paused_run_can_go_on() -> None:
+    run = a_run()
+
+    paused = manage("run", "pause", run.pk, "--json").json()
+    held = state_of(run)
+    manage("run", "resume", run.pk)
+
+    assert paused == {"action": "pause", "done": [str(run.pk)], "refused": []}
+    assert held == "PAUSED"
+    assert state_of(run) == "RUNNING"
+
+
+def test_what_the_state_does_not_allow_is_refused_with_the_reason() -> None:
+    live, over = a_run(), a_run(INLINE)
+
+    answer = manage("run", "pause", live.pk, over.pk)
+
+    assert answer.status == 2
+    assert answer.out == "Pause: 1 done.\n"
+    assert answer.err == f"The run {over.pk} is COMPLETED and cannot be paused."
+
+
+def test_nothing_is_cancelled_without_a_yes_where_nobody_can_be_asked() -> None:
+    run = a_run()
+
+    answer = manage("run", "cancel", run.pk)
+
+    assert answer.status == 2
+    assert answer.err.startswith(f"Cancel the run {run.pk} of copy, which is RUNNING?")
+    assert answer.err.endswith("Repeat the command with --yes.")
+    assert state_of(run) == "RUNNING"
+
+
+def test_a_yes_cancels() -> None:
+    run = a_run()
+
+    answer = manage("run", "cancel", run.pk, "--yes")
+
+    assert answer.status == 0
+    assert state_of(run) == "CANCELLED"
+
+
+def test_an_unknown_run_among_others_changes_none() -> None:
+    run = a_run()
+
+    answer = manage("run", "cancel", run.pk, "0000", "--yes")
+
+    assert answer.status == 2
+    assert answer.err.startswith("There is no run 0000. `manage.py run list` shows")
+    assert state_of(run) == "RUNNING"
+
+
+def test_a_failed_run_is_replayed() -> None:
+    incident = an_incident()
+
+    answer = manage("run", "replay", incident.run_id)
+
+    assert answer.status == 0
+    assert Incident.objects.get().resolution == "replayed"
+    assert state_of(incident.run) == "RUNNING"
+
+
+def test_a_run_without_incidents_has_nothing_to_replay() -> None:
+    run = a_run()
+
+    answer = manage("run", "replay", run.pk)
+
+    assert answer.status == 2
+    assert "has no open incident" in answer.err

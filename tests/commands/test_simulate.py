@@ -1,0 +1,146 @@
+import json
+from pathlib import Path
+from time import process_time
+
+from tests.commands.builders import COPY, INLINE, manage, manage_apart, saved
+from workflows.selectors.shapes import RunDocument, StepDocument
+
+
+def test_a_simulated_run_has_the_keys_of_a_stored_one(tmp_path: Path) -> None:
+    answer = manage("workflow", "simulate", saved(tmp_path, COPY), "--json")
+
+    (run,) = answer.lines()
+    assert answer.status == 0
+    assert list(run) == list(RunDocument.__annotations__)
+    assert list(run["steps"][0]) == list(StepDocument.__annotations__)
+    assert run["state"] == "COMPLETED"
+
+
+def test_a_folder_is_played_in_the_order_of_its_names_one_run_a_line(tmp_path: Path) -> None:
+    saved(tmp_path, INLINE, "2.yaml")
+    saved(tmp_path, COPY, "1.yaml")
+
+    answer = manage("workflow", "simulate", tmp_path)
+
+    assert [run["workflow"] for run in answer.lines()] == ["copy", "inline"]
+
+
+def test_one_file_is_shown_as_a_table_with_bars(tmp_path: Path) -> None:
+    text = COPY.replace("uses: log, with: {message: fetching}", "uses: sleep, with: {seconds: 1h}")
+
+    answer = manage("workflow", "simulate", saved(tmp_path, text))
+
+    (line,) = [line for line in answer.out.splitlines() if line.startswith(" fetch")]
+    assert "COMPLETED" in line
+    assert "1h" in line
+    assert "━━━━━━━━" in line
+
+
+def test_the_input_gets_its_defaults(tmp_path: Path) -> None:
+    answer = manage("workflow", "simulate", saved(tmp_path, INLINE), "--json")
+
+    assert answer.json()["input"] == {"size": 1}
+    assert answer.json()["output"] == {"size": 2}
+
+
+def test_an_input_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    file = saved(tmp_path, INLINE)
+
+    answer = manage("workflow", "simulate", file, "--input", '{"size": "big"}')
+
+    assert answer.status == 2
+    assert f"{file}: input: size: it is a string, and must be of type integer" in answer.err
+
+
+def test_a_simulated_run_that_fails_is_status_1(tmp_path: Path) -> None:
+    file = saved(tmp_path, INLINE)
+
+    answer = manage("workflow", "simulate", file, "--input", '{"size": 9}', "--json")
+
+    assert answer.status == 1
+    assert answer.json()["state"] == "FAILED"
+    assert answer.err == f"{file}: the simulated run is FAILED."
+
+
+def test_a_drill_that_fails_twice_is_survived_by_three_attempts(tmp_path: Path) -> None:
+    file = saved(tmp_path, COPY)
+
+    answer = manage("workflow", "simulate", file, "--fail", "fetch:transient:2", "--json")
+
+    assert answer.status == 0
+    assert [step["attempt"] for step in answer.json()["steps"]] == [3, 1]
+
+
+def test_a_drill_without_end_fails_the_run(tmp_path: Path) -> None:
+    file = saved(tmp_path, COPY)
+
+    answer = manage("workflow", "simulate", file, "--fail", "check:business", "--json")
+
+    steps = answer.json()["steps"]
+    assert answer.status == 1
+    assert [step["state"] for step in steps] == ["COMPLETED", "FAILED"]
+    assert steps[1]["error"]["class"] == "business"
+
+
+def test_a_drill_for_an_unknown_step_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    file = saved(tmp_path, COPY)
+
+    answer = manage("workflow", "simulate", file, "--fail", "fetsh:timeout")
+
+    assert answer.status == 2
+    assert answer.err == "--fail fetsh: there is no such step; did you mean fetch?"
+
+
+def test_a_drill_with_an_unknown_class_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    answer = manage_apart("workflow", "simulate", "x.yaml", "--fail", "fetch:permanant")
+
+    assert answer.status == 2
+    assert "'permanant' is no error class; did you mean permanent?" in answer.err
+
+
+def test_the_variables_of_the_environment_can_be_given(tmp_path: Path) -> None:
+    file = saved(tmp_path, INLINE.replace("input.size * 2", "env.factor * 2"))
+
+    answer = manage("workflow", "simulate", file, "--env", '{"factor": 5}', "--json")
+
+    assert answer.json()["output"] == {"size": 10}
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
+    file = saved(tmp_path, COPY)
+    command = ("workflow", "simulate", file, "--fail", "fetch:transient:2", "--json", "--seed")
+
+    first, again, other = (manage(*command, seed).out for seed in (7, 7, 8))
+
+    assert first == again
+    assert first != other
+
+
+def test_four_hundred_files_take_less_than_ten_seconds(tmp_path: Path) -> None:
+    steps = [
+        {
+            "id": f"s{n}",
+            "uses": "log",
+            "with": {"message": "x"},
+            "needs": [f"s{n - 1}"] if n else [],
+        }
+        for n in range(8)
+    ]
+    for number in range(400):
+        text = json.dumps({"workflow": f"w{number}", "steps": steps})
+        saved(tmp_path, text, f"{number:03}.json")
+
+    began = process_time()
+    answer = manage("workflow", "simulate", tmp_path)
+
+    assert process_time() - began < 10
+    assert len(answer.lines()) == 400
+
+
+def test_simulating_needs_no_services(tmp_path: Path) -> None:
+    file = saved(tmp_path, COPY)
+
+    answer = manage_apart("workflow", "simulate", file, LOCAL_DIR=str(tmp_path / "empty"))
+
+    assert answer.status == 0
+    assert "COMPLETED" in answer.out
