@@ -63,7 +63,8 @@ def story_of(run_id: UUID) -> str:
     """Tell how far a run has come, for the message of a test that waited in vain."""
     run = Run.objects.get(pk=run_id)
     steps = ", ".join(
-        f"{step.path} {step.state} {step.error or ''}" for step in run.steps.order_by("path")
+        f"{step.path} {step.state} {step.attempt} {step.error or ''}"
+        for step in run.steps.order_by("path")
     )
     return f"{run.state} {run.error or ''}: {steps}"
 
