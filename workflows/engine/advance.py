@@ -79,8 +79,16 @@ def advance(plan: Plan, held: Slice, *events: Event, now: datetime, chance: Rand
     return draft.finish()
 
 
-def requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR0911, PLR0912 - the table of events, one line each
+def requirement(plan: Plan, event: Event) -> Requirement:
     """Return what a slice must hold so that `event` can be decided."""
+    key = (type(event), getattr(event, "path", ROOT))
+    known: Requirement | None = plan.memory.get(key)
+    if known is None:
+        known = plan.memory[key] = _requirement(plan, event)
+    return known
+
+
+def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR0911, PLR0912 - the table of events, one line each
     match event:
         case Started():
             return Requirement()

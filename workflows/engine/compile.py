@@ -4,7 +4,6 @@ Trusts the Spec: what can be wrong with a document was said by `language.check`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from workflows.engine.plan import NO_NODE, ROOT, Case, Exit, Handler, Node, Plan, Reads
@@ -32,6 +31,7 @@ class _Compiler:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.nodes: list[Node] = []
+        self.retry = retry_policy(spec.retry)
 
     def run(self) -> list[Node]:
         self._add(
@@ -52,7 +52,7 @@ class _Compiler:
         return index
 
     def _fill(self, index: int, **values: Any) -> None:
-        self.nodes[index] = replace(self.nodes[index], **values)
+        vars(self.nodes[index]).update(values)  # still being built: nobody else has seen it
 
     def _sequence(
         self, steps: Sequence[StepSpec], *, owner: int, caught: int, ordered: bool = True
@@ -101,7 +101,7 @@ class _Compiler:
             arguments=step.arguments,
             queue_class=step.queue_class or "default",
             timeout=step.timeout,
-            retry=retry_policy(self.spec.retry, step.retry),
+            retry=self.retry if step.retry is None else self.spec.retry_of(step),
             optional=step.optional,
             fail_fast=step.fail_fast,
             assigns=step.set,

@@ -5,7 +5,7 @@ is the run's root scope. A plan is stored with its version as JSON and never
 changes: a run is pinned to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -121,6 +121,11 @@ class Plan:
     def queue_classes(self) -> frozenset[str]:
         """The classes of workers that the steps ask for."""
         return frozenset(node.queue_class for node in self.nodes if node.kind is StepKind.TASK)
+
+    @cached_property
+    def memory(self) -> dict[Hashable, Any]:
+        """What was found out about the plan once and need not be found out again."""
+        return {}
 
     @property
     def root(self) -> Node:
