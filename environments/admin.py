@@ -116,7 +116,7 @@ class EnvironmentAdmin(ModelAdmin):
         return ", ".join(environment.classes)
 
     def save_model(self, request: HttpRequest, obj: Environment, form: Any, change: Any) -> None:
-        """Create through the service, which knows the actor; change the parts alone, never the state."""
+        """Create through the service, which knows the actor; change all but the state."""
         if change:
             obj.save(update_fields=["description", "classes", "variables"])
             return

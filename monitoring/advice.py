@@ -46,7 +46,7 @@ class Advice:
     next: str
 
 
-def advise(facts: Facts) -> Advice:
+def advise(facts: Facts) -> Advice:  # noqa: PLR0911 - a table of the states
     """Say what is the matter with a run and what to do next."""
     if facts.incidents and facts.state not in {RunState.CANCELLING, RunState.CANCELLED}:
         return _with_incidents(facts)

@@ -131,7 +131,7 @@ def environments() -> list[dict[str, Any]]:
 
 
 def queues(*, now: datetime) -> list[QueueLine]:
-    """Return the queues in which steps wait for a worker: the rows are the truth, not the broker."""
+    """Return the queues in which steps wait: the rows are the truth, not the broker."""
     waiting = Step.objects.filter(state=StepState.QUEUED).order_by().values("pk")[:MOST_COUNTED]
     found = Step.objects.filter(pk__in=waiting).order_by().values("queue")
     lines = found.annotate(number=Count("pk"), oldest=Min("queued_at")).order_by("-number")[:SHOWN]

@@ -280,13 +280,11 @@ def _order(
     for sweep in range(SWEEPS):
         neighbours = below if sweep % 2 else above
         for layer in reversed(layers) if sweep % 2 else layers:
-            layer.sort(key=lambda unit: _middle(unit, neighbours, place))  # noqa: B023 - used at once
+            layer.sort(key=lambda unit: _middle(unit, neighbours, place))
             place.update((unit, number / len(layer)) for number, unit in enumerate(layer))
 
 
-def _middle(
-    unit: _Unit, neighbours: dict[_Unit, list[_Unit]], place: dict[_Unit, float]
-) -> float:
+def _middle(unit: _Unit, neighbours: dict[_Unit, list[_Unit]], place: dict[_Unit, float]) -> float:
     near = neighbours.get(unit)
     return sum(place[one] for one in near) / len(near) if near else place.get(unit, 0.0)
 
@@ -331,9 +329,7 @@ def _width(line: Sequence[_Unit]) -> float:
     return sum(unit.width for unit in line) + GAP * (len(line) - 1)
 
 
-def _flatten(
-    block: _Block, left: float, top: float, boxes: list[Box], edges: list[Edge]
-) -> None:
+def _flatten(block: _Block, left: float, top: float, boxes: list[Box], edges: list[Edge]) -> None:
     for link, ways in block.links:
         line = _line(link, ways, left, top)
         edges.append(Edge(link.source.path, link.target.path, line, link.is_fallback))

@@ -22,7 +22,9 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                     "badge": "monitoring.navigation.open_incidents",
                 },
                 _model("Runs", "workflows_run", "play_circle", "workflows.view_run"),
-                _model("Workflows", "workflows_workflow", "account_tree", "workflows.view_workflow"),
+                _model(
+                    "Workflows", "workflows_workflow", "account_tree", "workflows.view_workflow"
+                ),
                 _model(
                     "Environments",
                     "environments_environment",

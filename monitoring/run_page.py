@@ -145,9 +145,7 @@ class RunPage:
     output: str
 
 
-def run_page(
-    run: Run, user: Asker, *, now: datetime, page: str = "1", state: str = ""
-) -> RunPage:
+def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: str = "") -> RunPage:
     """Gather the run page: `page` and `state` choose the rows of its table of steps."""
     counts = _counts(run.pk)
     total = sum(counts.values())
@@ -159,9 +157,7 @@ def run_page(
     for incident in incidents:
         incident.run = run
     journal = list(Journal.objects.filter(run=run.pk).order_by("-id")[:LINES_SHOWN])
-    open_incidents = (
-        len(incidents) if len(incidents) <= INCIDENTS_SHOWN else open_ones.count()
-    )
+    open_incidents = len(incidents) if len(incidents) <= INCIDENTS_SHOWN else open_ones.count()
     timed = light or list(_timed(run.pk))
     bars = _bars(run, timed, now=now)
     rows, pages = _rows(run.pk, page=page, state=state)

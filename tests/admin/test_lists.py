@@ -32,7 +32,9 @@ Door = Callable[[str], Client]
 
 
 def queries_of(client: Client, url: str) -> int:
-    with CaptureQueriesContext(connection, ) as captured:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
         answer = client.get(url)
     assert answer.status_code == 200
     return len(captured)

@@ -69,8 +69,10 @@ def test_an_illegal_move_names_the_legal_ones() -> None:
     "statement",
     [
         "UPDATE environments_environment SET state = 'SUSPENDED'",
-        "INSERT INTO environments_environment (id, name, description, state, classes, variables)"
-        " VALUES (gen_random_uuid(), 'born-active', '', 'ACTIVE', '[]', '{}')",
+        """
+        INSERT INTO environments_environment (id, name, description, state, classes, variables)
+        VALUES (gen_random_uuid(), 'born-active', '', 'ACTIVE', '[]', '{}')
+        """,
         "UPDATE environments_environmentjournal SET actor = 'nobody'",
         "DELETE FROM environments_environmentjournal",
     ],

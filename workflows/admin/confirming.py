@@ -34,7 +34,7 @@ def confirm_one(  # noqa: PLR0913 - the parts of a page, by name
 ) -> HttpResponse:
     """Show what the operation means; do it when the person says so, and go back."""
     demand(request, operation.permission)
-    form = operation.form(request.POST or None, initial=initial)
+    form = operation.form(request.POST if request.method == "POST" else None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             outcome = operation.do(pk, form.cleaned_data, actor_of(request))

@@ -159,7 +159,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
         names = active_names()
         home = like.environment.name if like else version.environment
         return StartForm(
-            request.POST or None,
+            request.POST if request.method == "POST" else None,
             schema=plan_of_version(version.pk).input_schema,
             environments=names,
             like=like.input if like else None,

@@ -143,7 +143,9 @@ class IncidentAdmin(ReadOnlyAdmin):
     @admin.display(description="Run")
     def run_link(self, incident: Incident) -> SafeString:
         url = reverse("admin:workflows_run_change", args=[incident.run_id])
-        return format_html('<a class="link" href="{}"><code>{}</code></a>', url, short(incident.run_id))
+        return format_html(
+            '<a class="link" href="{}"><code>{}</code></a>', url, short(incident.run_id)
+        )
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("workflows.replay_incident")
@@ -188,7 +190,9 @@ class IncidentAdmin(ReadOnlyAdmin):
                 pk=incident.pk,
                 subject=incident.path,
                 back=reverse("admin:workflows_run_change", args=[incident.run_id]),
-                initial={"arguments": arguments_of(incident)} if operation.name == "correct" else {},
+                initial={"arguments": arguments_of(incident)}
+                if operation.name == "correct"
+                else {},
                 more={"incident": incident},
             )
 

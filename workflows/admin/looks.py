@@ -83,7 +83,7 @@ def reason_words(reason: str) -> str:
 def _tone(state: str) -> str:
     if "FAILED" in state:
         return "bad"
-    if state in {RunState.COMPLETED}:
+    if state == RunState.COMPLETED:
         return "ok"
     if state in FINISHED_RUNS | FINISHED_STEPS or state == StepState.PENDING:
         return "quiet"

@@ -23,7 +23,7 @@ from workflows.services.report import Report
 class Asker(Protocol):
     """A person, as far as buttons are concerned."""
 
-    def has_perm(self, perm: str) -> bool: ...  # noqa: D102 - Django's own
+    def has_perm(self, perm: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ DoMany = Callable[[list[UUID], Mapping[str, Any], str], Report]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is offered, to whom, and what it means; `many` is None where each needs its own input."""
+    """What is offered, to whom, and what it means; without `many` it is done one at a time."""
 
     name: str
     label: str
@@ -140,8 +140,8 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             meaning="Steps that a worker has begun are finished; no other step is started until "
             "somebody resumes the run.",
             done="The run is paused. Steps under way are finished, no others are started.",
-            do=lambda one, given, by: runs.pause_run(run_id=one, by=by),
-            many=lambda ids, given, by: runs.pause_many(run_ids=ids, by=by),
+            do=lambda one, _, by: runs.pause_run(run_id=one, by=by),
+            many=lambda ids, _, by: runs.pause_many(run_ids=ids, by=by),
         ),
         Operation(
             name="resume",
@@ -151,8 +151,8 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             permission="workflows.pause_run",
             meaning="The run goes on where it was paused.",
             done="The run goes on.",
-            do=lambda one, given, by: runs.resume_run(run_id=one, by=by),
-            many=lambda ids, given, by: runs.resume_many(run_ids=ids, by=by),
+            do=lambda one, _, by: runs.resume_run(run_id=one, by=by),
+            many=lambda ids, _, by: runs.resume_many(run_ids=ids, by=by),
         ),
         Operation(
             name="cancel",
@@ -164,8 +164,8 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             "worker lets go. What completed steps have done stays done. A cancelled run cannot "
             "go on; it can only be started anew.",
             done="The run is being cancelled.",
-            do=lambda one, given, by: runs.cancel_run(run_id=one, by=by),
-            many=lambda ids, given, by: runs.cancel_many(run_ids=ids, by=by),
+            do=lambda one, _, by: runs.cancel_run(run_id=one, by=by),
+            many=lambda ids, _, by: runs.cancel_many(run_ids=ids, by=by),
         ),
         Operation(
             name="replay",
@@ -176,7 +176,7 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             meaning="Every open incident of the run is replayed: its step is tried again with "
             "the same input, and the run goes on from there. Completed steps are not done again.",
             done="The failed steps are tried again.",
-            do=lambda one, given, by: incidents.replay_run(run_id=one, by=by),
+            do=lambda one, _, by: incidents.replay_run(run_id=one, by=by),
         ),
     )
 }

@@ -54,13 +54,13 @@ class StartForm(forms.Form):
         chosen.choices = [(name, name) for name in environments]
         required = set(self.schema.get("required", ()))
         for name, part in self.schema.get("properties", {}).items():
-            part = part if isinstance(part, Mapping) else {}
-            field = _field(part, is_required=name in required)
-            given = (like or {}).get(name, part.get("default"))
+            rules = part if isinstance(part, Mapping) else {}
+            field = _field(rules, is_required=name in required)
+            given = (like or {}).get(name, rules.get("default"))
             if given is not None:
                 field.initial = str(given).lower() if _is_yes_no(field) else given
-            field.label = str(part.get("title") or name)
-            field.help_text = field.help_text or str(part.get("description", ""))
+            field.label = str(rules.get("title") or name)
+            field.help_text = field.help_text or str(rules.get("description", ""))
             self.fields[PREFIX + name] = field
             self.names[PREFIX + name] = name
         self.order_fields([*self.names, "everything", "environment", "key"])
@@ -114,8 +114,14 @@ def _field(part: Mapping[str, Any], *, is_required: bool) -> forms.Field:
 def _text(part: Mapping[str, Any], is_required: bool) -> forms.Field:
     longest = part.get("maxLength")
     is_long = isinstance(longest, int) and longest >= LONG_TEXT
-    widget = UnfoldAdminTextareaWidget(attrs={"rows": 4}) if is_long else (
-        UnfoldAdminTextInputWidget(attrs={"placeholder": str((part.get("examples") or [""])[0])})
+    widget = (
+        UnfoldAdminTextareaWidget(attrs={"rows": 4})
+        if is_long
+        else (
+            UnfoldAdminTextInputWidget(
+                attrs={"placeholder": str((part.get("examples") or [""])[0])}
+            )
+        )
     )
     return forms.CharField(required=is_required, widget=widget, strip=False, max_length=longest)
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
+from unfold.contrib.filters.admin import DropdownFilter
 
 from workflows.admin.base import (
     CreatedFilter,
@@ -139,7 +139,17 @@ class AttemptAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = None
-    fields = ("number", "step", "run", "end", "worker", "error", "late", "started_at", "finished_at")
+    fields = (
+        "number",
+        "step",
+        "run",
+        "end",
+        "worker",
+        "error",
+        "late",
+        "started_at",
+        "finished_at",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
         return Attempt.objects.select_related("step").defer("step__output", "step__arguments")

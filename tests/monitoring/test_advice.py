@@ -1,0 +1,51 @@
+import pytest
+
+from monitoring.advice import BY_CLASS, Facts, advise
+from workflows.engine.states import RunState
+from workflows.language.words import ErrorClass
+
+
+def facts(state: str, **more: object) -> Facts:
+    return Facts(**{"state": state, "counts": {}, "incidents": (), **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_every_state_says_what_is_the_matter_and_what_to_do(state: RunState) -> None:
+    advice = advise(facts(state.value))
+
+    assert advice.matter
+    assert advice.next
+
+
+@pytest.mark.parametrize("error_class", ErrorClass)
+def test_every_class_of_error_says_what_to_do(error_class: ErrorClass) -> None:
+    advice = advise(facts("FAILED", incidents=[("pay", error_class.value)]))
+
+    assert advice.matter == "pay needs a person."
+    assert advice.next == BY_CLASS[error_class]
+
+
+def test_an_uncertain_effect_is_looked_into_before_it_is_repeated() -> None:
+    advice = advise(facts("RUNNING", incidents=[("pay", "uncertain"), ("mail", "transient")]))
+
+    assert advice.matter == "pay and 1 more need a person. Other steps go on meanwhile."
+    assert "Look into the other system first" in advice.next
+
+
+def test_a_queue_that_nobody_serves_is_named() -> None:
+    advice = advise(facts("RUNNING", oldest_queued=90.0, queue="env.lab.heavy"))
+
+    assert "env.lab.heavy" in advice.next
+    assert advice.tone == "care"
+
+
+def test_a_queue_is_not_slow_while_a_worker_is_at_it() -> None:
+    advice = advise(facts("RUNNING", oldest_queued=90.0, counts={"RUNNING": 1}))
+
+    assert advice.next == "Nothing to do."
+
+
+def test_a_retry_needs_nobody() -> None:
+    advice = advise(facts("RUNNING", counts={"RETRYING": 1}))
+
+    assert "tried again by itself" in advice.matter

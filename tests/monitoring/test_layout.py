@@ -1,0 +1,95 @@
+from itertools import combinations
+from random import Random
+
+import pytest
+
+from monitoring.layout import STEP_WIDTH, WIDTH, Box, Layout, layout_of
+from workflows.engine.compile import compile_spec
+from workflows.language.loader import load
+
+
+def drawn(steps: str, *, width: float = WIDTH) -> Layout:
+    return layout_of(compile_spec(load(f"workflow: w\nsteps:\n{steps}", source="t")), width=width)
+
+
+def step(name: str, *needs: str, more: str = "") -> str:
+    return f"  - {{id: {name}, uses: log, needs: [{', '.join(needs)}]{more}}}\n"
+
+
+def box(layout: Layout, path: str) -> Box:
+    return next(one for one in layout.boxes if one.path == path)
+
+
+def overlap(one: Box, other: Box) -> bool:
+    return (
+        one.x < other.x + other.width
+        and other.x < one.x + one.width
+        and one.y < other.y + other.height
+        and other.y < one.y + one.height
+    )
+
+
+def test_a_straight_line_reads_like_text() -> None:
+    layout = drawn("".join(f"  - {{id: s{n}, uses: log}}\n" for n in range(8)))
+
+    first, second, last = box(layout, "s0"), box(layout, "s1"), box(layout, "s7")
+    assert second.x > first.x
+    assert second.y == first.y
+    assert last.y > first.y
+
+
+def test_a_step_stands_below_all_that_it_needs() -> None:
+    layout = drawn(step("a") + step("b", "a") + step("c", "a") + step("d", "b", "c"))
+
+    a, b, c, d = (box(layout, name) for name in "abcd")
+    assert a.y < b.y == c.y < d.y
+
+
+def test_the_frame_of_a_scope_holds_its_steps() -> None:
+    layout = drawn("  - id: both\n    parallel: [{id: l, uses: log}, {id: r, uses: log}]\n")
+
+    frame, left = box(layout, "both"), box(layout, "both.l")
+    assert frame.is_frame
+    assert frame.x < left.x
+    assert frame.y < left.y
+    assert frame.y + frame.height > left.y + left.height
+
+
+def test_every_case_of_a_switch_and_every_fallback_has_its_frame() -> None:
+    layout = drawn(
+        "  - id: way\n    switch:\n      - when: ${{ true }}\n        steps: [{id: x, uses: log}]\n"
+        "      - else:\n        steps: [{id: y, uses: log}]\n"
+        "  - id: z\n    uses: log\n    catch: [{on: [permanent], steps: [{id: q, uses: log}]}]\n"
+    )
+
+    titles = {one.title for one in layout.boxes if one.is_frame}
+    assert titles == {"way", "when ${{ true }}", "else", "z.catch[0]"}
+    assert [edge.target for edge in layout.edges if edge.is_fallback] == ["z.catch[0]"]
+
+
+def test_many_that_start_together_share_one_line_to_and_from_them() -> None:
+    names = [f"m{n}" for n in range(40)]
+    layout = drawn(step("a") + "".join(step(n, "a") for n in names) + step("z", *names))
+
+    assert len(layout.edges) == 2
+    assert layout.width < WIDTH + STEP_WIDTH
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_step_covers_another_whatever_the_graph(seed: int) -> None:
+    chance = Random(seed)  # noqa: S311 - a graph, not a secret
+    steps = ""
+    for n in range(60):
+        needs = chance.sample(range(max(0, n - 10), n), min(n, chance.randint(0, 3)))
+        steps += step(f"s{n}", *(f"s{one}" for one in needs))
+
+    boxes = [one for one in drawn(steps).boxes if not one.is_frame]
+
+    assert len(boxes) == 60
+    assert not [pair for pair in combinations(boxes, 2) if overlap(*pair)]
+
+
+def test_a_narrow_picture_fits_a_telephone() -> None:
+    layout = drawn("".join(f"  - {{id: s{n}, uses: log}}\n" for n in range(9)), width=330)
+
+    assert layout.width <= 334

@@ -1,0 +1,95 @@
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from monitoring.run_page import MOST_DRAWN, STEPS_SHOWN, VALUE_SHOWN, RunPage, run_page
+from tests.admin.builders import completed, failed, permanent, started, worked_off
+from workflows.models import Run
+from workflows.selectors.runs import get_run
+
+pytestmark = pytest.mark.django_db
+
+
+def page_of(run: Run, **wish: str) -> RunPage:
+    user = get_user_model()(is_superuser=True, is_active=True)
+    return run_page(get_run(run.pk), user, now=timezone.now(), **wish)
+
+
+def wide(number: int) -> str:
+    steps = "".join(
+        f"  - {{id: s{n}, uses: log, needs: [], with: {{message: x}}}}\n" for n in range(number)
+    )
+    return f"workflow: wide-{number}\nretry: {{max_attempts: 1}}\nsteps:\n{steps}"
+
+
+def test_the_picture_shows_every_step_in_its_state() -> None:
+    page = page_of(failed())
+
+    said = {one.box.path: one.detail.partition(" · ")[0] for one in page.pictures[0].drawn}
+    assert said == {"fetch": "Failed", "store": "Skipped"}
+
+
+def test_what_needs_a_person_comes_first_with_its_buttons() -> None:
+    page = page_of(failed())
+
+    incident, buttons = page.incidents[0]
+    assert incident.path == "fetch"
+    labels = [button.label for button in buttons]
+    assert labels == ["Replay", "Correct and replay", "Skip", "Discard"]
+    assert [button.label for button in page.buttons] == ["Replay what failed", "Start another"]
+
+
+def test_a_page_of_many_steps_costs_as_many_queries_as_one_of_few() -> None:
+    def cost(run: Run) -> int:
+        page_of(run)
+        with CaptureQueriesContext(connection) as captured:
+            page_of(run)
+        return len(captured)
+
+    few = cost(worked_off(started(wide(2), x=1).pk, {"s1": permanent()}))
+
+    many = cost(worked_off(started(wide(80), x=1).pk, {f"s{n}": permanent() for n in range(40)}))
+
+    assert many <= few + 1
+
+
+def test_beyond_its_bound_the_picture_gives_way_to_the_pages_of_the_table() -> None:
+    page = page_of(started(wide(MOST_DRAWN + 1), x=1), page="2")
+
+    assert page.pictures == []
+    assert len(page.rows) == STEPS_SHOWN
+    assert page.rows[0].step.path == f"s{STEPS_SHOWN}"
+
+
+def test_the_table_is_narrowed_to_a_state() -> None:
+    page = page_of(failed(), state="SKIPPED")
+
+    assert [row.step.path for row in page.rows] == ["store"]
+
+
+@pytest.mark.parametrize("wish", [{"page": "x"}, {"page": "-1"}, {"page": "999"}, {"state": "?"}])
+def test_nonsense_in_the_address_shows_the_page_all_the_same(wish: dict[str, str]) -> None:
+    assert page_of(completed(), **wish).rows
+
+
+def test_a_long_output_is_cut_and_says_so() -> None:
+    run = worked_off(started().pk, {"fetch": {"text": "x" * 50_000}})
+
+    row = page_of(run).rows[0]
+
+    assert len(row.output) < VALUE_SHOWN + 100
+    assert row.output.endswith("open the step for all of it")
+
+
+def test_a_bar_stays_inside_the_time_of_its_run() -> None:
+    page = page_of(completed())
+
+    assert [bar.path for bar in page.bars] == ["fetch", "store"]
+    assert all(bar.left >= 0 and bar.left + bar.waited + bar.worked <= 100.5 for bar in page.bars)
+
+
+def test_a_run_that_is_over_is_not_asked_for_again() -> None:
+    assert page_of(started()).is_live
+    assert not page_of(completed()).is_live
