@@ -130,7 +130,5 @@ SCENARIOS = (
     Scenario(
         "fan_out_1000", "s", lambda: fan_out_ours(1_000), lambda: fan_out_bare(1_000), "lower"
     ),
-    Scenario(
-        "latency", "ms", median_of(25, latency_ours), median_of(25, latency_bare), "lower"
-    ),
+    Scenario("latency", "ms", median_of(25, latency_ours), median_of(25, latency_bare), "lower"),
 )

@@ -16,7 +16,9 @@ from orchestrator import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
-WARM_UP = 20.0
+WARM_UP = 30.0
+QUIET = {"PYTHONWARNINGS": "ignore"}
+"""Celery warns of a superuser on standard error; it is the benchmark's own worker."""
 
 
 @contextmanager
@@ -53,10 +55,10 @@ def _forget_messages() -> None:
 
 
 def _worker(app: str, queues: str) -> subprocess.Popen[bytes]:
-    options = ["--pool=prefork", f"--concurrency={WORKERS}", "--loglevel=warning"]
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", app, "worker", "-Q", queues, *options]
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", app, "worker", "-Q", queues]
+    options = ["--pool=prefork", f"--concurrency={WORKERS}", "--loglevel=error"]
     name = f"--hostname={app}@localhost"
-    return subprocess.Popen([*command, name], cwd=ROOT, env=os.environ)
+    return subprocess.Popen([*command, *options, name], cwd=ROOT, env=os.environ | QUIET)
 
 
 def _until_ready() -> None:
