@@ -4,6 +4,8 @@ The triggers keep its lifecycle: it is born PROVISIONING, moves only as the tabl
 says, and every move has its line in the journal, written in the same transaction.
 """
 
+import re
+
 import pgtrigger
 from django.core.validators import RegexValidator
 from django.db import models
@@ -12,8 +14,9 @@ from uuid_utils.compat import uuid7
 
 from environments.states import ENVIRONMENT_MOVES, EnvironmentState
 
+SLUG_PATTERN = re.compile(r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
 SLUG = RegexValidator(
-    r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$",
+    SLUG_PATTERN.pattern,
     "Use small letters, digits and hyphens, and begin and end with a letter or a digit.",
 )
 
@@ -88,7 +91,7 @@ class Environment(models.Model):
             pgtrigger.Trigger(
                 name="environment_journal",
                 when=pgtrigger.After,
-                operation=pgtrigger.Insert | pgtrigger.UpdateOf("state"),
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf("state"),  # type: ignore[no-untyped-call]
                 func=JOURNAL,
             ),
         ]

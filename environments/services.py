@@ -15,7 +15,7 @@ from environments.errors import (
     EnvironmentRefusedError,
     UnknownEnvironmentError,
 )
-from environments.models import SLUG, Environment
+from environments.models import SLUG, SLUG_PATTERN, Environment
 from environments.states import ENVIRONMENT_MOVES, EnvironmentState
 
 DEFAULT = "default"
@@ -50,7 +50,7 @@ def create_environment(
     classes and variables that no step could ask for.
     """
     check_parts(classes=classes, variables=variables or {})
-    if not SLUG.regex.fullmatch(name):
+    if not SLUG_PATTERN.fullmatch(name):
         raise EnvironmentRefusedError(f"{name!r} is no name: {SLUG.message}")
     if Environment.objects.filter(name=name).exists():
         raise EnvironmentRefusedError(f"There is an environment named {name} already.")
@@ -86,7 +86,7 @@ def check_parts(*, classes: Any, variables: Any) -> None:
     if not isinstance(classes, list | tuple) or not classes:
         raise EnvironmentRefusedError('The classes are a list of names, such as ["default"].')
     for queue_class in classes:
-        if not isinstance(queue_class, str) or not SLUG.regex.fullmatch(queue_class):
+        if not isinstance(queue_class, str) or not SLUG_PATTERN.fullmatch(queue_class):
             raise EnvironmentRefusedError(f"{queue_class!r} is no queue class: {SLUG.message}")
     if DEFAULT not in classes:
         raise EnvironmentRefusedError("The class default is missing; steps that name none need it.")

@@ -4,7 +4,7 @@ Their own modules are imported first, so that what they register is there to be 
 """
 
 import django.contrib.auth.admin
-import django_celery_beat.admin
+import django_celery_beat.admin as beat
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django_celery_beat.models import (
@@ -17,8 +17,6 @@ from django_celery_beat.models import (
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
-
-beat = django_celery_beat.admin
 
 for model in (
     User,

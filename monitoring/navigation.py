@@ -10,7 +10,7 @@ from workflows.models import Incident
 MOST_COUNTED = 99
 
 
-def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
     """Return the groups of links; each is shown to those who may open it."""
     return [
         {

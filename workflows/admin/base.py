@@ -57,11 +57,9 @@ class ReadOnlyAdmin(ModelAdmin):
     def page(self, route: str, view: Callable[..., Any], name: str) -> URLPattern:
         """Return the address of a page of this model, for staff only."""
         options = self.model._meta  # noqa: SLF001 - public in Django's documentation
-        return path(
-            route,
-            self.admin_site.admin_view(view),
-            name=f"{options.app_label}_{options.model_name}_{name}",
-        )
+        name = f"{options.app_label}_{options.model_name}_{name}"
+        pattern: URLPattern = path(route, self.admin_site.admin_view(view), name=name)
+        return pattern
 
     def context(self, request: HttpRequest, **more: Any) -> dict[str, Any]:
         """Return what every page of the admin needs, and more."""

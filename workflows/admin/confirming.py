@@ -1,6 +1,5 @@
 """Ask before doing: one page for an operation on one thing, and the same page for many."""
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -82,7 +81,7 @@ def confirm_many(
         "subjects": subjects,
         "others": len(ids) - len(subjects),
         "back": request.get_full_path(),
-        "selected": _selected(request, ids),
+        "selected": [(ACTION_CHECKBOX_NAME, str(one)) for one in ids],
         "action": request.POST.get("action", ""),
     }
     return TemplateResponse(request, "workflows/confirm.html", admin.context(request, **page))
@@ -100,7 +99,3 @@ def _tell(request: HttpRequest, operation: Operation, outcome: object) -> None:
         tell_report(request, outcome)
     else:
         messages.success(request, operation.done)
-
-
-def _selected(request: HttpRequest, ids: Sequence[UUID]) -> list[tuple[str, str]]:
-    return [(ACTION_CHECKBOX_NAME, str(one)) for one in ids]

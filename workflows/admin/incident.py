@@ -57,7 +57,8 @@ def causes() -> list[dict[str, Any]]:
     newest = Incident.objects.filter(resolution="").order_by("-id").values("pk")[:MOST_COUNTED]
     found = Incident.objects.filter(pk__in=newest).order_by()
     counted = found.values("run__workflow", "run__workflow__name", "code", "error_class")
-    return list(counted.annotate(number=Count("pk")).order_by("-number", "code")[:GROUPS_SHOWN])
+    shown = counted.annotate(number=Count("pk")).order_by("-number", "code")[:GROUPS_SHOWN]
+    return [dict(cause) for cause in shown]
 
 
 class OpenFilter(DropdownFilter):

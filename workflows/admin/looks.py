@@ -77,7 +77,7 @@ def state_badge(state: str, reason: str = "") -> SafeString:
 
 def reason_words(reason: str) -> str:
     """Return why a step is where it is, in words; nothing if its state says it all."""
-    return REASONS.get(reason, reason.replace("_", " ")) if reason else ""  # type: ignore[call-overload, no-any-return] # a StrEnum is found by its value
+    return REASONS.get(reason, reason.replace("_", " ")) if reason else ""  # type: ignore[call-overload] # a StrEnum is found by its value
 
 
 def _tone(state: str) -> str:
