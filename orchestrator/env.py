@@ -156,6 +156,11 @@ class Env(BaseSettings):
         default=6 * 3600,
         description="seconds after which a worker process is killed with whatever step it has",
     )
+    lease_seconds: Annotated[float, Field(ge=3)] = Field(
+        default=30,
+        description="seconds, at least 3, that a worker may be silent about a running step "
+        "before it counts as lost; a third of that is how often it speaks",
+    )
     soft_shutdown_seconds: Seconds = Field(
         default=10, description="seconds that a stopping worker gives its running steps"
     )

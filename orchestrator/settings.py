@@ -207,9 +207,10 @@ LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_of(level=ENV.log_level, style=ENV.log_format)
 DJANGO_STRUCTLOG_CELERY_ENABLED = False
 
-ORCHESTRATOR = {
+ORCHESTRATOR: dict[str, Any] = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
     "CATALOG": "workers.registry.catalog",
+    "LEASE_SECONDS": ENV.lease_seconds,
 }
 
 # What a late or repeated message does is decided by the fence in the database; these only keep

@@ -17,15 +17,15 @@ from django.db import Error, connection
 from django.utils import timezone
 
 from workflows import store
-from workflows.services.steps import LEASE, Work
+from workflows.services.steps import Work, lease
 
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether a running step is to be cancelled."""
 
-RENEW_EVERY = LEASE.total_seconds() / 3
-"""Seconds between two renewals: two may be lost before the third is too late."""
+RENEWALS = 3
+"""How often a lease is renewed in its time: two may be lost before the third is too late."""
 
 OVERRUN = 15.0
 """Seconds that a step may take beyond its time limit before it is no longer spoken for."""
@@ -72,9 +72,9 @@ class Keeper:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(LOOK_EVERY)
+                self._changed.wait(look_every())
                 held = self._held
-            if held is None or time.monotonic() - held.began < LOOK_EVERY:
+            if held is None or time.monotonic() - held.began < look_every():
                 continue
             try:
                 look(held, now=time.monotonic())
@@ -83,13 +83,23 @@ class Keeper:
                 connection.close()
 
 
+def renew_every() -> float:
+    """Return the seconds between two renewals of a lease."""
+    return lease().total_seconds() / RENEWALS
+
+
+def look_every() -> float:
+    """Return the seconds between two looks, of which none comes too late for a renewal."""
+    return min(LOOK_EVERY, renew_every())
+
+
 def look(held: Held, *, now: float) -> None:
     """Renew the lease when it is time, and note whether the step is to stop."""
     work = held.work
     if held.overran(now):
         return
-    if now - held.renewed >= RENEW_EVERY:
-        until = timezone.now() + LEASE
+    if now - held.renewed >= renew_every():
+        until = timezone.now() + lease()
         answer = store.renew(work.run, work.path, work.attempt, until=until)
         held.renewed = now
     else:

@@ -19,7 +19,7 @@ from workflows.engine.states import StepState
 from workflows.services import timers
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_flight
-from workflows.services.steps import LEASE
+from workflows.services.steps import lease
 
 BATCH = 200
 
@@ -49,7 +49,7 @@ def recover(*, now: datetime) -> RecoveryReport:
 def release_all(*, now: datetime) -> RecoveryReport:
     """End every lease at once: for whoever knows that all workers are gone."""
     report = RecoveryReport()
-    _end_expired_leases(report, now, until=now + LEASE)
+    _end_expired_leases(report, now, until=now + lease())
     return report
 
 

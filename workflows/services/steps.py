@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
+
 from environments.models import environment_of
 from workflows import store
 from workflows.engine.draft import names_of
@@ -17,10 +19,12 @@ from workflows.services.plans import Pinned
 from workflows.services.progress import Progress, Wish, advance_ahead, advance_run, in_flight
 from workflows.store import Seen
 
-LEASE = timedelta(seconds=30)
-"""How long a worker may be silent about a running step before it counts as lost."""
-
 Outcome = Succeeded | Failed
+
+
+def lease() -> timedelta:
+    """Return how long a worker may be silent about a running step before it counts as lost."""
+    return timedelta(seconds=settings.ORCHESTRATOR["LEASE_SECONDS"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def record_outcome(
     *, work: Work, outcome: Outcome, taker: Taker, run_on: bool, now: datetime
 ) -> Work | None:
     """Record how an attempt ended; with `run_on`, return the next one, claimed already."""
-    wish = Wish(work.queue, taker.worker, now + LEASE) if run_on else None
+    wish = Wish(work.queue, taker.worker, now + lease()) if run_on else None
     progress = _record_ahead(work, outcome, taker, wish, now) or in_flight(
         lambda: advance_run(
             work.pinned,
@@ -135,7 +139,7 @@ def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) ->
     progress = advance_ahead(
         pin,
         Seen((queued,)),
-        Claimed(path, attempt, taker.worker, now + LEASE),
+        Claimed(path, attempt, taker.worker, now + lease()),
         environment=environment_of(taker.queue),
         now=now,
         unsettled=taker.unsettled,
