@@ -1,7 +1,8 @@
-"""Commands as an operator gives them, in this process or in one of their own; definitions to try."""
+"""Commands as an operator gives them, here or in a process of their own; things to try them on."""
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from workflows.engine.events import Failed, StepError
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
 from workflows.services.definitions import apply_definition
+from workflows.services.plans import pinned
 from workflows.services.runs import start_run
 from workflows.services.steps import Taker, claim_step, record_outcome
 
@@ -79,6 +81,26 @@ def manage_apart(*arguments: object, stdin: str = "", **env: str) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
+def manage_on_terminal(*arguments: object, types: str, **env: str) -> Answer:
+    """Give a command in a process of its own, whose stdin is a terminal where somebody types."""
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, types.encode())
+    try:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *map(str, arguments)],
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | env,
+            cwd=HERE.parent.parent,
+        )
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
 def saved(folder: Path, text: str, name: str = "workflow.yaml") -> Path:
     """Write a definition to a file."""
     path = folder / name
@@ -104,7 +126,7 @@ def an_incident(message: str = "The disk is full.") -> Incident:
     run = a_run()
     taker = Taker("worker-1", "env.default.default")
     now = timezone.now()
-    work = claim_step(run_id=run.pk, path="fetch", attempt=1, taker=taker, now=now)
+    work = claim_step(pin=pinned(run.pk), path="fetch", attempt=1, taker=taker, now=now)
     assert work is not None
     error = StepError(ErrorClass.PERMANENT, "disk.full", message)
     outcome = Failed("fetch", 1, error)

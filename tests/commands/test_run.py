@@ -1,6 +1,6 @@
 import pytest
 
-from tests.commands.builders import INLINE, a_run, an_incident, manage
+from tests.commands.builders import INLINE, a_run, an_incident, manage, manage_on_terminal
 from workflows.models import Incident, Run
 from workflows.selectors.runs import get_run, run_document
 
@@ -108,6 +108,22 @@ def test_nothing_is_cancelled_without_a_yes_where_nobody_can_be_asked() -> None:
     assert answer.err.startswith(f"Cancel the run {run.pk} of copy, which is RUNNING?")
     assert answer.err.endswith("Repeat the command with --yes.")
     assert state_of(run) == "RUNNING"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("answer", "status", "state"), [("y", 0, "CANCELLED"), ("n", 2, "RUNNING"), ("", 2, "RUNNING")]
+)
+def test_a_person_is_asked_before_a_run_is_cancelled(
+    answer: str, status: int, state: str, process_env: dict[str, str]
+) -> None:
+    run = a_run()
+
+    answered = manage_on_terminal("run", "cancel", run.pk, types=f"{answer}\n", **process_env)
+
+    assert answered.status == status
+    assert "This cannot be undone. [y/N]" in answered.err
+    assert state_of(run) == state
 
 
 def test_a_yes_cancels() -> None:

@@ -111,8 +111,8 @@ class Door(BaseCommand):
                 f"{question} There is nobody to ask here, so nothing was changed. "
                 "Repeat the command with --yes."
             )
-        answer = input(f"{plain(question)} [y/N] ")
-        if answer.strip().lower() not in {"y", "yes"}:
+        self.errors.print(f"{plain(question)} [y/N] ", end="")
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise RefusedError("Nothing was changed.")
 
     def present(self, report: Report, *, as_json: bool) -> None:
