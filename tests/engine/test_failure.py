@@ -286,3 +286,16 @@ def test_a_failure_before_the_race_was_decided_still_fails_the_run() -> None:
     run = play(race(), broken("b1"), done("a"), done("join"))
 
     assert run.state is RunState.FAILED
+
+
+def test_a_block_that_fails_fast_by_itself_still_takes_its_fallback_path() -> None:
+    block = {
+        "id": "block",
+        "fail_fast": True,
+        "steps": [task("a"), task("b", when="${{ input.nope }}")],
+        "catch": [{"steps": [task("rescue")]}],
+    }
+
+    run = play(plan_from(block), done("block.a"))
+
+    assert run.queued == {"block.catch[0].rescue"}

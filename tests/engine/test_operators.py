@@ -322,3 +322,48 @@ def test_a_retry_that_falls_due_in_a_paused_run_is_queued_for_later() -> None:
     run = play(plan_of("a"), broken("a", "x", "transient"), PAUSE, RetryDue("a", 1))
 
     assert run.claim("a", 2).queued == {"a"}
+
+
+def test_a_replay_that_ends_at_once_is_counted_once() -> None:
+    plan = plan_from(
+        task("a", needs=[], when="${{ env.go }}"),
+        task("b", needs=[]),
+        task("c", needs=["a", "b"]),
+    )
+    run = play(plan)
+    run.environment = {"go": False}
+
+    run.hear(Replayed("a"))
+
+    assert run.reason("a") is Reason.WHEN
+    assert run.step("c").tally.done == 1
+
+
+def test_a_variable_set_by_a_replay_joins_those_set_before() -> None:
+    plan = plan_from(
+        {"id": "early", "set": {"a": 1}},
+        {"id": "late", "set": {"b": "${{ env.two }}"}},
+        {"id": "sum", "set": {"c": "${{ vars.a + vars.b }}"}},
+    )
+    run = play(plan)
+    run.environment = {"two": 2}
+
+    run.hear(Replayed("late"))
+
+    assert run.variables == {"a": 1, "b": 2, "c": 3}
+    assert run.state is RunState.COMPLETED
+
+
+def test_a_skip_on_a_fallback_path_does_not_reopen_the_block_it_is_for() -> None:
+    block = {
+        "id": "s",
+        "fail_fast": True,
+        "parallel": [task("x"), task("y")],
+        "catch": [{"steps": [task("r1"), task("r2")]}],
+    }
+    run = play(plan_from(block), broken("s.x"), broken("s.catch[0].r1"))
+
+    run.hear(SkipDecided("s.catch[0].r1"))
+
+    assert run.queued == {"s.catch[0].r2"}
+    assert run.step("s.y").state is StepState.CANCELLED
