@@ -218,9 +218,18 @@ ORCHESTRATOR: dict[str, Any] = {
 CELERY_BROKER_URL = ENV.broker
 CELERY_RESULT_BACKEND = ENV.results
 CELERY_RESULT_EXPIRES = 3600
+# A dispatch is a hint: while Redis is away it is given up at once, and recovery sends it later.
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"retry_policy": {"max_retries": 0}}
+CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": int(ENV.longest_step_seconds) + 3600}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": int(ENV.longest_step_seconds) + 3600,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
+}
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_ACKS_ON_FAILURE = True
 CELERY_TASK_ACKS_ON_TIMEOUT = True

@@ -23,7 +23,8 @@ class CeleryPublisher:
             with current_app.producer_or_acquire() as producer:
                 for dispatch in dispatches:
                     canvas_of(dispatch).apply_async(producer=producer)
-        except OperationalError as error:
+        except (OperationalError, RuntimeError) as error:
+            # A RuntimeError is how Celery's Redis results say that they cannot be reached.
             raise OSError(str(error)) from error
 
 
@@ -49,10 +50,10 @@ def _fan_out(fan: FanOut) -> Signature[Any]:
 
 def taker_of(queue: str, *, run: str, version: str, scope: str) -> Signature[Any]:
     """Return the message to one taker of a fan-out."""
-    return _signature(TAKE, queue, run=run, version=version, scope=scope)
+    return _signature(TAKE, queue, keeps=True, run=run, version=version, scope=scope)
 
 
-def _segment(segment: Segment, brings: str = "") -> Signature:
+def _segment(segment: Segment, brings: str = "") -> Signature[Any]:
     fence: dict[str, Any] = {
         "run": str(segment.run),
         "version": str(segment.version),
@@ -64,5 +65,7 @@ def _segment(segment: Segment, brings: str = "") -> Signature:
     return _signature(SEGMENT, segment.queue, **fence)
 
 
-def _signature(task: str, queue: str, **ids: Any) -> Signature:
-    return Signature(task, kwargs=ids, options={"queue": queue}, immutable=True)
+def _signature(task: str, queue: str, *, keeps: bool = False, **ids: Any) -> Signature[Any]:
+    """Return a message; only the takers of a chord `keep` a result, which their body waits for."""
+    options = {"queue": queue, "ignore_result": not keeps}
+    return Signature(task, kwargs=ids, options=options, immutable=True)
