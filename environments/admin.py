@@ -11,6 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from environments.badges import environment_badge
 from environments.errors import EnvironmentRefusedError, EnvironmentsError
@@ -49,6 +50,18 @@ class EnvironmentForm(forms.ModelForm):  # type: ignore[type-arg] # generic in t
     class Meta:
         model = Environment
         fields = ("name", "description", "classes", "variables")
+        widgets = {
+            name: UnfoldAdminTextareaWidget(attrs={"rows": rows, "class": look})
+            for name, rows, look in (
+                ("description", 2, ""),
+                ("classes", 2, "code"),
+                ("variables", 6, "code"),
+            )
+        }
+        help_texts = {
+            "classes": "The queue classes that steps may ask for, as a JSON list.",
+            "variables": "A JSON object; expressions read env.name. No secrets.",
+        }
 
     def clean(self) -> dict[str, Any]:
         """Refuse classes and variables that no step could ask for."""

@@ -164,7 +164,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
     return RunPage(
         run=run,
         is_live=run.state in LIVE_RUNS,
-        mark=f"{journal[0].pk if journal else 0}",
+        mark=_mark(journal[0].pk if journal else None),
         look=look_of(run.state),
         words=words_of(run.state),
         took=duration(run.started_at, run.finished_at or now),
@@ -204,6 +204,16 @@ def plan_pictures(plan: Plan) -> list[Picture]:
         )
         for name, layout in _layouts(plan)
     ]
+
+
+def newest_mark(run_id: UUID) -> str:
+    """Return where the journal of a run stands: while it does not move, neither does the page."""
+    lines = Journal.objects.filter(run=run_id).order_by("-id")
+    return _mark(lines.values_list("pk", flat=True).first())
+
+
+def _mark(newest: int | None) -> str:
+    return str(newest or 0)
 
 
 def pretty(value: Any) -> str:

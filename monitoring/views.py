@@ -1,5 +1,6 @@
 """The live part of the run page, as a fragment that a script fetches while the run lives."""
 
+from http import HTTPStatus
 from uuid import UUID
 
 from django.contrib.admin.views.decorators import staff_member_required
@@ -10,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from monitoring.run_page import run_page
+from monitoring.run_page import newest_mark, run_page
 from workflows.selectors.errors import MissingError
 from workflows.selectors.runs import get_run
 
@@ -20,7 +21,9 @@ from workflows.selectors.runs import get_run
 @staff_member_required
 @permission_required("workflows.view_run", raise_exception=True)
 def live_run(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Return the run page's changing part."""
+    """Return the run page's changing part; nothing while the journal stands where it was seen."""
+    if request.GET.get("seen") == newest_mark(run_id):
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
     try:
         run = get_run(run_id)
     except MissingError as error:

@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tests.admin.builders import completed, failed, incident_of, started
+from monitoring.run_page import newest_mark
+from tests.admin.builders import completed, failed, incident_of, started, worked_off
 from workflows.admin.operations import INCIDENT_OPERATIONS, RUN_OPERATIONS
 from workflows.models import Incident, Run
 
@@ -95,6 +96,18 @@ def test_the_live_part_is_for_those_who_may_see_runs(door: Door) -> None:
     assert door("viewers").get(url).status_code == 200
     assert door("").get(url).status_code == 403
     assert Client().get(url).status_code == 302
+
+
+def test_the_live_part_is_sent_only_when_the_journal_has_moved(door: Door) -> None:
+    run, client = started(), door("viewers")
+    url = reverse("live-run", args=[run.pk])
+    mark = newest_mark(run.pk)
+
+    unchanged = client.get(url, {"seen": mark}).status_code
+    worked_off(run.pk, steps=1)
+
+    assert unchanged == 204
+    assert client.get(url, {"seen": mark}).status_code == 200
 
 
 @pytest.mark.parametrize("key", ["00000000-0000-7000-8000-000000000000", "nonsense"])

@@ -2,9 +2,9 @@
    What the reader has opened or scrolled stays as it is. */
 "use strict";
 (() => {
-  const EVERY = 2000, SLOWEST = 30000;
+  const EVERY = 2000, SLOWEST = 30000, WHOLE_AFTER = 8;
   const place = document.getElementById("live");
-  let wait = EVERY, seen = new Date();
+  let wait = EVERY, seen = new Date(), unchanged = 0;
 
   const page = () => place.querySelector("[data-mark]");
 
@@ -33,13 +33,19 @@
     if (!url) return;
     if (!document.hidden && !window.getSelection().toString()) {
       try {
-        const answer = await fetch(url + window.location.search, { headers: { "X-Requested-With": "fetch" } });
+        const wish = new URLSearchParams(window.location.search);
+        if (unchanged < WHOLE_AFTER) wish.set("seen", page().dataset.mark);
+        const answer = await fetch(`${url}?${wish}`);
         if (answer.redirected) { window.location.reload(); return; }
         if (!answer.ok) throw new Error(String(answer.status));
-        const text = await answer.text();
-        const restore = keep();
-        place.innerHTML = text;
-        restore();
+        if (answer.status === 204) unchanged += 1;
+        else {
+          const text = await answer.text();
+          const restore = keep();
+          place.innerHTML = text;
+          restore();
+          unchanged = 0;
+        }
         wait = EVERY;
         seen = new Date();
       } catch { lost(); }
