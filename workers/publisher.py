@@ -43,14 +43,18 @@ def canvas_of(dispatch: Dispatch) -> Any:
 
 
 def _fan_out(fan: FanOut) -> Signature[Any]:
-    ids = {"run": str(fan.run), "version": str(fan.version), "scope": fan.scope}
-    takers = [taker_of(fan.queue, **ids) for _ in range(fan.width)]
-    return chord(takers, _signature(SETTLE, ENGINE_QUEUE, **ids))
+    run, version = str(fan.run), str(fan.version)
+    takers = [
+        taker_of(fan.queue, run=run, version=version, scope=fan.scope) for _ in range(fan.width)
+    ]
+    return chord(
+        takers, _signature(SETTLE, ENGINE_QUEUE, run=run, version=version, scope=fan.scope)
+    )
 
 
 def taker_of(queue: str, *, run: str, version: str, scope: str) -> Signature[Any]:
     """Return the message to one taker of a fan-out."""
-    return _signature(TAKE, queue, keeps=True, run=run, version=version, scope=scope)
+    return _signature(TAKE, queue, run=run, version=version, scope=scope)
 
 
 def _segment(segment: Segment, brings: str = "") -> Signature[Any]:
@@ -65,7 +69,8 @@ def _segment(segment: Segment, brings: str = "") -> Signature[Any]:
     return _signature(SEGMENT, segment.queue, **fence)
 
 
-def _signature(task: str, queue: str, *, keeps: bool = False, **ids: Any) -> Signature[Any]:
-    """Return a message; only the takers of a chord `keep` a result, which their body waits for."""
+def _signature(task: str, queue: str, **ids: Any) -> Signature[Any]:
+    """Return a message; only the takers of a chord keep a result, which its body waits for."""
+    keeps = task == TAKE
     options = {"queue": queue, "ignore_result": not keeps}
     return Signature(task, kwargs=ids, options=options, immutable=True)

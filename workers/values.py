@@ -20,8 +20,8 @@ from uuid import UUID
 import pydantic
 
 from workers.errors import ValueRefusedError
+from workflows.language.limits import LARGEST_VALUE
 
-MAX_BYTES = 256 * 1024
 MAX_DEPTH = 100
 MASK = "***"
 
@@ -110,12 +110,12 @@ _READERS: tuple[tuple[tuple[type, ...], Callable[[Any, str, int], Any]], ...] = 
 def check_size(value: Any, what: str) -> None:
     """Raise `ValueRefusedError` for a plain value of more than 256 KiB of JSON."""
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > MAX_BYTES:
+    if size > LARGEST_VALUE:
         raise ValueRefusedError(
-            f"The {what} is {size:,} bytes of JSON, and a value may have {MAX_BYTES:,}: "
+            f"The {what} is {size:,} bytes of JSON, and a value may have {LARGEST_VALUE:,}: "
             "store it as an artifact and give its address.",
             code="value.too_large",
-            details={"bytes": size, "limit": MAX_BYTES},
+            details={"bytes": size, "limit": LARGEST_VALUE},
         )
 
 

@@ -11,6 +11,8 @@ ServiceError
 from collections.abc import Sequence
 from typing import Any
 
+from workflows.language.limits import too_large
+
 
 class ServiceError(Exception):
     """A refusal: a sentence that names the thing, its state and what was wanted."""
@@ -37,6 +39,12 @@ class InputRefusedError(ServiceError):
     def __init__(self, message: str, findings: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
+
+
+def refuse_large(name: str, value: Any) -> None:
+    """Raise InputRefusedError for a value that is too large to be kept."""
+    if reason := too_large(name, value):
+        raise InputRefusedError(f"{reason[0].upper()}{reason[1:]}.")
 
 
 class StateRefusedError(ServiceError):

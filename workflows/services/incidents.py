@@ -9,7 +9,12 @@ from django.utils import timezone
 
 from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
 from workflows.models import Incident, Resolution, Run
-from workflows.services.errors import InputRefusedError, NotFoundError, StateRefusedError
+from workflows.services.errors import (
+    InputRefusedError,
+    NotFoundError,
+    StateRefusedError,
+    refuse_large,
+)
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_transaction
 from workflows.services.report import Report, each
@@ -20,8 +25,9 @@ def replay_incident(
 ) -> Incident:
     """Have the step tried again, with corrected arguments if given; the run goes on.
 
-    Raises NotFoundError and StateRefusedError.
+    Raises InputRefusedError, NotFoundError and StateRefusedError.
     """
+    refuse_large("the corrected input", arguments)
     return _resolve(
         incident_id, Resolution.REPLAYED, lambda path: Replayed(path, arguments), note=note, by=by
     )
@@ -30,8 +36,9 @@ def replay_incident(
 def skip_incident(*, incident_id: UUID, output: Any = None, note: str = "", by: str) -> Incident:
     """Have the step count as done, with `output` in its place; the run goes on.
 
-    Raises NotFoundError and StateRefusedError.
+    Raises InputRefusedError, NotFoundError and StateRefusedError.
     """
+    refuse_large("the output", output)
     return _resolve(
         incident_id, Resolution.SKIPPED, lambda path: SkipDecided(path, output), note=note, by=by
     )

@@ -34,6 +34,7 @@ from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
     StateRefusedError,
+    refuse_large,
 )
 from workflows.services.plans import Pinned, pinned, plan_of_version
 from workflows.services.progress import advance_run, dispatches_of, in_flight, in_transaction
@@ -154,6 +155,7 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         findings = [finding.as_dict() for finding in error.findings]
         message = f"The input does not fit what {order.workflow} v{version.number} asks for."
         raise InputRefusedError(message, findings) from error
+    refuse_large("the input", given)
     return _Checked(order, version, plan, environment, given)
 
 

@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 
 from workflows.language.document import Node
+from workflows.language.limits import LARGEST_VALUE
 from workflows.language.outline import LOOPS, Outline, Step, kinds_of
 from workflows.language.spec import KIND_KEYS
 from workflows.language.syntax import RESERVED
 from workflows.language.words import StepKind as Kind
 
 MOST_STEPS = 10_000
-LARGEST_VALUE = 256 * 1024
 _TAKEN = RESERVED | frozenset(
     {"index", "input", "vars", "steps", "env", "secrets", "run", "event", "error"}
 )
