@@ -124,9 +124,21 @@ def test_a_limit_never_rings_after_its_function_has_ended() -> None:
     for _ in range(200):
         end = time.monotonic() + 0.001
         with suppress(StepTimeout):
-            run_within(0.001, lambda: time.sleep(max(0.0, end - time.monotonic())))  # noqa: B023
+            run_within(0.001, lambda end=end: time.sleep(max(0.0, end - time.monotonic())))
 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_watchdog_never_bites_after_its_function_has_ended() -> None:
+    def near() -> str:
+        for _ in range(100):
+            end = time.monotonic() + 0.002
+            with suppress(StepTimeout):
+                run_within(0.002, lambda end=end: time.sleep(max(0.0, end - time.monotonic())))
+        time.sleep(0.02)
+        return "quiet"
+
+    assert in_a_thread(near) == "quiet"
 
 
 def test_a_folder_is_made_when_asked_for_and_removed_with_what_is_in_it() -> None:
