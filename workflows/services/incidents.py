@@ -8,6 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
+from workflows.engine.states import StepState
 from workflows.models import Incident, Resolution, Run
 from workflows.services.errors import (
     InputRefusedError,
@@ -16,7 +17,7 @@ from workflows.services.errors import (
     refuse_large,
 )
 from workflows.services.plans import pinned
-from workflows.services.progress import advance_run, in_transaction
+from workflows.services.progress import Progress, advance_run, in_transaction
 from workflows.services.report import Report, each
 
 
@@ -84,7 +85,13 @@ def replay_run(*, run_id: UUID, by: str) -> Report:
     ids = list(found.values_list("pk", flat=True))
     if not ids:
         raise StateRefusedError(f"The run {run_id} has no open incident, so nothing to replay.")
-    return replay_many(incident_ids=ids, by=by)
+    return each("Replay", ids, lambda one: _replay_if_open(one, by))
+
+
+def _replay_if_open(incident_id: UUID, by: str) -> None:
+    """Replay an incident, unless the replay of another has resolved it too."""
+    if Incident.objects.filter(pk=incident_id, resolution="").exists():
+        replay_incident(incident_id=incident_id, by=by)
 
 
 def _resolve(
@@ -119,4 +126,25 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     incident.resolution, incident.resolved_by = resolution.value, by
     incident.resolved_at, incident.note = now, note
     incident.save(update_fields=["resolution", "resolved_by", "resolved_at", "note"])
+    _resolve_others(incident, progress)
     return incident
+
+
+def _resolve_others(incident: Incident, progress: Progress) -> None:
+    """Resolve what this decision has settled too.
+
+    A step that is tried again has no open incident left; nor has a step inside one that
+    counts as done or was given up, for nobody could replay it any more.
+    """
+    others = Incident.objects.filter(run_id=incident.run_id, resolution="")
+    settled = {"resolved_by": incident.resolved_by, "resolved_at": incident.resolved_at}
+    left = {
+        move.after.path for move in progress.decision.moves if move.before is StepState.FAILED
+    } - {incident.path}
+    others.filter(path__in=left).update(
+        resolution=Resolution.REPLAYED.value, note=f"Reopened with {incident.path}.", **settled
+    )
+    if incident.resolution != Resolution.REPLAYED.value:
+        others.filter(path__startswith=f"{incident.path}.").update(
+            resolution=incident.resolution, note=incident.note, **settled
+        )

@@ -154,7 +154,8 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
     held = progress.held
     arguments = node.arguments
     if view.attempt > 1:
-        arguments = store.corrected_arguments(pin.run, view.path) or node.arguments
+        corrected = store.corrected_arguments(pin.run, view.path)
+        arguments = node.arguments if corrected is None else corrected
     names: Mapping[str, Any] = {}
     if node.call.roots:
         reading = Slice(run=held.run)

@@ -1,0 +1,187 @@
+"""Incidents: what a person may do about a failed step, and what becomes of the run."""
+
+import pytest
+from django.utils import timezone
+
+from tests.workflows.builders import (
+    ANN,
+    a_run,
+    claimed,
+    ends,
+    fail,
+    finish,
+    open_incidents,
+    set_due,
+    state,
+    states,
+    step,
+    task,
+    work_off,
+)
+from workflows.models import Incident, Journal, Run
+from workflows.services.errors import InputRefusedError, StateRefusedError
+from workflows.services.incidents import (
+    discard_incident,
+    replay_incident,
+    replay_run,
+    skip_incident,
+)
+from workflows.services.runs import cancel_run
+from workflows.services.timers import tick
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+
+def a_failed_run() -> tuple[Run, Incident]:
+    """Complete `fetch` and have `load` fail; `report` waits for it."""
+    run = a_run(task("fetch"), task("load"), task("report"))
+    finish(claimed(run, "fetch"))
+    fail(claimed(run, "load"))
+    [incident] = open_incidents(run)
+    return run, incident
+
+
+def test_a_replay_takes_a_failed_run_to_its_end_and_repeats_nothing_that_was_done() -> None:
+    run, incident = a_failed_run()
+    assert state(run) == "FAILED"
+
+    replay_incident(incident_id=incident.pk, by=ANN)
+    assert state(run) == "RUNNING"
+    work_off(run)
+
+    assert state(run) == "COMPLETED"
+    assert {path: ends(run, path) for path in states(run)} == {
+        "fetch": [(1, "completed")],
+        "load": [(1, "failed"), (2, "completed")],
+        "report": [(1, "completed")],
+    }
+
+
+def test_corrected_arguments_are_what_the_next_attempt_gets() -> None:
+    run, incident = a_failed_run()
+
+    replay_incident(incident_id=incident.pk, arguments={"message": "mended"}, by=ANN)
+
+    assert claimed(run, "load", 2).arguments == {"message": "mended"}
+
+
+def test_no_arguments_at_all_is_a_correction_too() -> None:
+    run, incident = a_failed_run()
+
+    replay_incident(incident_id=incident.pk, arguments={}, by=ANN)
+
+    assert claimed(run, "load", 2).arguments == {}
+
+
+def test_a_skipped_step_counts_as_done_with_the_output_it_was_given() -> None:
+    run, incident = a_failed_run()
+
+    skip_incident(incident_id=incident.pk, output={"rows": 7}, by=ANN)
+    work_off(run)
+
+    assert state(run) == "COMPLETED"
+    assert step(run, "load").output == {"rows": 7}
+    assert step(run, "load").reason == "skipped_by_operator"
+
+
+def test_a_discarded_step_leaves_the_run_failed() -> None:
+    run, incident = a_failed_run()
+
+    discard_incident(incident_id=incident.pk, note="Not worth it.", by=ANN)
+
+    assert state(run) == "FAILED"
+    assert states(run)["load"] == "SKIPPED"
+    assert not open_incidents(run)
+
+
+def test_a_discard_without_a_note_is_refused() -> None:
+    run, incident = a_failed_run()
+
+    with pytest.raises(InputRefusedError, match="note"):
+        discard_incident(incident_id=incident.pk, note=" ", by=ANN)
+
+    assert open_incidents(run) == [incident]
+
+
+def test_a_resolved_incident_is_not_resolved_again() -> None:
+    _, incident = a_failed_run()
+    replay_incident(incident_id=incident.pk, by=ANN)
+
+    with pytest.raises(StateRefusedError, match="replayed by person:ann"):
+        skip_incident(incident_id=incident.pk, by="person:ben")
+
+
+def test_the_journal_names_who_replayed() -> None:
+    run, incident = a_failed_run()
+
+    replay_incident(incident_id=incident.pk, by="person:ben")
+
+    by_ben = Journal.objects.filter(run=run, actor="person:ben")
+    assert set(by_ben.values_list("path", "before", "after")) == {
+        ("", "FAILED", "RUNNING"),
+        ("load", "FAILED", "QUEUED"),
+        ("report", "SKIPPED", "PENDING"),
+    }
+
+
+def test_cancelling_a_run_closes_its_incidents() -> None:
+    run = a_run(task("bad"), task("slow", needs=[]))
+    fail(claimed(run, "bad"))
+
+    cancel_run(run_id=run.pk, by=ANN)
+
+    assert state(run) == "CANCELLED"
+    assert [one.resolution for one in run.incidents.all()] == ["cancelled"]
+
+
+def test_a_step_that_fails_again_after_a_replay_has_an_incident_of_its_own_again() -> None:
+    run, incident = a_failed_run()
+
+    replay_incident(incident_id=incident.pk, by=ANN)
+    fail(claimed(run, "load", 2))
+
+    assert state(run) == "FAILED"
+    assert [one.attempt for one in open_incidents(run)] == [2]
+
+
+def a_run_out_of_time() -> Run:
+    """Have a step fail in a block, and then the block use up its time."""
+    block = {"id": "block", "parallel": [task("bad"), task("slow")], "timeout": 60}
+    run = a_run(block)
+    fail(claimed(run, "block.bad"))
+    slow = claimed(run, "block.slow")
+    set_due(run, "block")
+    tick(now=timezone.now())
+    fail(slow, "cancelled")
+    assert [one.path for one in open_incidents(run)] == ["block.bad", "block"]
+    return run
+
+
+@pytest.mark.parametrize("path", ["block", "block.bad"])
+def test_what_a_replay_reopens_has_no_open_incident_left_and_may_fail_again(path: str) -> None:
+    run = a_run_out_of_time()
+
+    replay_incident(incident_id=run.incidents.get(path=path).pk, by=ANN)
+    assert not open_incidents(run)
+    fail(claimed(run, "block.bad", 2))
+
+    assert [one.path for one in open_incidents(run)] == ["block.bad"]
+
+
+def test_skipping_a_block_leaves_no_incident_inside_it_that_nobody_could_replay() -> None:
+    run = a_run_out_of_time()
+
+    skip_incident(incident_id=run.incidents.get(path="block").pk, note="Done by hand.", by=ANN)
+
+    assert state(run) == "COMPLETED"
+    assert [one.resolution for one in run.incidents.all()] == ["skipped", "skipped"]
+
+
+def test_a_run_is_replayed_whole_when_one_replay_resolves_several_incidents() -> None:
+    run = a_run_out_of_time()
+
+    report = replay_run(run_id=run.pk, by=ANN)
+    work_off(run)
+
+    assert not report.refused
+    assert state(run) == "COMPLETED"
