@@ -24,8 +24,8 @@ from workers.context import TaskContext
 from workers.errors import BusinessError, PermanentError, TaskError, TransientError
 from workers.executor import execute
 from workers.registry import Registry
-from workers.values import MAX_BYTES
 from workflows.engine.events import Failed, Succeeded
+from workflows.language.limits import LARGEST_VALUE
 from workflows.language.words import ErrorClass
 
 SECRET = "hunter2 'quoted' & more"
@@ -295,10 +295,10 @@ def test_an_output_too_large_is_refused_with_its_size_and_advice() -> None:
     def gives(size: int) -> str:
         return "x" * (size - 2)
 
-    fits = outcome_of(gives, {"size": MAX_BYTES})
-    error = error_of(outcome_of(gives, {"size": MAX_BYTES + 1}))
+    fits = outcome_of(gives, {"size": LARGEST_VALUE})
+    error = error_of(outcome_of(gives, {"size": LARGEST_VALUE + 1}))
 
-    assert len(output_of(fits)) == MAX_BYTES - 2
+    assert len(output_of(fits)) == LARGEST_VALUE - 2
     assert (error.error_class, error.code) == (ErrorClass.PERMANENT, "value.too_large")
     assert "262,145 bytes" in error.message
     assert "artifact" in error.message
