@@ -6,14 +6,14 @@ from django.core.management.base import OutputWrapper
 
 from workflows.engine.states import RunState, StepState
 from workflows.management.output import STYLES, console_on, duration, plain, say
-from workflows.management.pictures import gantt
+from workflows.management.pictures import Bar
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def a_bar(first: float, last: float) -> str:
     at = [BEGIN + timedelta(seconds=seconds) for seconds in (first, last, 28)]
-    return gantt(at[0], at[1], begin=BEGIN, end=at[2], style="").plain
+    return Bar(at[0], at[1], BEGIN, at[2]).drawn(28).plain
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ Made from the JSON of a run, so a stored run and a simulated one look the same.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +31,7 @@ from workflows.management.output import (
 MOST_STEPS = 200
 """Steps that a picture shows; --json has them all."""
 
-_BAR = 28
+_SHORTEST_BAR, _LONGEST_BAR = 6, 28
 _ORDER = tuple(one.value for one in StepState)
 _OVER = frozenset(one.value for one in FINISHED_RUNS)
 _ALIVE = frozenset(one.value for one in LIVE_STEPS)
@@ -57,8 +59,7 @@ def steps_table(
     """Return the steps, each with its bar in the run's time."""
     begin = moment(run["started_at"]) or moment(run["created_at"]) or now
     end = max(moment(run["finished_at"]) or now, begin)
-    made = table("step", "state", "try", "began", "took")
-    made.add_column("", no_wrap=True)
+    made = table("step", "state", "try", "began", "took", "")
     for step in steps[:MOST_STEPS]:
         first, last = _span(step, now)
         made.add_row(
@@ -67,7 +68,7 @@ def steps_table(
             cell(step["attempt"] or ""),
             cell(f"+{duration((first - begin).total_seconds())}" if first else ""),
             cell(duration((last - first).total_seconds()) if first and last else ""),
-            gantt(first, last, begin=begin, end=end, style=STYLES.get(step["state"], "")),
+            Bar(first, last, begin, end, style=STYLES.get(step["state"], "")),
         )
     return made
 
@@ -78,19 +79,31 @@ def errors_of(steps: Sequence[Mapping[str, Any]]) -> list[Text]:
     return [cell(f"{step['path']}: {_error(step['error'])}", "red") for step in wrong]
 
 
-def gantt(
-    first: datetime | None, last: datetime | None, *, begin: datetime, end: datetime, style: str
-) -> Text:
-    """Return a bar from `first` to `last` on the line from `begin` to `end`."""
-    if first is None or last is None:
-        return Text(" " * _BAR)
-    whole = (end - begin) / timedelta(seconds=1) or 1.0
-    left = min(int(_BAR * ((first - begin).total_seconds() / whole)), _BAR - 1)
-    right = max(round(_BAR * ((last - begin).total_seconds() / whole)), left + 1)
-    bar = Text(" " * left)
-    bar.append("━" * (min(right, _BAR) - left), style=style)
-    bar.append(" " * (_BAR - min(right, _BAR)))
-    return bar
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """When a step ran, as a bar on the line of the run's time: as long as there is room."""
+
+    first: datetime | None
+    last: datetime | None
+    begin: datetime
+    end: datetime
+    style: str = ""
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(_SHORTEST_BAR, _LONGEST_BAR)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.drawn(min(options.max_width, _LONGEST_BAR))
+
+    def drawn(self, width: int) -> Text:
+        """Return the line, `width` characters long."""
+        if self.first is None or self.last is None:
+            return Text(" " * width)
+        whole = (self.end - self.begin).total_seconds() or 1.0
+        left = min(int(width * (self.first - self.begin).total_seconds() / whole), width - 1)
+        right = round(width * (self.last - self.begin).total_seconds() / whole)
+        length = min(max(right - left, 1), width - left)
+        return Text.assemble(" " * left, ("━" * length, self.style), " " * (width - left - length))
 
 
 def counts_line(counts: Mapping[str, int]) -> Text:
