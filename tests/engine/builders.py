@@ -8,7 +8,7 @@ pending row must be what a recount gives.
 # ruff: noqa: S311 - chance here must repeat, not keep a secret
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -86,6 +86,12 @@ def lost(path: str, attempt: int = 1, *, repeatable: bool = True) -> LeaseExpire
     return LeaseExpired(path, attempt, repeatable)
 
 
+def differences(one: StepView, other: StepView) -> set[str]:
+    """Return the names of the fields in which two rows differ."""
+    names = {each.name for each in fields(StepView)}
+    return {name for name in names if getattr(one, name) != getattr(other, name)}
+
+
 @dataclass(slots=True)
 class Play(Simulation):
     """A run in memory that is told event by event what happens, and checks every write."""
@@ -140,13 +146,14 @@ class Play(Simulation):
     def write(self, decision: Decision, *, now: datetime) -> None:
         for view in decision.born:
             assert view.path not in self.rows, f"{view.path} is born twice"
-        states = {path: row.view.state for path, row in self.rows.items()}
-        states |= {view.path: StepState.PENDING for view in decision.born}
+        views = {path: row.view for path, row in self.rows.items()}
+        views |= {view.path: view for view in decision.born}
         for move in decision.moves:
             path, after = move.after.path, move.after.state
-            assert move.before is states[path], f"{path} moves from where it is not"
+            assert move.before is views[path].state, f"{path} moves from where it is not"
             assert after is move.before or after in STEP_MOVES[move.before], move
-            states[path] = after
+            assert differences(views[path], move.after) <= move.changed, move
+            views[path] = move.after
         for run_move in decision.run_moves:
             before, state = run_move.before, run_move.after.state
             assert state is before or state in RUN_MOVES[before], run_move

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.builders import broken, done, plan_from, plan_of, play, task
-from workflows.engine.events import Replayed, RetryDue, TimedOut
+from tests.engine.builders import broken, done, lost, plan_from, plan_of, play, task
+from workflows.engine.events import Event, Replayed, RetryDue, TimedOut
 from workflows.engine.simulate import Result, simulate
 from workflows.engine.states import Reason, RunState, StepState
 
@@ -299,3 +299,21 @@ def test_a_block_that_fails_fast_by_itself_still_takes_its_fallback_path() -> No
     run = play(plan_from(block), done("block.a"))
 
     assert run.queued == {"block.catch[0].rescue"}
+
+
+@pytest.mark.parametrize(
+    "last", [lost("block.a"), broken("block.a", "step.cancelled", "cancelled")]
+)
+def test_a_block_fails_with_what_failed_in_it_and_not_with_what_was_cancelled(last: Event) -> None:
+    block = {
+        "id": "block",
+        "fail_fast": True,
+        "parallel": [task("a"), task("b")],
+        "catch": [{"on": ["http.404"], "steps": [task("rescue")]}],
+    }
+    run = play(plan_from(block)).claim("block.a").hear(broken("block.b", "http.404", "business"))
+
+    run.hear(last)
+
+    assert run.queued == {"block.catch[0].rescue"}
+    assert run.step("block.a").error is None

@@ -237,7 +237,7 @@ def halt(draft: Draft, event: Halted) -> None:
         elif view.state is StepState.WAITING:
             _let_go(draft, view, event.reason, view.error or _first_error(draft, view.path))
         else:
-            draft.move(view, StepState.CANCELLED, reason=event.reason)
+            draft.move(view, StepState.CANCELLED, reason=event.reason, error=None)
     draft.later(Drained(event.path))
 
 
@@ -250,7 +250,7 @@ def _let_go(draft: Draft, view: StepView, reason: Reason | None, error: StepErro
     """End a scope that is to end: as failed, if a failure in it would else be forgotten."""
     node = draft.node_of(view)
     if error is None or node.optional or reason not in {Reason.EXIT, Reason.LOST_RACE}:
-        draft.move(view, StepState.CANCELLED, reason=reason)
+        draft.move(view, StepState.CANCELLED, reason=reason, error=None)
         return
     draft.move(view, StepState.FAILED, error=error, cancel_requested=False)
     if _catches(node, error) and not _is_answered(draft, node, error):

@@ -136,7 +136,7 @@ def _fail_for_good(draft: Draft, view: StepView, error: StepError) -> None:
 
 def _cancelled(draft: Draft, view: StepView, error: StepError) -> None:
     _record(draft, view, AttemptEnd.CANCELLED, error)
-    draft.move(view, StepState.CANCELLED, reason=view.reason, error=error)
+    draft.move(view, StepState.CANCELLED, reason=view.reason, error=None)
     draft.later(Ended(view.path))
 
 
