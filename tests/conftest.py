@@ -70,7 +70,8 @@ def celery_workers(
     """Real workers: the engine's, and that of the environment `default`, until the session ends."""
     with django_db_blocker.unblock():
         ensure_default()
-    supervisor = Supervisor(settings.ENV.home)
+    # Marked as this database's own: another xdist worker ends its own, and only those.
+    supervisor = Supervisor(settings.ENV.home / connection.settings_dict["NAME"])
     for name, arguments in {"engine": ["engine"], "env-default": ["worker", "default"]}.items():
         command = (sys.executable, "-m", "orchestrator", *arguments)
         supervisor.keep(Child(name, command, process_env | {"LOG_LEVEL": "WARNING"}))

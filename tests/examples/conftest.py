@@ -18,7 +18,7 @@ def platform(
 ) -> Iterator[Platform]:
     ensure_default()
     with clock():
-        yield Platform(process_env, str(settings.ENV.home))
+        yield Platform(process_env)
 
 
 @pytest.fixture

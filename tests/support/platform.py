@@ -25,8 +25,9 @@ STOPS_WITHIN = 15.0
 class Platform:
     """What a test may do with the running platform."""
 
-    def __init__(self, env: Mapping[str, str], home: str) -> None:
-        self._env = dict(os.environ) | dict(env) | {MARK: home, "LOG_LEVEL": "WARNING"}
+    def __init__(self, env: Mapping[str, str]) -> None:
+        mark = {MARK: f"one more worker of {os.getpid()}"}
+        self._env = os.environ | dict(env) | mark | {"LOG_LEVEL": "WARNING"}
 
     def finished(self, run: Run, *, seconds: float = 60.0) -> Run:
         """Wait until the run has ended, and return it as it is then."""
