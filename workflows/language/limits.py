@@ -1,7 +1,11 @@
 """How large things may be. Larger values belong in an artifact, with a reference in their place."""
 
 import json
+import re
 from typing import Any
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 LARGEST_VALUE = 256 * 1024
 """Bytes of a value as compact JSON: an input, an output, the run variables."""
@@ -16,3 +20,14 @@ def too_large(name: str, value: Any) -> str | None:
         f"{name} has {size:,} bytes as JSON, and at most {LARGEST_VALUE:,} are kept;"
         " store it as an artifact and pass on where it is"
     )
+
+
+def unstorable(name: str, value: Any) -> str | None:
+    """Return why the database cannot keep a value, as a sentence; None when it can."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return f"{name} holds a number that is not finite; give null or leave it out"
+    if _NUL.search(text) or _LONE_SURROGATE.search(text):
+        return f"{name} holds a NUL character or half a surrogate pair; take it out of the text"
+    return None

@@ -11,7 +11,7 @@ ServiceError
 from collections.abc import Sequence
 from typing import Any
 
-from workflows.language.limits import too_large
+from workflows.language.limits import too_large, unstorable
 
 
 class ServiceError(Exception):
@@ -41,9 +41,9 @@ class InputRefusedError(ServiceError):
         self.findings = tuple(findings)
 
 
-def refuse_large(name: str, value: Any) -> None:
-    """Raise InputRefusedError for a value that is too large to be kept."""
-    if reason := too_large(name, value):
+def refuse_unstorable(name: str, value: Any) -> None:
+    """Raise InputRefusedError for a value that cannot be kept, or is too large to be."""
+    if reason := unstorable(name, value) or too_large(name, value):
         raise InputRefusedError(f"{reason[0].upper()}{reason[1:]}.")
 
 

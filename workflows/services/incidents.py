@@ -14,7 +14,7 @@ from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
     StateRefusedError,
-    refuse_large,
+    refuse_unstorable,
 )
 from workflows.services.plans import pinned
 from workflows.services.progress import Progress, advance_run, in_transaction
@@ -28,7 +28,7 @@ def replay_incident(
 
     Raises InputRefusedError, NotFoundError and StateRefusedError.
     """
-    refuse_large("the corrected input", arguments)
+    refuse_unstorable("the corrected input", arguments)
     return _resolve(
         incident_id, Resolution.REPLAYED, lambda path: Replayed(path, arguments), note=note, by=by
     )
@@ -39,7 +39,7 @@ def skip_incident(*, incident_id: UUID, output: Any = None, note: str = "", by: 
 
     Raises InputRefusedError, NotFoundError and StateRefusedError.
     """
-    refuse_large("the output", output)
+    refuse_unstorable("the output", output)
     return _resolve(
         incident_id, Resolution.SKIPPED, lambda path: SkipDecided(path, output), note=note, by=by
     )

@@ -245,7 +245,7 @@ def in_transaction(work: Callable[[], T]) -> T:
         with transaction.atomic():
             return work()
 
-    return _with_patience(once)
+    return patiently(once)
 
 
 def in_flight(work: Callable[[], T]) -> T:
@@ -264,10 +264,11 @@ def in_flight(work: Callable[[], T]) -> T:
         dispatch.publish(outbox)
         return result
 
-    return _with_patience(once)
+    return patiently(once)
 
 
-def _with_patience(once: Callable[[], T]) -> T:
+def patiently(once: Callable[[], T]) -> T:
+    """Do what is a transaction of its own; again after a deadlock or a lost connection."""
     for _ in range(TRIES - 1):
         try:
             return once()

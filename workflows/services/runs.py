@@ -34,7 +34,7 @@ from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
     StateRefusedError,
-    refuse_large,
+    refuse_unstorable,
 )
 from workflows.services.plans import Pinned, pinned, plan_of_version
 from workflows.services.progress import advance_run, dispatches_of, in_flight, in_transaction
@@ -144,6 +144,11 @@ class _Checked:
     environment: Environment
     input: Mapping[str, Any]
 
+    @property
+    def reason(self) -> tuple[UUID, str]:
+        """What there is one run for, if there is a key."""
+        return self.version.workflow_id, self.order.idempotency_key or ""
+
 
 def _check(desk: _Desk, order: Order) -> _Checked:
     version = desk.version(order)
@@ -155,13 +160,16 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         findings = [finding.as_dict() for finding in error.findings]
         message = f"The input does not fit what {order.workflow} v{version.number} asks for."
         raise InputRefusedError(message, findings) from error
-    refuse_large("the input", given)
+    refuse_unstorable("the input", given)
     return _Checked(order, version, plan, environment, given)
 
 
 def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
+    """Start runs in the order of their keys, so that two callers with the same ones can wait."""
     store.act_as(by)
-    return [_start(one, by) for one in batch]
+    order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
+    begun = {place: _start(batch[place], by) for place in order}
+    return [begun[place] for place in range(len(batch))]
 
 
 def _start(one: _Checked, by: str) -> StartedRun | None:

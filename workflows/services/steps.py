@@ -16,7 +16,14 @@ from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import StepState
 from workflows.services.plans import Pinned
-from workflows.services.progress import Progress, Wish, advance_ahead, advance_run, in_flight
+from workflows.services.progress import (
+    Progress,
+    Wish,
+    advance_ahead,
+    advance_run,
+    in_flight,
+    patiently,
+)
 from workflows.store import Seen
 
 Outcome = Succeeded | Failed
@@ -65,7 +72,7 @@ class Taker:
 
 def claim_step(*, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
     """Claim a queued attempt; None when somebody else has it, or it is no longer wanted."""
-    return _claim(pin, path, attempt, taker, now)
+    return patiently(partial(_claim, pin, path, attempt, taker, now))
 
 
 def claim_any_step(*, pin: Pinned, taker: Taker, now: datetime) -> Work | None:
@@ -78,7 +85,7 @@ def record_outcome(
 ) -> Work | None:
     """Record how an attempt ended; with `run_on`, return the next one, claimed already."""
     wish = Wish(work.queue, taker.worker, now + lease()) if run_on else None
-    progress = _record_ahead(work, outcome, taker, wish, now) or in_flight(
+    progress = patiently(partial(_record_ahead, work, outcome, taker, wish, now)) or in_flight(
         lambda: advance_run(
             work.pinned,
             outcome,

@@ -1,0 +1,212 @@
+"""The law in the database: what no service would ask for is refused from a SQL console too."""
+
+import pytest
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import Q
+
+from tests.workflows.builders import ANN, a_run, a_version, claimed, finish, sql, step, task
+from workflows.engine.states import (
+    FINISHED_RUNS,
+    FINISHED_STEPS,
+    RUN_MOVES,
+    STEP_MOVES,
+    RunState,
+    StepState,
+)
+from workflows.models import Journal, Run, Step, Version
+
+pytestmark = pytest.mark.usefixtures("kept")
+
+
+def put(table: str, row: object, state: str, *, finished: bool) -> None:
+    """Have a row in a state, past the law."""
+    sql("SET LOCAL session_replication_role = replica")
+    move(table, row, state, finished=finished)
+    sql("SET LOCAL session_replication_role = origin")
+
+
+def move(table: str, row: object, state: str, *, finished: bool) -> None:
+    """Change the state as a person at a console would, with what the constraints ask for."""
+    others = ", wake_at = now()" if table == "workflows_step" else ""
+    sql(
+        f"UPDATE {table} SET state = %s, finished_at = CASE WHEN %s THEN now() END{others}"  # noqa: S608
+        " WHERE id = %s",
+        state,
+        finished,
+        row,
+    )
+
+
+@pytest.mark.parametrize("before", StepState)
+def test_a_step_moves_as_the_table_says_and_no_other_way(before: StepState) -> None:
+    row = step(a_run(task("only")), "only").pk
+
+    for after in set(StepState) - {before}:
+        put("workflows_step", row, before, finished=before in FINISHED_STEPS)
+        if after in STEP_MOVES[before]:
+            move("workflows_step", row, after, finished=after in FINISHED_STEPS)
+            continue
+        refused = f"cannot go from {before} to {after}"
+        with pytest.raises(DatabaseError, match=refused), transaction.atomic():
+            move("workflows_step", row, after, finished=after in FINISHED_STEPS)
+
+
+@pytest.mark.parametrize("before", RunState)
+def test_a_run_moves_as_the_table_says_and_no_other_way(before: RunState) -> None:
+    row = a_run(task("only")).pk
+
+    for after in set(RunState) - {before}:
+        put("workflows_run", row, before, finished=before in FINISHED_RUNS)
+        if after in RUN_MOVES[before]:
+            move("workflows_run", row, after, finished=after in FINISHED_RUNS)
+            continue
+        refused = f"cannot go from {before} to {after}"
+        with pytest.raises(DatabaseError, match=refused), transaction.atomic():
+            move("workflows_run", row, after, finished=after in FINISHED_RUNS)
+
+
+STEP_PAIRS = [(before, after) for before, allowed in STEP_MOVES.items() for after in allowed]
+RUN_PAIRS = [(before, after) for before, allowed in RUN_MOVES.items() for after in allowed]
+
+
+@pytest.mark.parametrize(("before", "after"), STEP_PAIRS)
+def test_each_move_of_a_step_is_one_line_of_the_journal(
+    before: StepState, after: StepState
+) -> None:
+    run = a_run(task("only"))
+    row = step(run, "only").pk
+    put("workflows_step", row, before, finished=before in FINISHED_STEPS)
+    known = Journal.objects.filter(run=run).count()
+
+    sql("SELECT set_config('orchestrator.actor', %s, true)", ANN)
+    move("workflows_step", row, after, finished=after in FINISHED_STEPS)
+
+    [line] = Journal.objects.filter(run=run).order_by("id")[known:]
+    assert (line.step_id, line.path, line.before, line.after) == (row, "only", before, after)
+    assert line.actor == ANN
+
+
+@pytest.mark.parametrize(("before", "after"), RUN_PAIRS)
+def test_each_move_of_a_run_is_one_line_of_the_journal(before: RunState, after: RunState) -> None:
+    run = a_run(task("only"))
+    put("workflows_run", run.pk, before, finished=before in FINISHED_RUNS)
+    known = Journal.objects.filter(run=run).count()
+
+    sql("SELECT set_config('orchestrator.actor', %s, true)", ANN)
+    move("workflows_run", run.pk, after, finished=after in FINISHED_RUNS)
+
+    [line] = Journal.objects.filter(run=run).order_by("id")[known:]
+    assert (line.step_id, line.path, line.before, line.after) == (None, "", before, after)
+    assert line.actor == ANN
+
+
+def test_a_change_from_a_console_bears_the_name_of_its_database_user() -> None:
+    run = a_run(task("only"))
+    sql("SELECT set_config('orchestrator.actor', '', true)")
+
+    move("workflows_step", step(run, "only").pk, "CANCELLED", finished=True)
+
+    line = Journal.objects.filter(run=run).latest("id")
+    assert (line.after, line.actor) == ("CANCELLED", "database:postgres")
+
+
+def test_a_change_without_a_move_is_no_line() -> None:
+    run = a_run(task("only"))
+    known = Journal.objects.filter(run=run).count()
+
+    sql("UPDATE workflows_step SET worker = 'somebody' WHERE run_id = %s", run.pk)
+    sql("UPDATE workflows_run SET reason = 'something' WHERE id = %s", run.pk)
+
+    assert Journal.objects.filter(run=run).count() == known
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE workflows_journal SET actor = 'somebody' WHERE run_id = %s",
+        "DELETE FROM workflows_journal WHERE run_id = %s",
+    ],
+)
+def test_a_line_of_the_journal_is_never_changed_or_removed(statement: str) -> None:
+    run = a_run(task("only"))
+    lines = list(run.journal.values())
+
+    with pytest.raises(DatabaseError, match="Cannot"), transaction.atomic():
+        sql(statement, run.pk)
+
+    assert list(run.journal.values()) == lines
+
+
+@pytest.mark.parametrize("state", sorted(set(StepState) - {StepState.PENDING}))
+def test_a_step_is_born_pending(state: StepState) -> None:
+    run = a_run(task("only"))
+    newborn = Step(run=run, path="new", node=0, state=state)
+
+    with pytest.raises(DatabaseError, match="Cannot insert"), transaction.atomic():
+        newborn.save(force_insert=True)
+
+
+@pytest.mark.parametrize("state", sorted(set(RunState) - {RunState.PENDING}))
+def test_a_run_is_born_pending(state: RunState) -> None:
+    run = a_run(task("only"))
+    newborn = Run(
+        workflow=run.workflow,
+        version=run.version,
+        environment=run.environment,
+        state=state,
+        started_by=ANN,
+    )
+
+    with pytest.raises(DatabaseError, match="Cannot insert"), transaction.atomic():
+        newborn.save(force_insert=True)
+
+
+def test_a_version_never_changes() -> None:
+    version = a_version(task("only"))
+
+    with pytest.raises(DatabaseError, match="Cannot update"), transaction.atomic():
+        Version.objects.filter(pk=version.pk).update(source="something else")
+
+    assert Version.objects.get(pk=version.pk).source == version.source
+
+
+@pytest.mark.parametrize(
+    ("constraint", "table", "change"),
+    [
+        ("a_step_is_in_a_known_state", "step", "state = 'ASLEEP'"),
+        ("a_running_step_has_a_lease", "step", "state = 'RUNNING', wake_at = NULL"),
+        ("a_retrying_step_has_a_due_time", "step", "state = 'RETRYING', wake_at = NULL"),
+        ("a_finished_step_has_a_finish_time", "step", "state = 'COMPLETED', finished_at = NULL"),
+        ("a_finished_run_has_a_finish_time", "run", "state = 'FAILED'"),
+        ("a_finished_run_has_a_finish_time", "run", "finished_at = now()"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_refused_by_name(
+    constraint: str, table: str, change: str
+) -> None:
+    run = a_run(task("only"))
+    mine = "run_id" if table == "step" else "id"
+    sql("SET LOCAL session_replication_role = replica")
+
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        sql(f"UPDATE workflows_{table} SET {change} WHERE {mine} = %s", run.pk)  # noqa: S608
+
+
+def test_a_path_is_unique_in_its_run() -> None:
+    run = a_run(task("only"))
+
+    with pytest.raises(IntegrityError, match="a_path_is_unique_in_its_run"), transaction.atomic():
+        Step.objects.create(run=run, path="only", node=1)
+
+
+def test_every_step_of_a_finished_run_can_be_explained_by_the_journal_alone() -> None:
+    run = a_run(task("first"), task("second"))
+    for path in ("first", "second"):
+        finish(claimed(run, path))
+
+    for row in run.steps.all():
+        where = "PENDING"
+        for line in run.journal.filter(Q(step=row)).order_by("id"):
+            assert line.before == where
+            where = line.after
+        assert where == row.state == "COMPLETED"
