@@ -34,10 +34,11 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
 def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     """Carry out what is queued of a run, one after the other; then give way to others."""
     began = time.monotonic()
-    taker = Taker(*_place(self), unsettled=frozenset({scope}), siblings=True)
-    work = steps.claim_any_step(pin=_pin(run, version), taker=taker, now=timezone.now())
+    taker = Taker(*_place(self), fan=scope)
+    pin = _pin(run, version)
+    work = steps.claim_any_step(pin=pin, taker=taker, now=timezone.now())
     run_on(work, taker, began=began)
-    if work is not None and steps.has_queued(run_id=UUID(run), queue=taker.queue):
+    if work is not None and steps.has_queued(pin=pin, taker=taker):
         again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
         raise self.replace(again)
 

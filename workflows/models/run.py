@@ -59,6 +59,7 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["workflow", "-id"], name="runs_of_a_workflow"),
             models.Index(fields=["state", "-id"], name="runs_by_state"),
+            models.Index(fields=["environment", "-id"], name="runs_of_an_environment"),
             models.Index(
                 fields=["deadline_at"],
                 name="runs_that_may_time_out",
@@ -73,9 +74,7 @@ class Run(models.Model):
         triggers = [
             law.moves_trigger("run_moves", RUN_MOVES),
             law.birth_trigger("a_run_is_born_pending"),
-            law.journal_trigger(
-                "run_journal", run="new_rows.id", step="NULL", path="''", attempt="0"
-            ),
+            law.journal_trigger("run_journal", run="NEW.id", step="NULL", path="''", attempt="0"),
         ]
 
     def __str__(self) -> str:

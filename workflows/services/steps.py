@@ -59,15 +59,19 @@ class Work:
 class Taker:
     """Who takes work, and where: a worker's name and the queue it was called from.
 
-    `unsettled` are the scopes that somebody else settles; `brought` is the step whose message
-    is on its way; with `siblings` any queued step of the run is as good as a successor.
+    `brought` is the step whose message is on its way. `fan` is the scope of a fan-out: its
+    queued steps are as good as a successor, and the body of its chord settles it.
     """
 
     worker: str
     queue: str
-    unsettled: frozenset[str] = frozenset()
     brought: str = ""
-    siblings: bool = False
+    fan: str | None = None
+
+    @property
+    def unsettled(self) -> frozenset[str]:
+        """The scopes that somebody else settles."""
+        return frozenset() if self.fan is None else frozenset({self.fan})
 
 
 def claim_step(*, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
@@ -75,9 +79,9 @@ def claim_step(*, pin: Pinned, path: str, attempt: int, taker: Taker, now: datet
     return patiently(partial(_claim, pin, path, attempt, taker, now))
 
 
-def claim_any_step(*, pin: Pinned, taker: Taker, now: datetime) -> Work | None:
-    """Claim the first queued step of a run that no other worker is taking."""
-    return in_flight(partial(_claim_any, pin, taker, now))
+def claim_any_step(*, pin: Pinned, taker: Taker, now: datetime, after: int = -1) -> Work | None:
+    """Claim a queued step of the fan-out that no other worker is taking, first behind `after`."""
+    return in_flight(partial(_claim_any, pin, taker, now, after))
 
 
 def record_outcome(
@@ -97,8 +101,9 @@ def record_outcome(
     )
     if progress.claimed is not None:
         return _work_of(work.pinned, progress, work.queue, progress.claimed)
-    if run_on and taker.siblings:
-        return claim_any_step(pin=work.pinned, taker=taker, now=now)
+    if run_on and taker.fan is not None:
+        after = work.pinned.plan.node(work.path).index
+        return claim_any_step(pin=work.pinned, taker=taker, now=now, after=after)
     return None
 
 
@@ -119,9 +124,11 @@ def _record_ahead(
     )
 
 
-def has_queued(*, run_id: UUID, queue: str) -> bool:
-    """Say whether a queued step of the run still waits for a worker of the queue."""
-    return in_flight(lambda: store.next_queued(run_id, queue) is not None)
+def has_queued(*, pin: Pinned, taker: Taker) -> bool:
+    """Say whether a queued step of the fan-out still waits for a worker."""
+    scope = taker.fan or ""
+    found = in_flight(lambda: store.next_queued(pin.run, scope, taker.queue, after=-1))
+    return found is not None
 
 
 def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
@@ -129,8 +136,8 @@ def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
     in_flight(lambda: advance_run(pin, Drained(scope), now=now))
 
 
-def _claim_any(pin: Pinned, taker: Taker, now: datetime) -> Work | None:
-    found = store.next_queued(pin.run, taker.queue)
+def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | None:
+    found = store.next_queued(pin.run, taker.fan or "", taker.queue, after=after)
     return _claim(pin, *found, taker, now) if found else None
 
 

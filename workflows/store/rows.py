@@ -23,9 +23,9 @@ CREATE_RUN = """
 
 NEXT_QUEUED = """
     SELECT path, attempt FROM workflows_step
-    WHERE run_id = %s AND queue = %s AND state = 'QUEUED'
+    WHERE run_id = %s AND scope = %s AND node > %s AND queue = %s AND state = 'QUEUED'
         AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
-    ORDER BY scope, node LIMIT 1
+    ORDER BY node LIMIT 1
     FOR UPDATE SKIP LOCKED
 """
 
@@ -62,6 +62,12 @@ POSTPONE_QUEUED = """
         FOR UPDATE OF s SKIP LOCKED
     )
     RETURNING run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path, attempt, queue
+"""
+
+HOLD_EXPIRED = """
+    SELECT 1 FROM workflows_step
+    WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING' AND wake_at <= %s
+    FOR UPDATE
 """
 
 UNJOINED_SCOPES = """
@@ -126,16 +132,29 @@ def create_run(new: NewRun, *, now: datetime) -> bool:
     return new.idempotency_key is None or created.fetchone() is not None
 
 
-def next_queued(run_id: UUID, queue: str) -> tuple[str, int] | None:
-    """Lock and return the first queued step of a run that no other worker is taking."""
-    rows = cursor().execute(NEXT_QUEUED, (run_id, queue), prepare=True).fetchall()
-    return rows[0] if rows else None
+def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[str, int] | None:
+    """Lock and return a queued step of a scope that no other worker is taking.
+
+    The search begins behind the node `after`, past what has been taken already, and comes
+    round to the beginning.
+    """
+    for node in (after, -1) if after >= 0 else (-1,):
+        values = (run_id, scope, node, queue)
+        rows = cursor().execute(NEXT_QUEUED, values, prepare=True).fetchall()
+        if rows:
+            return rows[0]
+    return None
 
 
 def renew(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool | None:
     """Renew a lease: None when the attempt is no longer the step's own, else whether to stop."""
     row = cursor().execute(RENEW, (until, run_id, path, attempt)).fetchone()
     return None if row is None else bool(row[0])
+
+
+def hold_expired(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool:
+    """Lock a running attempt, and say whether its lease still ends by `until`."""
+    return bool(cursor().execute(HOLD_EXPIRED, (run_id, path, attempt, until)).fetchall())
 
 
 def cancel_requested(run_id: UUID, path: str, attempt: int) -> bool | None:

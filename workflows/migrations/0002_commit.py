@@ -9,6 +9,7 @@ CREATE FUNCTION workflows_commit(
 DECLARE
     one jsonb;
     known text[];
+    moved text[];
     held int;
     steps jsonb;
     alone boolean;
@@ -20,7 +21,8 @@ BEGIN
         FROM jsonb_array_elements(expected -> 'steps') e;
         SELECT count(*) INTO held FROM (
             SELECT 1 FROM workflows_step s, jsonb_array_elements(expected -> 'steps') e
-            WHERE s.run_id = the_run AND s.path = e ->> 'path' AND s.state = e ->> 'state'
+            WHERE s.run_id = the_run AND s.path = ANY (known)
+                AND s.path = e ->> 'path' AND s.state = e ->> 'state'
                 AND s.attempt = (e ->> 'attempt')::int AND NOT s.cancel_requested
                 AND (e -> 'tally' IS NULL
                     OR ARRAY[s.ok, s.failed, s.skipped, s.upstream_failed] = ARRAY[
@@ -67,10 +69,15 @@ BEGIN
         SELECT (a ->> 'id')::uuid, s.id, the_run, (a ->> 'number')::int, a ->> 'end', s.worker,
             NULLIF(a -> 'error', 'null'), s.started_at, at
         FROM jsonb_array_elements(decision -> 'attempts') a
-        JOIN workflows_step s ON s.run_id = the_run AND s.path = a ->> 'path';
+        JOIN workflows_step s ON s.run_id = the_run AND s.path = a ->> 'path'
+            AND s.path = ANY (
+                ARRAY(SELECT t ->> 'path' FROM jsonb_array_elements(decision -> 'attempts') t)
+            );
     END IF;
 
     FOR one IN SELECT * FROM jsonb_array_elements(decision -> 'rounds') LOOP
+        -- The array lets the index on (run, path) find the rows; the join alone would read them all.
+        moved := ARRAY(SELECT r ->> 'path' FROM jsonb_array_elements(one) r);
         UPDATE workflows_step s SET
             state = COALESCE(m ->> 'state', s.state),
             reason = COALESCE(m ->> 'reason', s.reason),
@@ -97,7 +104,7 @@ BEGIN
                 WHEN 'finished' THEN at WHEN 'queued' THEN NULL WHEN 'none' THEN NULL
                 ELSE s.finished_at END
         FROM jsonb_array_elements(one) m
-        WHERE s.run_id = the_run AND s.path = m ->> 'path';
+        WHERE s.run_id = the_run AND s.path = ANY (moved) AND s.path = m ->> 'path';
     END LOOP;
 
     IF decision ? 'vars' THEN
@@ -182,5 +189,5 @@ DROP FUNCTION workflows_move_run(uuid, timestamptz, jsonb);
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0002_pace")]
+    dependencies = [("workflows", "0001_initial")]
     operations = [migrations.RunSQL(CREATE, DROP)]
