@@ -12,7 +12,7 @@ from uuid import UUID
 from workflows import dispatch, store
 from workflows.catalog import catalog
 from workflows.dispatch import Segment
-from workflows.engine.events import Drained, Event, LeaseExpired
+from workflows.engine.events import Drained, LeaseExpired
 from workflows.engine.plan import ROOT
 from workflows.engine.policy import REPUBLISH_AFTER
 from workflows.engine.states import StepState
@@ -20,6 +20,7 @@ from workflows.services import timers
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_flight
 from workflows.services.steps import lease
+from workflows.services.sweep import helped
 
 BATCH = 200
 
@@ -37,7 +38,7 @@ class RecoveryReport:
 def recover(*, now: datetime) -> RecoveryReport:
     """Sweep once, in small batches."""
     report = RecoveryReport()
-    _end_expired_leases(report, now)
+    _end_expired_leases(report, now, until=now)
     _send_again(report, now)
     _settle_scopes(report, now)
     due = timers.tick(now=now)
@@ -49,19 +50,33 @@ def recover(*, now: datetime) -> RecoveryReport:
 def release_all(*, now: datetime) -> RecoveryReport:
     """End every lease at once: for whoever knows that all workers are gone."""
     report = RecoveryReport()
-    _end_expired_leases(report, now, until=now + lease())
+    while _end_expired_leases(report, now, until=now + lease()):
+        pass
     return report
 
 
-def _end_expired_leases(
-    report: RecoveryReport, now: datetime, *, until: datetime | None = None
-) -> None:
-    expired = store.due_steps(StepState.RUNNING, now=until or now, limit=BATCH)
+def _end_expired_leases(report: RecoveryReport, now: datetime, *, until: datetime) -> bool:
+    """End the leases of one batch, and say whether there may be more."""
+    known = len(report.lines)
+    expired = store.due_steps(StepState.RUNNING, now=until, limit=BATCH)
     for run_id, path, _, attempt in expired:
-        uses = pinned(run_id).plan.node(path).uses
-        repeatable = catalog().idempotent(uses)
-        _advance(run_id, LeaseExpired(path, attempt, repeatable), now)
-        report.lines.append(f"run {run_id} step {path}: the lease of attempt {attempt} expired")
+        if helped(run_id, path, partial(_end_lease, run_id, path, attempt, now, until)):
+            report.lines.append(f"run {run_id} step {path}: the lease of attempt {attempt} expired")
+    return len(report.lines) > known
+
+
+def _end_lease(run_id: UUID, path: str, attempt: int, now: datetime, until: datetime) -> bool:
+    """End a lease, unless its worker has renewed it meanwhile."""
+    pin = pinned(run_id)
+    repeatable = catalog().idempotent(pin.plan.node(path).uses)
+
+    def work() -> bool:
+        if not store.hold_expired(run_id, path, attempt, until=until):
+            return False
+        advance_run(pin, LeaseExpired(path, attempt, repeatable), now=now)
+        return True
+
+    return in_flight(work)
 
 
 def _send_again(report: RecoveryReport, now: datetime) -> None:
@@ -79,13 +94,14 @@ def _send_again(report: RecoveryReport, now: datetime) -> None:
 def _settle_scopes(report: RecoveryReport, now: datetime) -> None:
     before = now - SETTLED_AFTER
     for run_id, path in store.unjoined_scopes(older_than=before, limit=BATCH):
-        _advance(run_id, Drained(path), now)
-        report.lines.append(f"run {run_id} step {path}: nothing in it lives, so it was settled")
+        if helped(run_id, path, partial(_settle, run_id, path, now)):
+            report.lines.append(f"run {run_id} step {path}: nothing in it lives, so it was settled")
     for run_id in store.unfinished_runs(older_than=before, limit=BATCH):
-        _advance(run_id, Drained(ROOT), now)
-        report.lines.append(f"run {run_id}: nothing in it lives, so it was ended")
+        if helped(run_id, ROOT, partial(_settle, run_id, ROOT, now)):
+            report.lines.append(f"run {run_id}: nothing in it lives, so it was ended")
 
 
-def _advance(run_id: UUID, event: Event, now: datetime) -> None:
+def _settle(run_id: UUID, path: str, now: datetime) -> bool:
     pin = pinned(run_id)
-    in_flight(partial(advance_run, pin, event, now=now))
+    progress = in_flight(partial(advance_run, pin, Drained(path), now=now))
+    return bool(progress.decision.moves or progress.decision.run_moves)

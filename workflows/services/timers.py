@@ -10,22 +10,24 @@ from workflows.engine.plan import ROOT
 from workflows.engine.states import StepState
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_flight
+from workflows.services.sweep import helped
 
 BATCH = 500
 
 
 def tick(*, now: datetime) -> int:
     """Do what is due, one transaction each, and return how much that was. Safe many at once."""
+    done = 0
     due = store.due_steps(StepState.RETRYING, StepState.WAITING, now=now, limit=BATCH)
     for run_id, path, state, attempt in due:
         event = RetryDue(path, attempt) if state is StepState.RETRYING else TimedOut(path)
-        _advance(run_id, event, now)
-    runs = store.due_runs(now=now, limit=BATCH)
-    for run_id in runs:
-        _advance(run_id, TimedOut(ROOT), now)
-    return len(due) + len(runs)
+        done += helped(run_id, path, partial(_advance, run_id, event, now))
+    for run_id in store.due_runs(now=now, limit=BATCH):
+        done += helped(run_id, ROOT, partial(_advance, run_id, TimedOut(ROOT), now))
+    return done
 
 
-def _advance(run_id: UUID, event: Event, now: datetime) -> None:
+def _advance(run_id: UUID, event: Event, now: datetime) -> bool:
     pin = pinned(run_id)
-    in_flight(partial(advance_run, pin, event, now=now))
+    progress = in_flight(partial(advance_run, pin, event, now=now))
+    return bool(progress.decision.moves or progress.decision.run_moves)

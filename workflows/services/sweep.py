@@ -1,0 +1,24 @@
+"""A sweep goes over what may be wrong or due in many runs; trouble with one stays with that one."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg
+import structlog
+from django.db import OperationalError
+
+log = structlog.get_logger(__name__)
+
+
+def helped(run_id: UUID, path: str, work: Callable[[], bool]) -> bool:
+    """Do one thing of a sweep, and say whether it did anything; what it raises is logged.
+
+    A database that is out of reach is nobody's own trouble: that is raised.
+    """
+    try:
+        return work()
+    except (psycopg.OperationalError, OperationalError):
+        raise
+    except Exception:
+        log.exception("sweep.trouble", run=str(run_id), path=path)
+        return False
