@@ -123,6 +123,10 @@ def test_a_finding_in_a_block_of_text_points_into_it() -> None:
     ]
 
 
+def test_a_key_without_a_value_is_as_good_as_left_out() -> None:
+    assert rules(document("[{id: a, uses: noop, guard: , needs: , with: , timeout: }]")) == []
+
+
 def test_a_catalog_is_not_needed() -> None:
     spec = load(document("[{id: a, uses: anything.at.all, with: {x: 1}}]"), source="w")
 
@@ -195,6 +199,7 @@ def test_two_cycles_are_both_found() -> None:
         "[{id: end, exit: {}}, {id: a, uses: noop, needs: []}]",
         "[{id: f, uses: noop}, {id: end, exit: {}}, {id: a, uses: noop, join: all_done}]",
         "[{id: f, uses: noop}, {id: end, join: one_failed, exit: {}}, {id: a, uses: noop}]",
+        "[{id: s, optional: true, steps: [{id: f, set: {}}, {id: e, exit: {}}]}, {id: a, set: {}}]",
         "[{id: s, switch: [{when: true, steps: [{id: end, exit: {}}]}]}, {id: a, uses: noop}]",
     ],
 )
@@ -203,7 +208,7 @@ def test_what_an_exit_may_leave_to_be_done_is_reachable(steps: str) -> None:
 
 
 def test_a_parameter_that_an_expression_gives_is_not_judged_before_the_run() -> None:
-    given = "url: '${{ env.erp }}', method: '${{ input.m }}', retries: '${{ input.n }}'"
+    given = "url: '${{ env.erp }}/x', method: '${{ input.m }}', retries: '${{ input.n }}'"
 
     assert rules(document(f"[{{id: a, uses: fetch, with: {{{given}}}}}]")) == []
 

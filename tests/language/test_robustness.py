@@ -20,7 +20,7 @@ from workflows.language.loader import check
 
 EVERYTHING = (Path(__file__).parent / "everything.yaml").read_text()
 ROOT = Path(__file__).parents[2]
-CALM = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def is_loaded_or_refused(text: str) -> bool:

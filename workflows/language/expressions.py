@@ -29,7 +29,8 @@ import cel
 from workflows.language import syntax
 from workflows.language.functions import EXTENSIONS
 from workflows.language.nearest import nearest
-from workflows.language.syntax import Chain, Expression, Problem
+from workflows.language.syntax import Expression
+from workflows.language.tokens import Chain, Problem
 
 _SHOWN = 200
 _MISSING = object()

@@ -6,7 +6,7 @@ and whose context may carry a `hint`.
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PlainValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from workflows.language import durations
@@ -84,6 +84,12 @@ _DURATION_SCHEMA = {
 }
 _TEMPLATE_SCHEMA = {"type": "string", "pattern": r"\$\{\{"}
 
+
+def _nothing_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+Arguments = Annotated[dict[str, Any], BeforeValidator(_nothing_is_empty)]
 Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Factor = Annotated[float, Strict(), Field(ge=1, le=1000, allow_inf_nan=False)]

@@ -155,6 +155,13 @@ class _Builder:
 
     def _scalar(self, event: Any) -> None:
         self._tag(event)
+        if event.style == '"' and "\0" in event.value:
+            self._complain(
+                "text-not-storable",
+                event,
+                "the text holds a NUL character, which the database cannot keep",
+                "take it out, or encode the text as base64",
+            )
         if self._wants_key():
             self._take_key(event)
             return

@@ -3,7 +3,8 @@
 Frozen, and strict about unknown keys. A Spec says only what the document says;
 whether that makes sense as a whole is for `loader` to find out. It survives
 `model_validate(model_dump(mode="json", by_alias=True))`; durations are then
-seconds. `None` on an optional key is the same as leaving it out.
+seconds. `None` on a key without a default, or on `with`, is the same as leaving
+it out.
 """
 
 from collections.abc import Iterator
@@ -171,7 +172,7 @@ class CompensateSpec(Model):
     """What undoes the step when the run is compensated."""
 
     uses: f.Name
-    arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
+    arguments: f.Arguments = Field(default_factory=dict, alias="with")
     timeout: f.Timeout | None = None
     retry: RetrySpec | None = None
     queue_class: f.Name | None = Field(None, alias="class")
@@ -262,7 +263,7 @@ class StepSpec(Model):
     environment: f.Slug | None = Field(None, description="Moves this step to another environment.")
     profile: ProfileSpec | None = Field(None, description="The profile that the step leases.")
     guard: f.Name | None = Field(None, description="The dependency whose circuit breaker counts.")
-    arguments: dict[str, Any] = Field(
+    arguments: f.Arguments = Field(
         default_factory=dict, alias="with", description="The parameters of the task."
     )
     output: Any = Field(None, description="Replaces the step's output.")

@@ -1,114 +1,42 @@
 """What can be told from the text of a template without evaluating it.
 
-A template is text with `${{ ... }}` in it. Each expression is split into tokens
-once; from them come the names it reads (`Chain`), the functions it calls and
-what is wrong with it (`Problem`), each with its offset in the template. The
-grammar itself is left to the CEL parser. A literal `${{` is written
-`${{ '${{' }}`.
+A template is text with `${{ ... }}` in it; it is taken apart once. A literal
+`${{` is written `${{ '${{' }}`.
 
 The bounds are there because the parser recurses on the machine's stack, which
 a few ten thousand operators or brackets overflow.
 """
 
-import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import cel
 
-from workflows.language.functions import KNOWN, MACROS, NAMESPACES, TYPE_NAMES
-from workflows.language.nearest import did_you_mean
+from workflows.language.functions import NAMESPACES, TYPE_NAMES
+from workflows.language.tokens import (
+    CLOSING,
+    OPENING,
+    RESERVED,
+    Chain,
+    Problem,
+    Reading,
+    Token,
+    all_tokens,
+    tokens_until_close,
+)
 
 LONGEST = 4096
 DEEPEST = 32
-DEEPEST_MACROS = 3
 OPEN = "${{"
-OPTIONAL_HINT = (
-    "write get(container, 'key', default), or has(a.b) ? a.b : default; "
-    "get takes a list of keys to reach further in"
-)
-RESERVED = frozenset(
-    {
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-        "in",
-        "true",
-        "false",
-        "null",
-    }
-)
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+|//[^\n]*?(?=\}\}|\n|$))
-      |(?P<string>(?:[rR][bB]?|[bB][rR])(?:\"{3}(?s:.*?)\"{3}|'{3}(?s:.*?)'{3}|"[^"\n]*"|'[^'\n]*')
-         |[bB]?(?:\"{3}(?s:(?:[^\\]|\\.)*?)\"{3}|'{3}(?s:(?:[^\\]|\\.)*?)'{3}
-         |"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'))
-      |(?P<number>0x[0-9a-fA-F]+u?|(?:\d+\.\d+|\.\d+|\d+)(?:[eE][+-]?\d+)?u?)
-      |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
-      |(?P<close>\}\})
-      |(?P<mark>\.\?|\[\?|&&|\|\||[<>=!]=|.)""",
-    re.VERBOSE | re.DOTALL,
-)
 _PATH = re.compile(
     r"\$\{\{\s*((?!(?:%s)\b)[A-Za-z_]\w*(?:\.(?!(?:%s)\b)[A-Za-z_]\w*)*)\s*\}\}"
     % (("|".join(RESERVED | TYPE_NAMES | NAMESPACES),) * 2),
     re.ASCII,
 )
 _PARSER_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
-_OPENING = {"(": ")", "[": "]", "{": "}"}
-_CLOSING = frozenset(_OPENING.values())
-
-
-class Token(NamedTuple):
-    """A word of an expression; `offset` counts from the start of the template."""
-
-    kind: str
-    text: str
-    offset: int
-
-
-class Chain(NamedTuple):
-    """A name and the literal keys read from it: `steps.a.output[0]`.
-
-    `dynamic` says that it goes on with a key that only evaluation can tell.
-    """
-
-    root: str
-    keys: tuple[str | int, ...]
-    offset: int
-    dynamic: bool = False
-
-    def __str__(self) -> str:
-        return self.root + "".join(
-            f".{key}" if isinstance(key, str) else f"[{key}]" for key in self.keys
-        )
-
-
-class Problem(NamedTuple):
-    """What is wrong at `offset` of a template, and what to do about it."""
-
-    offset: int
-    rule: str
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +91,7 @@ def template(text: str) -> Template:
             parts.append(_path(path))
             position = path.end()
             continue
-        tokens, end = _tokens(text, start + len(OPEN))
+        tokens, end = tokens_until_close(text, start + len(OPEN))
         if end is None:
             problems.append(
                 Problem(
@@ -188,31 +116,7 @@ def template(text: str) -> Template:
 @lru_cache(maxsize=4096)
 def expression(source: str) -> Expression:
     """Take apart a bare expression, one without `${{ }}` around it."""
-    tokens = [
-        Token(match.lastgroup or "", match[0], match.start())
-        for match in _TOKEN.finditer(source)
-        if match.lastgroup != "space"
-    ]
-    return _expression(source, 0, tokens)
-
-
-def _tokens(text: str, start: int) -> tuple[list[Token], int | None]:
-    """Return the tokens from `start` to the `}}` that closes the expression, and its offset."""
-    tokens: list[Token] = []
-    braces = 0
-    position = start
-    while match := _TOKEN.match(text, position):
-        kind, word = match.lastgroup or "", match[0]
-        if kind == "close" and braces == 0:
-            return tokens, position
-        if kind == "close":
-            kind, word = "mark", "}"
-        if kind == "mark":
-            braces += (word == "{") - (word == "}")
-        if kind != "space":
-            tokens.append(Token(kind, word, position))
-        position += len(word)
-    return tokens, None
+    return _expression(source, 0, all_tokens(source))
 
 
 def _path(match: re.Match[str]) -> Expression:
@@ -224,7 +128,7 @@ def _path(match: re.Match[str]) -> Expression:
 
 
 def _expression(source: str, offset: int, tokens: list[Token]) -> Expression:
-    reading = _Reading(tokens)
+    reading = Reading(tokens)
     problems = tuple(_bounds(source, offset, tokens)) or tuple(reading.problems)
     if not problems and not (reading.is_chain and _is_plain(reading.chains[0])):
         problems = tuple(_parser_problems(source, offset))
@@ -254,7 +158,7 @@ def _bounds(source: str, offset: int, tokens: list[Token]) -> Iterator[Problem]:
     depth = 0
     for token in tokens:
         if token.kind == "mark":
-            depth += (token.text in _OPENING) - (token.text in _CLOSING)
+            depth += (token.text in OPENING) - (token.text in CLOSING)
         if depth > DEEPEST:
             yield Problem(
                 token.offset,
@@ -289,139 +193,3 @@ def _parser_problems(source: str, offset: int) -> Iterator[Problem]:
             f"the expression does not parse: {reason.replace('<EOF>', 'the end')}",
             "expressions are CEL: see its operators and functions in the language reference",
         )
-
-
-@dataclass(slots=True)
-class _Reading:
-    """One pass over the tokens of an expression.
-
-    `scopes` has an entry for each open bracket: the name a macro binds in it, or
-    none; a bound name is the macro's own and no name of the workflow.
-    """
-
-    tokens: list[Token]
-    chains: list[Chain] = field(default_factory=list)
-    functions: set[str] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
-    scopes: list[str | None] = field(default_factory=list)
-    is_chain: bool = False
-
-    def __post_init__(self) -> None:
-        position = 0
-        while position < len(self.tokens):
-            position = self._read(position)
-
-    def _text(self, position: int) -> str:
-        inside = 0 <= position < len(self.tokens)
-        return self.tokens[position].text if inside else ""
-
-    def _kind(self, position: int) -> str:
-        inside = 0 <= position < len(self.tokens)
-        return self.tokens[position].kind if inside else ""
-
-    def _read(self, position: int) -> int:
-        token = self.tokens[position]
-        if token.kind == "name":
-            return self._read_name(position)
-        if token.text in {".?", "[?"} and token.kind == "mark":
-            self._problem(
-                token,
-                "optional-syntax",
-                f"the optional syntax {token.text} is not known",
-                OPTIONAL_HINT,
-            )
-        elif token.text == "." and self._kind(position + 1) == "name":
-            return self._read_member(position)
-        elif token.kind == "mark" and token.text in _OPENING:
-            self.scopes.append(None)
-        elif token.kind == "mark" and token.text in _CLOSING and self.scopes:
-            self.scopes.pop()
-        return position + 1
-
-    def _read_name(self, position: int) -> int:
-        token, following = self.tokens[position], self._text(position + 1)
-        if token.text in RESERVED:
-            return position + 1
-        if following == "(":
-            self._function(token.text, token)
-            return position + 1
-        if following == "{":
-            self._problem(
-                token,
-                "expression-syntax",
-                f"{token.text}{{...}} builds a message type, and there are none",
-                "write a map: {'key': value}",
-            )
-            return position + 1
-        if token.text in self.scopes:
-            return position + 1
-        return self._read_chain(position)
-
-    def _read_chain(self, start: int) -> int:
-        token, position = self.tokens[start], start + 1
-        keys: list[str | int] = []
-        while (step := self._key_at(position)) is not None:
-            key, position = step
-            keys.append(key)
-        following = self._text(position)
-        if following == "." and token.text in NAMESPACES and not keys:
-            name = self._text(position + 1)
-            self._function(f"{token.text}.{name}", token)
-            return position + 2
-        if token.text in TYPE_NAMES and not keys:
-            return position
-        self.chains.append(Chain(token.text, tuple(keys), token.offset, following == "["))
-        self.is_chain = start == 0 and position == len(self.tokens)
-        return position
-
-    def _key_at(self, position: int) -> tuple[str | int, int] | None:
-        """Return the literal key read at `position` and where it ends, if there is one."""
-        if self._text(position) == "." and self._kind(position + 1) == "name":
-            is_call = self._text(position + 2) == "("
-            return None if is_call else (self._text(position + 1), position + 2)
-        if self._text(position) == "[" and self._text(position + 2) == "]":
-            kind, text = self._kind(position + 1), self._text(position + 1)
-            if kind == "string" and text[0] in "\"'" and "\\" not in text:
-                return ast.literal_eval(text), position + 3
-            if kind == "number" and text.isdecimal():
-                return int(text), position + 3
-        return None
-
-    def _read_member(self, position: int) -> int:
-        """Read `.name` after something else than a name: a field, a method or a macro."""
-        token = self.tokens[position + 1]
-        before = self._kind(position - 1) if position else ""
-        if before not in {"name", "string"} and self._text(position - 1) not in _CLOSING:
-            self._problem(
-                self.tokens[position],
-                "expression-syntax",
-                "nothing stands before the dot",
-                "name what the field is read from",
-            )
-        if self._text(position + 2) != "(":
-            return position + 2
-        self._function(token.text, token)
-        if token.text not in MACROS or self._text(position + 4) != ",":
-            return position + 2
-        self.scopes.append(self._text(position + 3))
-        if sum(name is not None for name in self.scopes) > DEEPEST_MACROS:
-            self._problem(
-                token,
-                "expression-too-deep",
-                f"more than {DEEPEST_MACROS} of map, filter, all and exists are nested",
-                "compute parts of it in `set` steps",
-            )
-        return position + 5
-
-    def _function(self, name: str, token: Token) -> None:
-        self.functions.add(name)
-        if name not in KNOWN:
-            self._problem(
-                token,
-                "unknown-function",
-                f"there is no function {name}",
-                did_you_mean(name, KNOWN, "functions"),
-            )
-
-    def _problem(self, token: Token, rule: str, message: str, hint: str) -> None:
-        self.problems.append(Problem(token.offset, rule, message, hint))

@@ -7,7 +7,7 @@ from workflows.language import syntax
 from workflows.language.document import Node
 from workflows.language.nearest import did_you_mean
 from workflows.language.outline import Outline, Place, Read, Role, Step
-from workflows.language.syntax import Chain
+from workflows.language.tokens import Chain
 from workflows.language.words import StepKind
 
 _BASE = frozenset({"input", "vars", "steps", "env", "run"})
@@ -79,7 +79,7 @@ def _wrong(
         return _OUT_OF_PLACE.get(chain.root) or (
             "unknown-name",
             f"the name {chain.root} is not known here",
-            f"{did_you_mean(chain.root, names, 'names')} text inside an expression needs quotes",
+            f"{did_you_mean(chain.root, names, 'names')} Text inside an expression needs quotes.",
         )
     if chain.root == "steps" and (not chain.keys or not isinstance(chain.keys[0], str)):
         return (

@@ -7,7 +7,7 @@ from workflows.language.document import Node
 from workflows.language.limits import LARGEST_VALUE
 from workflows.language.outline import LOOPS, Outline, Step, kinds_of
 from workflows.language.spec import KIND_KEYS
-from workflows.language.syntax import RESERVED
+from workflows.language.tokens import RESERVED
 from workflows.language.words import StepKind as Kind
 
 MOST_STEPS = 10_000
