@@ -1,0 +1,88 @@
+"""What dies on the way: workers in the middle of a step, every message there is."""
+
+import os
+import signal
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import connection
+
+from tests.e2e.builders import (
+    ANN,
+    an_environment,
+    applied,
+    ends,
+    log,
+    shell,
+    sleep,
+    started,
+    states,
+    until,
+    until_step,
+)
+from tests.support.platform import Platform
+from workflows.models import Attempt, Incident, Run, Step
+from workflows.services.runs import Order, start_runs
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_step_costs_that_attempt_and_no_other(
+    hasty: Platform,
+) -> None:
+    an_environment("fragile")
+    with hasty.worker("fragile") as worker:
+        safe = started(log("before"), sleep("held", 4), log("after"), environment="fragile")
+        unsafe = started(log("before"), shell("pay", "sleep", "60"), environment="fragile")
+        until_step(safe, "held", "RUNNING")
+        until_step(unsafe, "pay", "RUNNING")
+        os.killpg(worker.pid, signal.SIGKILL)
+
+    with hasty.worker("fragile"):
+        assert hasty.finished(safe).state == "COMPLETED"
+        assert hasty.finished(unsafe).state == "FAILED"
+
+    done = ["completed"]
+    assert ends(safe) == {"before": done, "held": ["lost", "completed"], "after": done}
+    assert ends(unsafe) == {"before": done, "pay": ["lost"]}
+    assert Incident.objects.get(run=unsafe, resolution="").error_class == "uncertain"
+
+
+def test_losing_every_message_in_the_middle_of_many_runs_loses_no_run(platform: Platform) -> None:
+    block = {"id": "block", "parallel": [log(f"b{n}") for n in range(9)]}
+    name = applied(log("first"), sleep("second", 0.05), block, log("last"))
+    runs = [one.run for one in start_runs(orders=[Order(name)] * 30, by=ANN)]
+    until(lambda: Run.objects.filter(state="COMPLETED").count() >= 3, runs[-1])
+
+    for _ in range(3):
+        redis.Redis.from_url(address_of_the_broker()).flushdb()
+        let_the_age_of_queued_steps_be_long()
+    until(lambda: all_ended(again=True), runs[-1], seconds=120)
+
+    assert set(Run.objects.values_list("state", flat=True)) == {"COMPLETED"}
+    assert set(Step.objects.values_list("state", flat=True)) == {"COMPLETED"}
+    assert Attempt.objects.count() == 30 * 12
+    assert states(runs[0])["block.b8"] == "COMPLETED"
+
+
+def address_of_the_broker() -> str:
+    return (
+        str(settings.CELERY_BROKER_URL)
+        .replace("redis+socket://", "unix://")
+        .replace("virtual_host=", "db=")
+    )
+
+
+def let_the_age_of_queued_steps_be_long() -> None:
+    """Have half a minute pass for the steps that wait in the queue, and for nothing else."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE workflows_step SET wake_at = wake_at - interval '31 s' WHERE state = 'QUEUED'"
+        )
+
+
+def all_ended(*, again: bool) -> bool:
+    if again:
+        let_the_age_of_queued_steps_be_long()
+    return not Run.objects.filter(state="RUNNING").exists()
