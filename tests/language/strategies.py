@@ -34,7 +34,7 @@ SCHEMAS = st.recursive(
             "type": st.sampled_from(["object", "string", "array", "x"]),
             "default": VALUES,
             "$ref": st.sampled_from(PLACES),
-            "pattern": st.sampled_from(["(", "a*", "\\"]),
+            "pattern": st.sampled_from(["(", "a*", "\\", "[a--b]", "(" * 999, "a{9999999999}"]),
             "required": st.lists(NAMED, max_size=2),
             "enum": st.lists(SCALARS, max_size=2),
             "minimum": SCALARS,

@@ -62,6 +62,9 @@ def test_any_steps_are_loaded_or_refused(steps: Any, other: Any) -> None:
 @example({"$dynamicRef": "#nowhere"})
 @example({"$id": "http://x/", "properties": {"a": {"$ref": "y"}}})
 @example({"properties": {"a": True}})
+@example({"pattern": "[a--b]"})
+@example({"patternProperties": {"(" * 999: {}}})
+@example({"pattern": "a{99999999999}"})
 def test_any_input_schema_is_loaded_or_refused(schema: Any) -> None:
     document = {"workflow": "w", "input": schema, "steps": [{"id": "a", "uses": "noop"}]}
 

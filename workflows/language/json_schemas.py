@@ -6,6 +6,8 @@ stack, and its compiled part does not survive that.
 """
 
 import copy
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, TypeAlias
@@ -40,9 +42,7 @@ _SAME_VALUE = frozenset(
     {"not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas"}
 )
 _REFERENCES = ("$ref", "$dynamicRef")
-_META = Draft202012Validator(
-    Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER
-)
+_META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
 class EndlessError(ValueError):
@@ -97,13 +97,16 @@ def subschemas(schema: Any, way: Way = ()) -> Iterator[tuple[Way, Mapping[str, A
 
 def form_problems(schema: Mapping[str, Any]) -> Iterator[SchemaProblem]:
     """Yield what makes this no JSON Schema."""
+    broken = False
     for error in _META.iter_errors(schema):
-        yield SchemaProblem(
-            tuple(error.absolute_path),
-            "input-schema",
-            f"this is no JSON Schema: {plain_message(error)}",
-            "see JSON Schema 2020-12 for what may stand here",
-        )
+        broken = True
+        yield _malformed(tuple(error.absolute_path), plain_message(error))
+    for way, part in () if broken else subschemas(schema):
+        patterns = [((*way, "pattern"), part["pattern"])] if "pattern" in part else []
+        named = part.get("patternProperties", {})
+        for where, pattern in [*patterns, *(((*way, "patternProperties", n), n) for n in named)]:
+            if (reason := _pattern_problem(pattern)) is not None:
+                yield _malformed(where, f"the pattern does not compile: {reason}")
 
 
 def reference_problems(schema: Mapping[str, Any]) -> Iterator[SchemaProblem]:
@@ -163,6 +166,25 @@ def fill(schema: Any, value: Any, root: Any, depth: int = 0) -> Any:
         for index, item in enumerate(value):
             value[index] = fill(items, item, root, depth + 1)
     return value
+
+
+def _malformed(way: Way, reason: str) -> SchemaProblem:
+    return SchemaProblem(
+        way,
+        "input-schema",
+        f"this is no JSON Schema: {reason}",
+        "see JSON Schema 2020-12 for what may stand here",
+    )
+
+
+def _pattern_problem(pattern: str) -> str | None:
+    """Return why the pattern does not compile; one whose meaning is to change counts as well."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        return f"{error!s:.100}" or type(error).__name__
+    return None
 
 
 def _nowhere(way: Way, what: str) -> SchemaProblem:
