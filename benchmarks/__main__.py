@@ -9,11 +9,8 @@ def main() -> None:
     options = _options()
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     import django
-    from django.conf import settings
 
     django.setup()
-    os.environ["BARE_BROKER"] = settings.CELERY_BROKER_URL
-    os.environ["BARE_RESULTS"] = settings.CELERY_RESULT_BACKEND
     from benchmarks import measuring
 
     measuring.run(only=options.only, repeats=options.repeats)

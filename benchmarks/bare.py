@@ -1,33 +1,26 @@
-"""Bare Celery: the same broker and worker settings as the platform, and nothing persisted.
+"""Bare Celery: the platform's own Celery settings, a no-op task, and nothing persisted.
 
 Its last task of a chain, or body of a chord, counts itself in Redis, so that the
-end can be seen without a result for every task.
+end can be seen without a result for every task. The settings come as JSON in the
+environment, so that its workers pay for no Django.
 """
 
+import json
 import os
 
 import redis
 from celery import Celery
+from kombu import Exchange, Queue
 
-BROKER = os.environ.get("BARE_BROKER", "")
+SETTINGS = "BARE_CELERY_SETTINGS"
+QUEUE = "bare"
 COUNTER = "benchmarks:ended"
 
-app = Celery("bare", broker=BROKER, backend=os.environ.get("BARE_RESULTS", ""))
-app.conf.update(
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
-    task_ignore_result=True,
-    worker_prefetch_multiplier=1,
-    task_default_queue="bare",
-    task_serializer="json",
-    result_serializer="json",
-    accept_content=["json"],
-    result_expires=3600,
-    worker_send_task_events=True,
-    broker_connection_retry_on_startup=True,
-    worker_hijack_root_logger=False,
-)
-counter: "redis.Redis" = redis.Redis.from_url(BROKER.replace("redis+socket://", "unix://"))
+app = Celery("bare")
+app.conf.update(json.loads(os.environ.get(SETTINGS, "{}")))
+app.conf.task_queues = [Queue(QUEUE, Exchange("", type="direct"), routing_key=QUEUE)]
+app.conf.task_default_queue = QUEUE
+counter = redis.Redis.from_url(app.conf.broker_url.replace("redis+socket://", "unix://"))
 
 
 @app.task(name="bare.noop")

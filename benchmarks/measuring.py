@@ -16,9 +16,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import scenarios
-from benchmarks.scenarios import Scenario
-from benchmarks.stage import stage
+from benchmarks.stage import share_settings, stage
+
+share_settings()
+
+from benchmarks import scenarios  # noqa: E402 - bare Celery reads its settings when imported
+from benchmarks.scenarios import Scenario  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 COLUMNS = ("ours", "bare_celery", "unit", "ratio", "spread", "repeats")

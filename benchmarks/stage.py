@@ -1,5 +1,6 @@
 """Sets the stage: services and workers that exist for the measurements alone."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from orchestrator import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
+BARE = "benchmarks.bare"
 WARM_UP = 30.0
 QUIET = {"PYTHONWARNINGS": "ignore"}
 """Celery warns of a superuser on standard error; it is the benchmark's own worker."""
@@ -32,7 +34,7 @@ def stage() -> Iterator[None]:
         _forget_messages()
         workers = [
             _worker("orchestrator", "env.default.default,orchestrator"),
-            _worker("benchmarks.bare", "bare"),
+            _worker(BARE, "bare"),
         ]
         _until_ready()
         yield
@@ -54,11 +56,24 @@ def _forget_messages() -> None:
     bare.counter.flushdb()
 
 
+def share_settings() -> None:
+    """Hand the platform's Celery settings to bare Celery, before that is first imported."""
+    shared = {
+        name.removeprefix("CELERY_").lower(): getattr(settings, name)
+        for name in dir(settings)
+        if name.startswith("CELERY_") and not name.startswith(("CELERY_BEAT", "CELERY_CELERY"))
+    }
+    os.environ["BARE_CELERY_SETTINGS"] = json.dumps(shared)
+
+
 def _worker(app: str, queues: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "celery", "--quiet", "-A", app, "worker", "-Q", queues]
     options = ["--pool=prefork", f"--concurrency={WORKERS}", "--loglevel=error"]
     name = f"--hostname={app}@localhost"
-    return subprocess.Popen([*command, *options, name], cwd=ROOT, env=os.environ | QUIET)
+    env = {**os.environ, **QUIET}
+    if app == BARE:
+        del env["DJANGO_SETTINGS_MODULE"]
+    return subprocess.Popen([*command, *options, name], cwd=ROOT, env=env)
 
 
 def _until_ready() -> None:

@@ -5,7 +5,7 @@ from django.db import migrations
 CREATE = """
 CREATE FUNCTION workflows_commit(
     the_run uuid, the_actor text, at timestamptz, expected jsonb, decision jsonb, ahead jsonb
-) RETURNS jsonb LANGUAGE plpgsql AS $$
+) RETURNS jsonb LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     one jsonb;
     known text[];
