@@ -16,7 +16,7 @@ SETTINGS = "BARE_CELERY_SETTINGS"
 QUEUE = "bare"
 COUNTER = "benchmarks:ended"
 
-app = Celery("bare")
+app = Celery("bare", set_as_current=False)
 app.conf.update(json.loads(os.environ.get(SETTINGS, "{}")))
 app.conf.task_queues = [Queue(QUEUE, Exchange("", type="direct"), routing_key=QUEUE)]
 app.conf.task_default_queue = QUEUE
