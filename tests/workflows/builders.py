@@ -90,7 +90,7 @@ def claimed(run: Run, path: str, attempt: int = 1, **facts: Any) -> Work:
 
 
 def any_claimed(run: Run, taker: Taker = TAKER) -> Work | None:
-    """Have a worker take any queued step of the run."""
+    """Have a worker take any queued step of the scope that it is a taker of, or of the root."""
     return claim_any_step(pin=pinned(run.pk), taker=taker, now=timezone.now())
 
 
@@ -120,10 +120,11 @@ def _record(
     )
 
 
-def work_off(run: Run, *, attempt: int = 1) -> None:
+def work_off(run: Run) -> None:
     """Have a worker carry out whatever is queued of the run, well."""
-    while (work := any_claimed(run)) is not None:
-        finish(work)
+    queued = Step.objects.filter(run=run, state="QUEUED").order_by("node")
+    while (found := queued.first()) is not None:
+        finish(claimed(run, found.path, found.attempt))
 
 
 def in_future(seconds: float) -> datetime:

@@ -173,7 +173,6 @@ def test_a_version_never_changes() -> None:
 @pytest.mark.parametrize(
     ("constraint", "table", "change"),
     [
-        ("a_step_is_in_a_known_state", "step", "state = 'ASLEEP'"),
         ("a_running_step_has_a_lease", "step", "state = 'RUNNING', wake_at = NULL"),
         ("a_retrying_step_has_a_due_time", "step", "state = 'RETRYING', wake_at = NULL"),
         ("a_finished_step_has_a_finish_time", "step", "state = 'COMPLETED', finished_at = NULL"),
@@ -190,6 +189,15 @@ def test_a_row_that_makes_no_sense_is_refused_by_name(
 
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         sql(f"UPDATE workflows_{table} SET {change} WHERE {mine} = %s", run.pk)  # noqa: S608
+
+
+@pytest.mark.parametrize("table", ["step", "run"])
+def test_a_state_that_nobody_knows_is_refused(table: str) -> None:
+    run = a_run(task("only"))
+    mine = "run_id" if table == "step" else "id"
+
+    with pytest.raises(DatabaseError, match="ASLEEP"), transaction.atomic():
+        sql(f"UPDATE workflows_{table} SET state = 'ASLEEP' WHERE {mine} = %s", run.pk)  # noqa: S608
 
 
 def test_a_path_is_unique_in_its_run() -> None:
