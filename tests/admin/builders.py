@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from environments.services import ensure_default
 from workflows.engine.events import Failed, StepError, Succeeded
+from workflows.engine.states import StepState
 from workflows.language.words import ErrorClass
-from workflows.models import Incident, Run
+from workflows.models import Incident, Run, Step
 from workflows.services.definitions import apply_definition
 from workflows.services.plans import pinned
 from workflows.services.runs import start_run
-from workflows.services.steps import Taker, claim_any_step, record_outcome
+from workflows.services.steps import Taker, Work, claim_step, record_outcome
 
 PASSWORD = "a long enough password"
 TAKER = Taker(worker="worker-1", queue="env.default.default")
@@ -52,12 +53,21 @@ def started(text: str = TWO_STEPS, **given: Any) -> Run:
     return Run.objects.get(pk=run.pk)
 
 
+def _claimed(run_id: UUID) -> Work | None:
+    queued = Step.objects.filter(run_id=run_id, state=StepState.QUEUED.value).order_by("node")
+    step = queued.first()
+    if step is None:
+        return None
+    facts = {"path": step.path, "attempt": step.attempt, "taker": TAKER, "now": timezone.now()}
+    return claim_step(pin=pinned(run_id), **facts)
+
+
 def worked_off(
     run_id: UUID, outcomes: Mapping[str, Any] | None = None, *, steps: int = 1000
 ) -> Run:
     """Carry out what is queued: a step in `outcomes` ends so, others give their path."""
     for _ in range(steps):
-        work = claim_any_step(pin=pinned(run_id), taker=TAKER, now=timezone.now())
+        work = _claimed(run_id)
         if work is None:
             break
         end = (outcomes or {}).get(work.path, {"did": work.path})
