@@ -31,6 +31,8 @@ from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")
 
+OPEN = {"type": "object", "properties": {"rows": {"type": "integer"}}}
+
 
 def a_failed_run() -> tuple[Run, Incident]:
     """Complete `fetch` and have `load` fail; `report` waits for it."""
@@ -166,6 +168,18 @@ def test_what_a_replay_reopens_has_no_open_incident_left_and_may_fail_again(path
     fail(claimed(run, "block.bad", 2))
 
     assert [one.path for one in open_incidents(run)] == ["block.bad"]
+
+
+def test_a_step_that_fails_at_once_when_it_is_replayed_has_an_incident_of_its_own_again() -> None:
+    run = a_run({"id": "total", "set": {"total": "${{ input.rows + 1 }}"}}, input=OPEN)
+    [incident] = open_incidents(run)
+
+    replay_incident(incident_id=incident.pk, by=ANN)
+
+    incident.refresh_from_db()
+    assert (incident.resolution, incident.resolved_by) == ("replayed", ANN)
+    assert [one.path for one in open_incidents(run)] == ["total"]
+    assert state(run) == "FAILED"
 
 
 def test_skipping_a_block_leaves_no_incident_inside_it_that_nobody_could_replay() -> None:

@@ -123,6 +123,11 @@ BEGIN
     END IF;
 
     IF decision ? 'incidents' THEN
+        UPDATE workflows_incident n
+        SET resolution = 'replayed', resolved_by = the_actor, resolved_at = at
+        FROM jsonb_array_elements(decision -> 'incidents') i
+        WHERE n.run_id = the_run AND n.path = i ->> 'path' AND n.resolution = '';
+
         INSERT INTO workflows_incident (
             id, run_id, step_id, path, attempt, error_class, code, message, details,
             resolution, resolved_by, note, opened_at

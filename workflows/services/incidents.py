@@ -1,6 +1,6 @@
 """Incidents: replay, skip or discard the step that needs a person."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -115,6 +115,8 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
             " already."
         )
     now = timezone.now()
+    others = Incident.objects.filter(run_id=run_id, resolution="").exclude(pk=incident_id)
+    known = list(others.values_list("pk", flat=True))
     event: Event = decide(incident.path)
     progress = advance_run(pinned(run_id), event, now=now, actor=by)
     if not progress.decision.moves:
@@ -126,21 +128,19 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     incident.resolution, incident.resolved_by = resolution.value, by
     incident.resolved_at, incident.note = now, note
     incident.save(update_fields=["resolution", "resolved_by", "resolved_at", "note"])
-    _resolve_others(incident, progress)
+    _resolve_others(incident, progress, known)
     return incident
 
 
-def _resolve_others(incident: Incident, progress: Progress) -> None:
-    """Resolve what this decision has settled too.
+def _resolve_others(incident: Incident, progress: Progress, known: Sequence[UUID]) -> None:
+    """Resolve what of the `known` open incidents this decision has settled too.
 
     A step that is tried again has no open incident left; nor has a step inside one that
     counts as done or was given up, for nobody could replay it any more.
     """
-    others = Incident.objects.filter(run_id=incident.run_id, resolution="")
+    others = Incident.objects.filter(pk__in=known, resolution="")
     settled = {"resolved_by": incident.resolved_by, "resolved_at": incident.resolved_at}
-    left = {
-        move.after.path for move in progress.decision.moves if move.before is StepState.FAILED
-    } - {incident.path}
+    left = {move.after.path for move in progress.decision.moves if move.before is StepState.FAILED}
     others.filter(path__in=left).update(
         resolution=Resolution.REPLAYED.value, note=f"Reopened with {incident.path}.", **settled
     )
