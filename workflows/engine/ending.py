@@ -243,7 +243,8 @@ def halt(draft: Draft, event: Halted) -> None:
 
 def _first_error(draft: Draft, scope: str) -> StepError | None:
     inside = (view for view in draft.slice.steps.values() if view.scope == scope)
-    return next((view.error for view in inside if view.failed and view.error), None)
+    in_order = sorted(inside, key=lambda view: view.node)
+    return next((view.error for view in in_order if view.failed and view.error), None)
 
 
 def _let_go(draft: Draft, view: StepView, reason: Reason | None, error: StepError | None) -> None:
