@@ -18,6 +18,15 @@ def test_open_incidents_are_listed_and_resolved_ones_on_demand() -> None:
     assert [one["resolution"] for one in every] == [None, "discarded"]
 
 
+def test_the_id_in_a_list_of_incidents_stays_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    incident = an_incident("The disk is full, and so is the other one. " * 5)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    shown = manage("incident", "list").out
+
+    assert str(incident.pk) in shown
+
+
 def test_incidents_of_one_run_can_be_listed() -> None:
     _, mine = an_incident(), an_incident()
 

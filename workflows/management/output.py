@@ -39,6 +39,9 @@ STYLES: Mapping[str, str] = {
 }
 """Colours of the states; runs and steps share most of their words."""
 
+COLUMNS_OF_IDS = frozenset({"incident", "run"})
+"""An id is copied from the table, so it stays in one piece; the other columns fold."""
+
 _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
 }
@@ -96,7 +99,7 @@ def table(*columns: str, title: str = "") -> Table:
     """Return an empty table."""
     made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column in COLUMNS_OF_IDS)
     return made
 
 
