@@ -1,8 +1,11 @@
 #!/usr/bin/env python
-"""Django's command line, with a sentence instead of a traceback when the database is away."""
+"""Django's command line, with a sentence and a status when the database is away."""
 
 import os
 import sys
+
+DATABASE_AWAY = 3
+"""The exit status; 1 would say that a run has failed."""
 
 
 def main() -> None:
@@ -16,7 +19,8 @@ def main() -> None:
     except OperationalError as error:
         from django.conf import settings
 
-        sys.exit(f"{settings.ENV.why_unreachable()}\n{error}")
+        sys.stderr.write(f"{settings.ENV.why_unreachable()}\n{error}\n")
+        sys.exit(DATABASE_AWAY)
 
 
 if __name__ == "__main__":
