@@ -25,7 +25,7 @@ def main() -> int:
             case "setup":
                 launcher.prepare()
             case "web":
-                programs.web(env, env.web_port or launcher.FIRST_PORT)
+                programs.web(env, _place_of(env, wanted.socket))
             case "beat":
                 programs.beat()
             case "engine":
@@ -47,11 +47,21 @@ def _parser() -> argparse.ArgumentParser:
     down = programs.add_parser("down", help="end what a killed platform left running")
     down.add_argument("--remove", action="store_true", help="delete its data as well")
     programs.add_parser("setup", help="bring schema, first account and examples up to date")
-    for name in ("web", "beat", "engine", "flower"):
+    web = programs.add_parser("web", help="be the process web")
+    web.add_argument("--socket", type=int, metavar="N", help="an open file that listens already")
+    for name in ("beat", "engine", "flower"):
         programs.add_parser(name, help=f"be the process {name}")
     worker = programs.add_parser("worker", help="be the worker of one environment")
     worker.add_argument("environment")
     return parser
+
+
+def _place_of(env: environment.Env, inherited: int | None) -> str:
+    """Return where the web server listens: at what the launcher holds, or at the settings'."""
+    if inherited is not None:
+        return f"fd://{inherited}"
+    host = f"[{env.web_host}]" if ":" in env.web_host else env.web_host
+    return f"{host}:{env.web_port or launcher.FIRST_PORT}"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from orchestrator.supervisor import MARK, Child, Supervisor, end_marked, say
 FIRST_PORT = 8000
 PORTS_TRIED = 100
 WEB_WITHIN = 60.0
+ANSWER_WITHIN = 2.0
 ENVIRONMENTS_EVERY = 5.0
 QUIET = "WARNING"
 MAIN_EXAMPLE = "backup-verification"
@@ -132,14 +133,22 @@ def _release_steps_of_ended_workers() -> None:
 
 
 def _supervise(env: Env, stopping: threading.Event, *, once: bool) -> int:
-    port = free_port(env.web_host, env.web_port)
-    url = f"http://{'127.0.0.1' if env.web_host == '0.0.0.0' else env.web_host}:{port}"  # noqa: S104
-    flower = f"http://flower:{secrets.token_hex(16)}@127.0.0.1:{free_port('127.0.0.1', 0)}"
+    with listen(env.web_host, env.web_port) as door:
+        return _supervise_behind(door, env, stopping, once=once)
+
+
+def _supervise_behind(
+    door: socket.socket, env: Env, stopping: threading.Event, *, once: bool
+) -> int:
+    url = _url_of(env.web_host, door.getsockname()[1])
+    flower = f"http://flower:{secrets.token_hex(16)}@127.0.0.1:{any_free_port()}"
     supervisor = Supervisor(env.home)
-    shared = {"FLOWER_URL": flower, "WEB_PORT": str(port)}
+    shared = {"FLOWER_URL": flower}
     if "log_level" not in env.model_fields_set:
         shared["LOG_LEVEL"] = QUIET
-    for name in ("web", "beat", "flower", "engine"):
+    web = [sys.executable, "-m", "orchestrator", "web", f"--socket={door.fileno()}"]
+    supervisor.keep(Child("web", tuple(web), shared, inherits=(door.fileno(),)))
+    for name in ("beat", "flower", "engine"):
         supervisor.keep(_child(name, [name], shared))
     fleet = _Fleet(supervisor, shared)
 
@@ -195,6 +204,12 @@ class _Fleet:
             connection.close()
 
 
+def _url_of(host: str, port: int) -> str:
+    """Return where this machine reaches the web server that listens at a host."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
 def _child(name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
     return Child(name, (sys.executable, "-m", "orchestrator", *arguments), environment)
 
@@ -203,7 +218,7 @@ def _wait_for_web(url: str, watch: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + WEB_WITHIN
     while watch() and time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/admin/login/").is_success:
+            if httpx.get(f"{url}/admin/login/", timeout=ANSWER_WITHIN).is_success:
                 return True
     say("launcher", f"the web server does not answer at {url}; see its lines above")
     return False
@@ -233,20 +248,21 @@ def _run_main_example(home: Path, watch: Callable[[], bool]) -> int:
     return status
 
 
-def free_port(host: str, wanted: int | None) -> int:
-    """Return the wanted port if it is free (0: any); without a wish the first free one from 8000.
+def listen(host: str, wanted: int | None) -> socket.socket:
+    """Listen at the wanted port; without a wish at the first free one from 8000.
+
+    The port is held from here on, so that no other platform can take it before the web server
+    answers there.
 
     Raises:
         LaunchError: if the wanted port, or every tried one, is taken.
 
     """
     tried = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if wanted is None else [wanted]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in tried:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((host, port))
-                return int(probe.getsockname()[1])
+        with contextlib.suppress(OSError):
+            return socket.create_server((host, port), family=family)
     if wanted is None:
         raise LaunchError(
             f"Every port of {host} from {FIRST_PORT} to {tried[-1]} is taken. "
@@ -256,3 +272,9 @@ def free_port(host: str, wanted: int | None) -> int:
         f"Port {wanted} of {host} cannot be had: another program has it, or it needs more rights. "
         "Set WEB_PORT to another port, or leave it unset to take the next free one."
     )
+
+
+def any_free_port() -> int:
+    """Return a port of this machine that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -15,13 +15,16 @@ from orchestrator.env import Env
 PR_SET_PDEATHSIG = 1
 
 
-def web(env: Env, port: int) -> None:
-    """Become the web server: gunicorn with threads, for a request mostly waits."""
+def web(env: Env, place: str) -> None:
+    """Become the web server at `host:port` or `fd://N`: gunicorn with threads.
+
+    Threads, for a request mostly waits.
+    """
     _end_with_the_launcher()
     arguments = [
         "gunicorn",
         "orchestrator.wsgi",
-        f"--bind={env.web_host}:{port}",
+        f"--bind={place}",
         "--worker-class=gthread",
         f"--workers={env.web_workers}",
         f"--threads={env.web_threads}",

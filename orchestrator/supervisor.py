@@ -37,11 +37,15 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep running: the name before its lines, its command, its own environment."""
+    """A process to keep running: the name before its lines, its command, its own environment.
+
+    It `inherits` these open files, under the same numbers.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    inherits: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -115,6 +119,7 @@ class Supervisor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=watch.child.inherits,
         )
         watch.relay = threading.Thread(
             target=self._relay, args=(watch.child.name, watch.process.stdout), daemon=True

@@ -8,13 +8,13 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Page, expect
 
-from orchestrator.launcher import free_port
+from orchestrator.launcher import any_free_port
 from orchestrator.supervisor import Child, Supervisor
 
 
 @pytest.fixture
 def flower(process_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    port = free_port("127.0.0.1", 0)
+    port = any_free_port()
     url = f"http://flower:{secrets.token_hex(8)}@127.0.0.1:{port}"
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"flower_url": url}))
     supervisor = Supervisor(settings.ENV.home)
