@@ -40,7 +40,6 @@ INSTALLED_APPS = [
     "knox",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "django_filters",
     "django_celery_beat",
     "django_structlog",
     "axes",
