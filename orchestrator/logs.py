@@ -56,4 +56,6 @@ def logging_of(*, level: str, style: Literal["console", "json"]) -> dict[str, An
 def _rendering(style: Literal["console", "json"]) -> list[Any]:
     if style == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=False)]
+    # Not the renderer's own tracebacks: those show the values of variables, secrets among them.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
