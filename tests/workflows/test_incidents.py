@@ -182,6 +182,19 @@ def test_a_step_that_fails_at_once_when_it_is_replayed_has_an_incident_of_its_ow
     assert state(run) == "FAILED"
 
 
+def test_a_step_is_replayed_in_a_run_that_an_exit_has_ended() -> None:
+    leave = {"id": "leave", "exit": {"status": "completed"}, "needs": ["quick"]}
+    run = a_run(task("bad", needs=[]), task("quick", needs=[]), leave)
+    fail(claimed(run, "bad"))
+    finish(claimed(run, "quick"))
+    assert state(run) == "FAILED"
+
+    replay_incident(incident_id=open_incidents(run)[0].pk, by=ANN)
+    work_off(run)
+
+    assert state(run) == "COMPLETED"
+
+
 def test_skipping_a_block_leaves_no_incident_inside_it_that_nobody_could_replay() -> None:
     run = a_run_out_of_time()
 

@@ -38,8 +38,7 @@ BEGIN
             PERFORM 1 FROM workflows_run
             WHERE id = the_run AND state = 'RUNNING' AND ending IS NULL FOR UPDATE;
         ELSE
-            PERFORM 1 FROM workflows_run
-            WHERE id = the_run AND state = 'RUNNING' AND ending IS NULL;
+            PERFORM 1 FROM workflows_run WHERE id = the_run AND state = 'RUNNING';
         END IF;
         IF NOT FOUND THEN
             RETURN NULL;

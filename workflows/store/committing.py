@@ -49,7 +49,7 @@ class Expected:
     """What a decision was made upon without a lock: it is stored only if it still holds.
 
     The run runs, the steps are as they were, and of the scope `alone`, if one is named, no
-    other step lives or has failed.
+    other step lives or has failed; if that is the root, the run is not heading for an end.
     """
 
     steps: tuple[StepView, ...]
