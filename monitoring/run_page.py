@@ -296,7 +296,7 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
     words = words_of(step.state)
     parts = [words]
     if step.attempt > 1:
-        parts.append(f"attempt {step.attempt}")
+        parts.append(f"try {step.attempt}")
     if step.started_at and step.finished_at and not box.is_frame:
         parts.append(duration(step.started_at, step.finished_at))
     said = f"{box.path}: {words}"
