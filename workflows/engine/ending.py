@@ -10,8 +10,8 @@ from workflows.engine.events import Drained, Ended, Halted, Reached, Reentered, 
 from workflows.engine.plan import NO_NODE, ROOT, Node
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import Reason, RunState, StepState
-from workflows.language import expressions
-from workflows.language.expressions import ExpressionError
+from workflows.engine.values import NO_VALUE, refusal, rendered
+from workflows.language.limits import too_large
 from workflows.language.words import ErrorClass, ExitStatus
 
 
@@ -77,9 +77,13 @@ def _catches(node: Node, error: StepError) -> bool:
     return any(not handler.on or error.matches(handler.on) for handler in node.handlers)
 
 
+OWN_CODES = frozenset({"scope.timeout", "expression.error", "value.too_large"})
+"""With these a scope fails of itself."""
+
+
 def _is_root_cause(node: Node, error: StepError) -> bool:
     """Say whether the step failed of itself, not because of a step inside it."""
-    return node.kind not in scopes.KINDS or error.code in {"scope.timeout", "expression.error"}
+    return node.kind not in scopes.KINDS or error.code in OWN_CODES
 
 
 def tell(draft: Draft, view: StepView) -> None:
@@ -141,12 +145,14 @@ def drain(draft: Draft, path: str) -> None:
 def _close(draft: Draft, view: StepView) -> None:
     node = draft.node_of(view)
     if node.output is None:
-        complete(draft, view, scopes.output(draft.plan, node, draft.slice.records))
+        collected = scopes.output(draft.plan, node, draft.slice.records)
+        complete(draft, view, None if too_large(view.path, collected) else collected)
         return
     try:
-        output = expressions.render(node.output, draft.names(node, node.yields))
-    except ExpressionError as error:
-        give_up(draft, view, StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
+        names = draft.names(node, node.yields)
+        output = rendered(f"the output of {view.path}", node.output, names)
+    except NO_VALUE as error:
+        give_up(draft, view, refusal(error))
     else:
         complete(draft, view, output)
 
@@ -183,10 +189,10 @@ def _finish_run(draft: Draft, tally: ScopeTally) -> None:
 def _complete_run(draft: Draft) -> None:
     root = draft.plan.root
     try:
-        output = expressions.render(root.output, draft.names(root, root.yields))
-    except ExpressionError as error:
-        broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
-        draft.move_run(RunState.FAILED, error=broken)
+        names = draft.names(root, root.yields)
+        output = rendered("the output of the run", root.output, names)
+    except NO_VALUE as error:
+        draft.move_run(RunState.FAILED, error=refusal(error))
     else:
         draft.move_run(RunState.COMPLETED, output=output)
 

@@ -11,8 +11,8 @@ from workflows.engine.plan import ROOT, Node
 from workflows.engine.policy import REPUBLISH_AFTER
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language import expressions
-from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass, ExitStatus, Join, StepKind
 
 PARTIAL_JOINS = frozenset({Join.ONE_SUCCESS, Join.ONE_FAILED, Join.ONE_DONE, Join.AT_LEAST})
@@ -79,9 +79,8 @@ def start(draft: Draft, view: StepView) -> None:
             pass_over(draft, view, Reason.WHEN)
             return
         _start_kind(draft, view, node)
-    except ExpressionError as error:
-        broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
-        ending.give_up(draft, carry(draft, draft.view(view.path)), broken)
+    except NO_VALUE as error:
+        ending.give_up(draft, carry(draft, draft.view(view.path)), refusal(error))
 
 
 def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
@@ -91,7 +90,8 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
         case StepKind.STEPS | StepKind.PARALLEL | StepKind.SWITCH:
             _open(draft, view, node)
         case StepKind.SET:
-            values = expressions.render(dict(node.assigns or {}), draft.names(node, node.inline))
+            names = draft.names(node, node.inline)
+            values = rendered(f"what {node.path} sets", dict(node.assigns or {}), names)
             draft.decision.assigned.update(values)
             if "vars" in draft.slice.roots:
                 draft.slice.roots["vars"] = {**draft.slice.roots["vars"], **values}
@@ -162,7 +162,7 @@ def _leave(draft: Draft, view: StepView, node: Node) -> None:
     if node.exit.when is not None and not expressions.truth(node.exit.when, names):
         pass_over(draft, view, Reason.WHEN)
         return
-    output = expressions.render(node.exit.output, names)
+    output = rendered(f"the output of {node.path}", node.exit.output, names)
     error = None
     if node.exit.status is ExitStatus.FAILED:
         message = f"the step {node.path} ended the run as failed"

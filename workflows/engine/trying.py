@@ -14,8 +14,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, RunState, StepState
-from workflows.language import expressions
-from workflows.language.expressions import ExpressionError
+from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.words import ErrorClass
 
 
@@ -42,10 +41,10 @@ def succeed(draft: Draft, event: Succeeded) -> None:
         record = {"output": output, "state": StepState.COMPLETED.value, "attempt": view.attempt}
         draft.slice.records[node.id] = record
         try:
-            output = expressions.render(node.output, draft.names(node, node.yields))
-        except ExpressionError as error:
-            broken = StepError(ErrorClass.PERMANENT, "expression.error", str(error))
-            _fail_for_good(draft, view, broken)
+            names = draft.names(node, node.yields)
+            output = rendered(f"the output of {view.path}", node.output, names)
+        except NO_VALUE as error:
+            _fail_for_good(draft, view, refusal(error))
             return
     _record(draft, view, AttemptEnd.COMPLETED)
     ending.complete(draft, view, output)
