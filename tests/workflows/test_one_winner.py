@@ -136,6 +136,16 @@ def test_a_late_worker_does_not_run_on() -> None:
     assert states(run) == {"first": "QUEUED", "second": "PENDING"}
 
 
+def test_a_worker_does_not_run_on_with_what_an_exit_ends_in_the_same_moment() -> None:
+    leave = {"id": "leave", "exit": {"status": "completed"}, "needs": ["first"]}
+    run = a_run(task("first"), task("second", needs=["first"]), leave)
+
+    assert finish(claimed(run, "first"), run_on=True) is None
+
+    assert states(run) == {"first": "COMPLETED", "second": "CANCELLED", "leave": "COMPLETED"}
+    assert state(run) == "COMPLETED"
+
+
 def test_the_next_attempt_wins_however_late_the_first_comes() -> None:
     run = a_run(task("first"), task("second"))
     late = claimed(run, "first")

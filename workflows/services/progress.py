@@ -67,9 +67,9 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     """Decide `events` and all that follows; store it; have ready steps sent after the commit.
 
     With a `wish`, the first step that becomes ready on its queue is claimed at once and is
-    not sent. `unsettled` names scopes that somebody else will settle, `brought` a step whose
-    message is on its way already. `held` is the slice of a run that is new, so that nothing
-    need be loaded. The caller holds the transaction.
+    not sent, once nothing follows that might end it. `unsettled` names scopes that somebody
+    else will settle, `brought` a step whose message is on its way already. `held` is the
+    slice of a run that is new, so that nothing need be loaded. The caller holds the transaction.
     """
     progress = Progress()
     todo: list[Event] = list(events)
@@ -77,11 +77,11 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         if held is None or progress.held is not None:
             held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
         decision = advance(pinned.plan, held, *todo, now=now, chance=CHANCE)
-        if wish is not None and progress.claimed is None:
+        todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
+        if wish is not None and not todo:
             progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
         place = held.run.environment
         store.commit(pinned.run, pinned.plan, place, decision, now=now, actor=actor)
-        todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
         progress.decision.extend(decision)
         progress.held = held
     _send(_ready(pinned, progress, brought))
