@@ -67,6 +67,17 @@ def test_corrected_arguments_are_what_the_next_attempt_gets() -> None:
     assert claimed(run, "load", 2).arguments == {"message": "mended"}
 
 
+def test_corrected_arguments_may_name_what_the_definition_did_not() -> None:
+    run, incident = a_failed_run()
+
+    arguments = {"message": "${{ run.workflow }} ${{ steps.fetch.state }}"}
+    replay_incident(incident_id=incident.pk, arguments=arguments, by=ANN)
+
+    names = claimed(run, "load", 2).names
+    assert names["run"]["workflow"] == run.workflow.name
+    assert names["steps"]["fetch"]["state"] == "COMPLETED"
+
+
 def test_no_arguments_at_all_is_a_correction_too() -> None:
     run, incident = a_failed_run()
 

@@ -13,8 +13,10 @@ from environments.models import environment_of
 from workflows import store
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
+from workflows.engine.plan import Plan, Reads
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import StepState
+from workflows.language import expressions
 from workflows.services.plans import Pinned
 from workflows.services.progress import (
     Progress,
@@ -166,15 +168,15 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         return None
     node = pin.plan.nodes[view.node]
     held = progress.held
-    arguments = node.arguments
-    if view.attempt > 1:
-        corrected = store.corrected_arguments(pin.run, view.path)
-        arguments = node.arguments if corrected is None else corrected
+    arguments, reads = node.arguments, node.call
+    corrected = store.corrected_arguments(pin.run, view.path) if view.attempt > 1 else None
+    if corrected is not None:
+        arguments, reads = corrected, _reads(pin.plan, corrected)
     names: Mapping[str, Any] = {}
-    if node.call.roots:
+    if reads.roots:
         reading = Slice(run=held.run)
-        store.read(store.cursor(), pin.run, pin.plan, reading, Requirement(reads=node.call))
-        names = names_of(pin.plan, reading, node, node.call)
+        store.read(store.cursor(), pin.run, pin.plan, reading, Requirement(reads=reads))
+        names = names_of(pin.plan, reading, node, reads)
     return Work(
         pinned=pin,
         path=view.path,
@@ -187,3 +189,9 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         environment=held.run.environment,
         timeout=node.timeout,
     )
+
+
+def _reads(plan: Plan, arguments: Mapping[str, Any]) -> Reads:
+    """Return what corrected arguments name; of steps, those that the definition has."""
+    found = expressions.references(arguments)
+    return Reads(found.roots, found.steps & plan.by_id.keys())
