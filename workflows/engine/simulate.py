@@ -153,8 +153,8 @@ class Simulation:
             "input": dict(self.input),
             "output": self.output,
             "error": self.error.as_dict() if self.error else None,
-            "created_at": self.started_at.isoformat(),
-            "started_at": self.started_at.isoformat(),
+            "created_at": _iso(self.started_at),
+            "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
             "steps": [_step_dict(row) for row in self._ordered()],
         }
@@ -188,7 +188,7 @@ class Simulation:
             "workflow": self.plan.workflow,
             "version": 0,
             "environment": self.plan.environment,
-            "started_at": self.started_at.isoformat(),
+            "started_at": _iso(self.started_at),
         }
 
     def _record(self, step: str) -> Mapping[str, Any] | None:
@@ -372,4 +372,4 @@ def _step_dict(row: StepRow) -> dict[str, Any]:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

@@ -136,7 +136,7 @@ def read(
                 "workflow": plan.workflow,
                 "version": number,
                 "environment": environment,
-                "started_at": started_at.isoformat() if started_at else None,
+                "started_at": started_at.isoformat().replace("+00:00", "Z") if started_at else None,
             },
         }
     if wanted.reads.steps:

@@ -23,8 +23,13 @@ NOT_YET = frozenset(
         "step.profile",
         "step.guard",
         "step.environment",
+        "name.secrets",
     }
 )
+
+
+RULE = "not-available-yet"
+HINT = "leave it out until a later release has it"
 
 
 def check(outline: Outline) -> None:
@@ -34,11 +39,11 @@ def check(outline: Outline) -> None:
             for entry in (f"{what}.{key}", f"{what}.{key}: {value.value!s:.40}"):
                 if entry in NOT_YET and value.value is not None:
                     outline.report.add(
-                        "not-available-yet",
+                        RULE,
                         node.key_place(key),
                         f"{path}.{key}".removeprefix("."),
                         f"{entry.partition('.')[2]} is not available yet",
-                        "leave it out until a later release has it",
+                        HINT,
                     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from workflows.language import syntax
+from workflows.language.checks.availability import HINT, NOT_YET, RULE
 from workflows.language.document import Node
 from workflows.language.nearest import did_you_mean
 from workflows.language.outline import Outline, Place, Read, Role, Step
@@ -71,7 +72,7 @@ def check(outline: Outline) -> None:
                     outline.report.add(found[0], place, read.path, found[1], found[2])
 
 
-def _wrong(
+def _wrong(  # noqa: PLR0911 - one question a paragraph, the first answer counts
     chain: Chain, names: frozenset[str], variables: frozenset[str], inputs: frozenset[str] | None
 ) -> tuple[str, str, str] | None:
     """Return the rule, message and hint of what is wrong with a name, if anything is."""
@@ -81,6 +82,8 @@ def _wrong(
             f"the name {chain.root} is not known here",
             f"{did_you_mean(chain.root, names, 'names')} Text inside an expression needs quotes.",
         )
+    if f"name.{chain.root}" in NOT_YET:
+        return RULE, f"{chain.root} is not available yet", HINT
     if chain.root == "steps" and (not chain.keys or not isinstance(chain.keys[0], str)):
         return (
             "steps-key-not-literal",
