@@ -111,6 +111,8 @@ def test_many_runs_start_with_the_steps_of_each_queued(sent: Recorder) -> None:
         ({"version": 9}, NotFoundError),
         ({"environment": "nowhere"}, NotFoundError),
         ({"environment": "closed"}, EnvironmentClosedError),
+        ({"idempotency_key": "k" * 201}, InputRefusedError),
+        ({"idempotency_key": "a\x00b"}, InputRefusedError),
         ({"input": {"size": "large"}}, InputRefusedError),
         ({"input": {"size": 1, "note": "a\x00b"}}, InputRefusedError),
         ({"input": {"size": 1, "note": float("nan")}}, InputRefusedError),

@@ -43,6 +43,9 @@ from workflows.services.report import Report, each
 BATCH = 100
 """Runs that are started in one transaction when many are ordered at once."""
 
+LONGEST_KEY = 200
+"""Characters of an idempotency key, as many as its column takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -151,6 +154,7 @@ class _Checked:
 
 
 def _check(desk: _Desk, order: Order) -> _Checked:
+    _check_key(order.idempotency_key or "")
     version = desk.version(order)
     plan = plan_of_version(version.pk)
     environment = desk.environment(order.environment or plan.environment, plan)
@@ -162,6 +166,13 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         raise InputRefusedError(message, findings) from error
     refuse_unstorable("the input", given)
     return _Checked(order, version, plan, environment, given)
+
+
+def _check_key(key: str) -> None:
+    refuse_unstorable("the idempotency key", key)
+    if len(key) > LONGEST_KEY:
+        message = f"The idempotency key has {len(key)} characters; give at most {LONGEST_KEY}."
+        raise InputRefusedError(message)
 
 
 def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
