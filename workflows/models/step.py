@@ -110,7 +110,7 @@ class Attempt(models.Model):
         Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
     )
     run = models.ForeignKey(
-        Run, on_delete=models.CASCADE, related_name="attempts", db_constraint=False
+        Run, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
     )
     number = models.IntegerField()
     end = models.CharField(max_length=16, choices=law.choices(AttemptEnd))

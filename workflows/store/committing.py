@@ -164,13 +164,17 @@ def _birth(plan: Plan, environment: str, view: StepView) -> tuple[str, str, int,
 def _rounds(moves: list[Move]) -> list[list[dict[str, Any]]]:
     """Return the moves so that none of a round is of the same step: a round is one UPDATE."""
     rounds: list[list[dict[str, Any]]] = []
-    taken: dict[str, int] = {}
+    last: dict[str, tuple[int, dict[str, Any]]] = {}
     for move in moves:
-        turn = taken.get(move.after.path, 0)
-        taken[move.after.path] = turn + 1
+        turn, before = last.get(move.after.path, (0, {}))
+        if before.get("state") is StepState.QUEUED:
+            # Nobody will look at a row that is queued for no time: that saves an index entry.
+            del before["wake_at"]
+        values = _move_values(move)
+        last[move.after.path] = turn + 1, values
         if turn == len(rounds):
             rounds.append([])
-        rounds[turn].append(_move_values(move))
+        rounds[turn].append(values)
     return rounds
 
 
