@@ -10,12 +10,15 @@ import psutil
 import pytest
 from django.conf import settings
 from django.db import connection
+from pytest_django.fixtures import Settings
 from pytest_django.plugin import DjangoDbBlocker
 
 from environments.services import ensure_default
 from orchestrator import embedded
 from orchestrator.celery import app
 from orchestrator.supervisor import Child, Supervisor, end_marked
+from tests.support.publisher import RECORDER
+from workflows import dispatch
 
 WORKERS_WITHIN = 30.0
 
@@ -83,3 +86,20 @@ def celery_workers(
         yield
     finally:
         supervisor.stop()
+
+
+@pytest.fixture(autouse=True)
+def _publisher(request: pytest.FixtureRequest, settings: Settings) -> Iterator[None]:
+    """Have messages remembered instead of sent, but for a test that asks for real workers.
+
+    The workers of one test file go on through the session, and would carry out the runs of others.
+    """
+    if "celery_workers" in request.fixturenames:
+        yield
+        return
+    recording = {"PUBLISHER": "tests.support.publisher.the_recorder"}
+    settings.ORCHESTRATOR = settings.ORCHESTRATOR | recording
+    dispatch.publisher.cache_clear()
+    RECORDER.forget()
+    yield
+    dispatch.publisher.cache_clear()

@@ -1,9 +1,8 @@
 """Build stored runs, and do to them what workers do: claim, finish, fail, be silent."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Thread
@@ -12,7 +11,6 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from workflows.dispatch import Dispatch
 from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Journal, Run, Step, Version
@@ -26,30 +24,6 @@ QUEUE = "env.default.default"
 TAKER = Taker("worker-1", QUEUE)
 LEASE = timedelta(seconds=30)
 _names = count(1)
-
-
-@dataclass(slots=True)
-class Recorder:
-    """A publisher that remembers what it was given; `down`, it refuses as a dead broker does."""
-
-    sent: list[Dispatch] = field(default_factory=list)
-    down: bool = False
-
-    def publish(self, dispatches: Sequence[Dispatch]) -> None:
-        if self.down:
-            raise OSError("the broker does not answer")
-        self.sent += dispatches
-
-    def forget(self) -> None:
-        self.sent.clear()
-        self.down = False
-
-
-RECORDER = Recorder()
-
-
-def the_recorder() -> Recorder:
-    return RECORDER
 
 
 def task(name: str, uses: str = "log", **keys: Any) -> dict[str, Any]:

@@ -1,24 +1,15 @@
 """The services on a real PostgreSQL, with a publisher that only remembers; no worker."""
 
-from collections.abc import Iterator
-
 import pytest
-from pytest_django.fixtures import Settings
 
 from environments.services import ensure_default
-from tests.workflows.builders import RECORDER, Recorder
-from workflows import dispatch
+from tests.support.publisher import RECORDER, Recorder
 
 
-@pytest.fixture(autouse=True)
-def sent(settings: Settings) -> Iterator[Recorder]:
+@pytest.fixture
+def sent() -> Recorder:
     """What was sent to workers."""
-    recording = {"PUBLISHER": "tests.workflows.builders.the_recorder"}
-    settings.ORCHESTRATOR = settings.ORCHESTRATOR | recording
-    dispatch.publisher.cache_clear()
-    RECORDER.forget()
-    yield RECORDER
-    dispatch.publisher.cache_clear()
+    return RECORDER
 
 
 @pytest.fixture

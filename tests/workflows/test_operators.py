@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.support.publisher import Recorder
 from tests.workflows.builders import (
     ANN,
-    Recorder,
     a_run,
     any_claimed,
     claim,

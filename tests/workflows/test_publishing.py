@@ -8,9 +8,9 @@ import pytest
 from django.db import transaction
 
 from environments.services import create_environment, move_environment
+from tests.support.publisher import Recorder
 from tests.workflows.builders import (
     QUEUE,
-    Recorder,
     a_run,
     a_version,
     claimed,

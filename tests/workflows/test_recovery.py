@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from tests.support.publisher import Recorder
 from tests.workflows.builders import (
     ANN,
-    Recorder,
     a_run,
     at_once,
     claim,

@@ -4,7 +4,8 @@ import pytest
 from django.db import transaction
 
 from environments.services import create_environment, move_environment
-from tests.workflows.builders import ANN, Recorder, a_version, at_once, states, step, task
+from tests.support.publisher import Recorder
+from tests.workflows.builders import ANN, a_version, at_once, states, step, task
 from workflows.models import Run
 from workflows.services.errors import (
     EnvironmentClosedError,

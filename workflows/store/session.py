@@ -12,7 +12,9 @@ Row = tuple[Any, ...]
 
 
 def session() -> psycopg.Connection[Row]:
-    """Return the connection of the current transaction."""
+    """Return the connection of the current transaction; a new one where the last was lost."""
+    if is_lost():
+        connection.close()
     connection.ensure_connection()
     return cast("psycopg.Connection[Row]", connection.connection)
 
@@ -42,7 +44,7 @@ def flight() -> Iterator[None]:
 def is_lost() -> bool:
     """Say whether the connection is gone and no transaction of the caller's goes with it."""
     conn = connection.connection
-    return conn is not None and conn.broken and not connection.in_atomic_block
+    return conn is not None and conn.closed and not connection.in_atomic_block
 
 
 def cursor() -> psycopg.Cursor[Row]:
