@@ -1,8 +1,11 @@
 """Recovery and timers: what was lost is found, what is due is done, twice as well as once."""
 
+import contextlib
 from datetime import timedelta
 
+import psycopg
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from tests.support.publisher import Recorder
@@ -324,3 +327,16 @@ def test_nothing_is_due_in_a_run_that_has_ended() -> None:
     work_off(run)
 
     assert tick(now=timezone.now() + timedelta(days=1)) == 0
+
+
+def test_a_worker_whose_connection_was_cut_goes_on_with_a_new_one() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [backend] = cursor.fetchone()
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+
+    with contextlib.suppress(psycopg.OperationalError):
+        tick(now=timezone.now())
+
+    assert tick(now=timezone.now()) == 0
