@@ -232,6 +232,7 @@ def test_a_status_that_is_not_expected_is_an_error_even_if_it_is_a_good_one(
         (format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7000, 7200),
         (format_datetime(datetime.now(UTC) - timedelta(hours=2), usegmt=True), 0, 0),
     ],
+    ids=["seconds", "more than a day", "a time to come", "a time gone by"],
 )
 def test_a_server_may_say_when_to_come_back(
     header: str, low: float, high: float, httpserver: HTTPServer
