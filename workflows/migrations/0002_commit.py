@@ -5,7 +5,12 @@ from django.db import migrations
 CREATE = """
 CREATE FUNCTION workflows_commit(
     the_run uuid, the_actor text, at timestamptz, expected jsonb, decision jsonb, ahead jsonb
-) RETURNS jsonb LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+) RETURNS jsonb LANGUAGE plpgsql
+-- Plan once in a session, and never to read a whole table: a plan made while the tables were
+-- empty would be kept while they grow.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
 DECLARE
     one jsonb;
     known text[];
