@@ -1,12 +1,13 @@
-"""Bare Celery: the platform's own Celery settings, a no-op task, and nothing persisted.
+"""Bare Celery: tasks that do nothing, and nothing persisted.
 
-Its last task of a chain, or body of a chord, counts itself in Redis, so that the
-end can be seen without a result for every task. The settings come as JSON in the
-environment, so that its workers pay for no Django.
+The last task of a chain, or the body of a chord, counts itself in Redis, so that the end can be
+seen without a result for every task. The settings are an argument, and reach a worker as JSON in
+its environment (`benchmarks.bare_worker`): it pays for no Django.
 """
 
-import json
-import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import redis
 from celery import Celery
@@ -16,24 +17,47 @@ SETTINGS = "BARE_CELERY_SETTINGS"
 QUEUE = "bare"
 COUNTER = "benchmarks:ended"
 
-app = Celery("bare", set_as_current=False)
-app.conf.update(json.loads(os.environ.get(SETTINGS, "{}")))
-app.conf.task_queues = [Queue(QUEUE, Exchange("", type="direct"), routing_key=QUEUE)]
-app.conf.task_default_queue = QUEUE
-counter = redis.Redis.from_url(app.conf.broker_url.replace("redis+socket://", "unix://"))
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """An application of bare Celery, its tasks, and where their ends are counted."""
+
+    app: Celery
+    redis: redis.Redis
+    noop: Any
+    kept: Any
+    last: Any
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.redis.delete(COUNTER)
+
+    def ended(self) -> int:
+        """Return how many chains, or chords, have ended."""
+        return int(self.redis.get(COUNTER) or 0)
 
 
-@app.task(name="bare.noop")
-def noop() -> None:
-    """Do nothing."""
+def build(settings: Mapping[str, Any]) -> Bare:
+    """Make the application; `kept` leaves a result, for a chord counts its members by them."""
+    app = Celery("bare", set_as_current=False)
+    app.conf.update(settings)
+    app.conf.task_queues = [Queue(QUEUE, Exchange("", type="direct"), routing_key=QUEUE)]
+    app.conf.task_default_queue = QUEUE
+    client = redis.Redis.from_url(redis_url(app.conf.result_backend))
+
+    @app.task(name="bare.noop", shared=False)
+    def noop() -> None: ...
+
+    @app.task(name="bare.kept", shared=False, ignore_result=False)
+    def kept() -> None: ...
+
+    @app.task(name="bare.last", shared=False)
+    def last() -> None:
+        client.incr(COUNTER)
+
+    return Bare(app, client, noop, kept, last)
 
 
-@app.task(name="bare.kept", ignore_result=False)
-def kept() -> None:
-    """Do nothing, as a member of a chord."""
-
-
-@app.task(name="bare.last")
-def last() -> None:
-    """Say that a chain, or a chord, has ended."""
-    counter.incr(COUNTER)
+def redis_url(celery_url: str) -> str:
+    """Return Celery's address of a Redis as the client library writes it."""
+    return celery_url.replace("redis+socket:", "unix:").replace("virtual_host=", "db=")

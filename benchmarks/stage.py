@@ -1,99 +1,105 @@
-"""Sets the stage: services and workers that exist for the measurements alone."""
+"""Sets the stage: services, the platform's own programs, and workers of bare Celery."""
 
 import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+from celery import Celery
 from django.conf import settings
 from django.core.management import call_command
 
+from benchmarks.bare import SETTINGS, Bare, build
+from benchmarks.variants import Variant
 from orchestrator import embedded
+from orchestrator.supervisor import Child, Supervisor, say
 
-ROOT = Path(__file__).resolve().parent.parent
-WORKERS = 2
-BARE = "benchmarks.bare"
-WARM_UP = 30.0
-QUIET = {"PYTHONWARNINGS": "ignore"}
-"""Celery warns of a superuser on standard error; it is the benchmark's own worker."""
+READY_WITHIN = 30.0
+FAREWELL = "Warm shutdown"
+HOME: Path = settings.ENV.home
+QUIET = {"LOG_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+"""Celery warns of a superuser on standard error; they are the benchmark's own workers."""
 
 
 @contextmanager
-def stage() -> Iterator[None]:
-    """Have services and both kinds of workers ready, and end them all afterwards."""
-    embedded.start(settings.EMBEDDED_HOME, **settings.ENV.embedded_parts)
-    workers: list[subprocess.Popen[bytes]] = []
+def services() -> Iterator[None]:
+    """Have empty services with the schema and the default environment, and stop them afterwards."""
+    embedded.remove(HOME)
+    embedded.start(HOME, **settings.ENV.embedded_parts)
     try:
         call_command("migrate", verbosity=0)
-        _make_environment()
-        _forget_messages()
-        workers = [
-            _worker("orchestrator", "env.default.default,orchestrator"),
-            _worker(BARE, "bare"),
-        ]
-        _until_ready()
+        from environments.services import ensure_default
+
+        ensure_default()
         yield
     finally:
-        for worker in workers:
-            _end(worker)
-        embedded.stop(settings.EMBEDDED_HOME)
+        embedded.stop(HOME)
 
 
-def _make_environment() -> None:
-    from environments.services import ensure_default
+@contextmanager
+def platform() -> Iterator[Supervisor]:
+    """Have the platform's clock, engine and worker running, by the commands that users run."""
+    from orchestrator.celery import app
 
-    ensure_default()
-
-
-def _forget_messages() -> None:
-    from benchmarks import bare
-
-    bare.counter.flushdb()
-
-
-def share_settings() -> None:
-    """Hand the platform's Celery settings to bare Celery, before that is first imported."""
-    shared = {
-        name.removeprefix("CELERY_").lower(): getattr(settings, name)
-        for name in dir(settings)
-        if name.startswith("CELERY_") and not name.startswith(("CELERY_BEAT", "CELERY_CELERY"))
-    }
-    os.environ["BARE_CELERY_SETTINGS"] = json.dumps(shared)
+    programs = {"beat": ["beat"], "engine": ["engine"], "worker": ["worker", "default"]}
+    children = [
+        Child(name, (sys.executable, "-m", "orchestrator", *arguments), QUIET)
+        for name, arguments in programs.items()
+    ]
+    with _kept(HOME / "platform", children) as supervisor:
+        _until_answered(app, 2)
+        yield supervisor
 
 
-def _worker(app: str, queues: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", app, "worker", "-Q", queues]
-    options = ["--pool=prefork", f"--concurrency={WORKERS}", "--loglevel=error"]
-    name = f"--hostname={app}@localhost"
-    env = {**os.environ, **QUIET}
-    if app == BARE:
-        del env["DJANGO_SETTINGS_MODULE"]
-    return subprocess.Popen([*command, *options, name], cwd=ROOT, env=env)
+@contextmanager
+def bare_celery(variant: Variant) -> Iterator[Bare]:
+    """Have the workers of a variant of bare Celery running, and yield its application."""
+    bare = build(variant.settings)
+    bare.redis.flushdb()
+    told = QUIET | {SETTINGS: json.dumps(dict(variant.settings)), "DJANGO_SETTINGS_MODULE": ""}
+    celery = (sys.executable, "-m", "celery", "--quiet", "-A", "benchmarks.bare_worker", "worker")
+    children = [
+        Child(f"bare-{n}", (*celery, "--loglevel=error", *variant.options, f"-nbare{n}@%h"), told)
+        for n in range(variant.workers)
+    ]
+    with _kept(HOME / "bare" / _slug(variant.name), children):
+        _until_answered(bare.app, variant.workers)
+        yield bare
+    bare.app.close()
+    bare.redis.close()
 
 
-def _until_ready() -> None:
-    from benchmarks import bare
-    from orchestrator.celery import app as ours
-
-    deadline = time.monotonic() + WARM_UP
-    for app in (ours, bare.app):
-        while not app.control.ping(timeout=0.3):
-            if time.monotonic() > deadline:
-                raise TimeoutError("the workers of the benchmark did not come up")
-
-
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    children = psutil.Process(worker.pid).children(recursive=True)
-    worker.terminate()
-    try:
-        worker.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        worker.kill()
+@contextmanager
+def _kept(home: Path, children: list[Child]) -> Iterator[Supervisor]:
+    supervisor = Supervisor(home, say=_say)
     for child in children:
-        if child.is_running():
-            child.kill()
+        supervisor.keep(child)
+    try:
+        supervisor.watch()
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def _say(name: str, line: str) -> None:
+    if FAREWELL not in line:
+        say(name, line)
+
+
+def _until_answered(app: Celery, workers: int) -> None:
+    until(lambda: len(app.control.ping(timeout=0.3)) >= workers, 0.1, READY_WITHIN)
+
+
+def until(is_so: Callable[[], bool], pause: float, patience: float) -> None:
+    """Look again and again until it is so. Raises TimeoutError."""
+    deadline = time.monotonic() + patience
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"what the benchmark waits for was not there after {patience:g} s")
+        time.sleep(pause)
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)

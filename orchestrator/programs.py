@@ -83,14 +83,18 @@ def _worker(name: str, queues: list[str], processes: int) -> None:
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
     # Celery warns root of pickled messages, which no worker of ours accepts.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
-    _celery(
-        "worker",
+    _celery("worker", *worker_options(name, queues, processes))
+
+
+def worker_options(name: str, queues: list[str], processes: int) -> list[str]:
+    """Return the options of a Celery worker of the platform."""
+    return [
         f"--hostname={name}@%h",
         f"--queues={','.join(queues)}",
         f"--concurrency={processes}",
         "--without-gossip",
         "--without-mingle",
-    )
+    ]
 
 
 def _celery(*arguments: str) -> None:
