@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL or Redis that does what networks do: cut, stall, refuse, lose an answer.
+"""A proxy before PostgreSQL or Redis that does what networks do: cut, stall, refuse, lose answers.
 
 What is accepted is forwarded byte by byte, on unix sockets or TCP. An answer can be lost after the
 server has done what it was asked: then the server knows, and the client does not.
