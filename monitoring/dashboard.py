@@ -13,11 +13,12 @@ from django.utils import timezone
 from environments.badges import ENVIRONMENT_LOOKS, Look
 from environments.models import Environment
 from environments.states import EnvironmentState
-from workflows.admin.base import duration, first_id_of
+from workflows.admin.base import duration
 from workflows.admin.incident import causes
 from workflows.admin.looks import look_of, words_of
 from workflows.engine.states import LIVE_RUNS, RunState, StepState
 from workflows.models import Incident, Run, Step, Workflow
+from workflows.models.ids import first_id_of
 
 MOST_COUNTED = 10_000
 SHOWN = 8

@@ -58,6 +58,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=512)]
+Days = Annotated[int, Field(ge=0, le=36500)]
 REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 
 
@@ -165,6 +166,22 @@ class Env(BaseSettings):
         default=10, description="seconds that a stopping worker gives its running steps"
     )
 
+    retention_days: Days = Field(
+        default=90,
+        description="days that a run is kept after it was completed, compensated or cancelled, "
+        "0 to 36500; 0 keeps it for ever",
+    )
+    retention_failed_days: Days = Field(
+        default=365,
+        description="days that a failed run without an open incident is kept after its end, "
+        "0 to 36500; 0 keeps it for ever",
+    )
+    retention_archive: Path | None = Field(
+        default=None,
+        description="a directory where runs are written before they are removed, relative to "
+        "the checkout; without it they are not",
+    )
+
     @model_validator(mode="after")
     def _services_that_are_ours_need_no_secrets_of_yours(self) -> Self:
         if self.database_url is not None and self.secret_key is None:
@@ -204,6 +221,12 @@ class Env(BaseSettings):
     def results(self) -> str:
         """The address where chords are counted."""
         return self.result_url or self.broker
+
+    @property
+    def retention(self) -> dict[str, int]:
+        """How many days a run is kept, by the state in which it ended; 0 is for ever."""
+        others = dict.fromkeys(("COMPLETED", "COMPENSATED", "CANCELLED"), self.retention_days)
+        return others | {"FAILED": self.retention_failed_days}
 
     def why_unreachable(self) -> str:
         """Say what to do about a database that does not answer."""

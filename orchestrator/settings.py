@@ -210,6 +210,8 @@ ORCHESTRATOR: dict[str, Any] = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
     "CATALOG": "workers.registry.catalog",
     "LEASE_SECONDS": ENV.lease_seconds,
+    "RETENTION_DAYS": ENV.retention,
+    "RETENTION_ARCHIVE": ENV.retention_archive and BASE_DIR / ENV.retention_archive,
 }
 
 # What a late or repeated message does is decided by the fence in the database; these only keep
@@ -256,6 +258,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "workers.recover",
         "schedule": 5.0,
         "options": {"queue": "orchestrator", "expire_seconds": 15},
+    },
+    "prune": {
+        "task": "workers.prune",
+        "schedule": 60.0,
+        "options": {"queue": "orchestrator", "expire_seconds": 30},
     },
 }
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

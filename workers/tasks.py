@@ -9,11 +9,17 @@ from django.utils import timezone
 
 from workers import publisher
 from workers.segment import run_on
-from workflows.services import recovery, steps, timers
+from workflows.services import recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Taker
 
 BoundTask: TypeAlias = "Task[..., Any]"
+
+PRUNING_SECONDS = 1.0
+"""How long old runs are removed at a time: `tick` and `recover` may be waiting behind it."""
+
+PRUNING_PAUSE = 0.05
+"""Seconds between two batches, for those who are waiting for the database."""
 
 
 @shared_task(bind=True, name=publisher.SEGMENT)
@@ -59,6 +65,18 @@ def tick() -> int:
 def recover() -> list[str]:
     """Find what was lost, and put it right."""
     return recovery.recover(now=timezone.now()).lines
+
+
+@shared_task(name="workers.prune", expires=30)
+def prune() -> int:
+    """Remove some of the runs that are older than the settings want them kept."""
+    until = time.monotonic() + PRUNING_SECONDS
+    removed = retention.prune_by_policy(
+        now=timezone.now(),
+        go_on=lambda: time.monotonic() < until,
+        pause=lambda: time.sleep(PRUNING_PAUSE),
+    )
+    return removed.runs
 
 
 def _pin(run: str, version: str) -> Pinned:

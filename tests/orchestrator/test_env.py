@@ -29,6 +29,8 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RESULT_URL", "file:///tmp", "redis://host:6379/1"),
         ("WORKER_CONCURRENCY", "0", "1 to 512"),
         ("LONGEST_STEP_SECONDS", "-1", "seconds after which a worker process is killed"),
+        ("RETENTION_DAYS", "-1", "0 keeps it for ever"),
+        ("RETENTION_FAILED_DAYS", "a year", "0 keeps it for ever"),
     ],
 )
 def test_a_refusal_names_the_setting_the_value_and_what_was_expected(

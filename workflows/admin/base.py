@@ -16,6 +16,8 @@ from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
+from workflows.models.ids import first_id_of
+
 MOST_COUNTED = 10_000
 """Lists end here: older rows are found by filters, and no page counts a table of millions."""
 
@@ -103,11 +105,6 @@ def found_by_id(rows: QuerySet[Any], text: str, *columns: str) -> QuerySet[Any] 
         return None
     column = columns[0] if columns else "pk"
     return rows.filter(**{f"{column}__gte": ends[0], f"{column}__lte": ends[1]})
-
-
-def first_id_of(moment: datetime) -> UUID:
-    """Return the smallest id that a row made at `moment` can have: ids begin with their time."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def short(identity: UUID) -> str:

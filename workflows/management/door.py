@@ -160,7 +160,7 @@ def add_timeout(parser: CommandParser) -> None:
     """Let a watcher leave by itself."""
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=duration_of,
         metavar="DURATION",
         help="watch no longer than this (30s, 5m, or plain seconds); the run goes on",
     )
@@ -190,6 +190,15 @@ def uuid_of(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         message = f"{text!r} is no id; an id looks like 0198c5a0-1b2c-7d3e-8f40-123456789abc"
+        raise ArgumentTypeError(message) from None
+
+
+def duration_of(text: str) -> float:
+    """Read a duration of the command line, in seconds."""
+    try:
+        return durations.parse(float(text) if text.replace(".", "", 1).isdecimal() else text)
+    except durations.DurationError as error:
+        message = f"{error}; {durations.HINT}"
         raise ArgumentTypeError(message) from None
 
 
@@ -281,14 +290,6 @@ def _value(text: str, source: str) -> Any:
 def _no_constant(name: str) -> NoReturn:
     message = f"{name} is no number that JSON has"
     raise ValueError(message)
-
-
-def _seconds(text: str) -> float:
-    try:
-        return durations.parse(float(text) if text.replace(".", "", 1).isdecimal() else text)
-    except durations.DurationError as error:
-        message = f"{error}; {durations.HINT}"
-        raise ArgumentTypeError(message) from None
 
 
 def _limit(text: str) -> int:

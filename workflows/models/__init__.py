@@ -3,7 +3,18 @@
 from workflows.models.definition import Version, Workflow
 from workflows.models.incident import Incident, Resolution
 from workflows.models.journal import Journal
+from workflows.models.pruning import Pruning
 from workflows.models.run import Run
 from workflows.models.step import Attempt, Step
 
-__all__ = ["Attempt", "Incident", "Journal", "Resolution", "Run", "Step", "Version", "Workflow"]
+__all__ = [
+    "Attempt",
+    "Incident",
+    "Journal",
+    "Pruning",
+    "Resolution",
+    "Run",
+    "Step",
+    "Version",
+    "Workflow",
+]

@@ -1,12 +1,13 @@
 """The journal: every transition of every run and step, with its actor. Append-only.
 
 Written by triggers alone (see `workflows.models.law`). A transition that is not
-here cannot have happened.
+here cannot have happened. Lines leave only with their finished run, by retention.
 """
 
 import pgtrigger
 from django.db import models
 
+from workflows.models import law
 from workflows.models.run import Run
 from workflows.models.step import Step
 
@@ -39,9 +40,8 @@ class Journal(models.Model):
         verbose_name_plural = "journal"
         indexes = [models.Index(fields=["run", "id"], name="the_journal_of_a_run")]
         triggers = [
-            pgtrigger.Protect(
-                name="the_journal_is_append_only", operation=pgtrigger.Update | pgtrigger.Delete
-            ),
+            pgtrigger.Protect(name="the_journal_is_append_only", operation=pgtrigger.Update),
+            law.removal_trigger("the_journal_goes_with_its_finished_run"),
         ]
 
     def __str__(self) -> str:

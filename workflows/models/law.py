@@ -8,6 +8,8 @@ import pgtrigger
 from django.db import models
 from django.db.models import Q
 
+from workflows.engine.states import LIVE_RUNS
+
 State = TypeVar("State", bound=StrEnum)
 
 
@@ -66,6 +68,27 @@ def journal_trigger(
             );
             RETURN NULL;
         """,  # noqa: S608 - column names of ours, no input
+    )
+
+
+def removal_trigger(name: str) -> pgtrigger.Trigger:
+    """Refuse to remove a row unless retention does, with a run that is finished.
+
+    Retention says so in `orchestrator.pruning`, for its own transaction alone.
+    """
+    live = ", ".join(f"'{state.value}'" for state in sorted(LIVE_RUNS))
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Delete,
+        func=f"""
+            IF current_setting('orchestrator.pruning', true) IS DISTINCT FROM 'on' OR EXISTS (
+                SELECT 1 FROM workflows_run WHERE id = OLD.run_id AND state IN ({live})
+            ) THEN
+                RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;
+            END IF;
+            RETURN OLD;
+        """,  # noqa: S608 - states of ours, no input
     )
 
 

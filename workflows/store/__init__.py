@@ -1,8 +1,8 @@
 """Rows and engine values: all SQL of the hot path, the only row locks, the only state writes.
 
 `loading` reads a Slice under locks, `committing` stores a Decision, `rows` finds what is
-queued or due. The statements are psycopg's own, prepared on the server; values are
-never part of a statement.
+queued or due, `pruning` removes what is old. The statements are psycopg's own, prepared
+on the server; values are never part of a statement.
 """
 
 from workflows.store.committing import Ahead, Expected, Seen, commit
