@@ -8,11 +8,14 @@ from celery import Celery
 from celery.app.amqp import AMQP, Queues
 from celery.app.utils import Settings
 from celery.signals import beat_init, celeryd_init, setup_logging
-from kombu import Exchange, Queue
+from kombu import Connection, Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
 
 ENGINE_QUEUE = "orchestrator"
+SENT_WITHIN = 1.0
+"""Seconds that the broker has to answer whoever sends; the outbox is the database, not a socket."""
+
 REQUIRED = {
     "task_acks_late": True,
     "task_acks_on_failure": True,
@@ -23,7 +26,9 @@ REQUIRED = {
     "result_serializer": "json",
     "accept_content": ["json"],
     "worker_prefetch_multiplier": 1,
-    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    # A step needs no broker to end: killing it would turn an outage of Redis into lost attempts.
+    # The message that comes a second time meets the fence.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
 }
 
 
@@ -55,11 +60,38 @@ def queue_of(name: str) -> Queue:
     return Queue(name, Exchange("", type="direct"), routing_key=name)
 
 
-app = Celery("orchestrator", amqp=KnownAMQP)
-app.config_from_object("django.conf:settings", namespace="CELERY")
-app.conf.task_queues = [queue_of(ENGINE_QUEUE)]
-# Or Celery closes the database connection before and after every task: several ms for each.
-app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
+class Orchestrator(Celery):
+    """Celery in which whoever sends waits only a moment for the broker; who consumes may wait."""
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
+        """Return a connection on which connecting, writing and reading are bounded."""
+        options["connect_timeout"] = SENT_WITHIN
+        options["transport_options"] = {
+            "max_retries": 0,
+            "socket_timeout": SENT_WITHIN,
+            "socket_connect_timeout": SENT_WITHIN,
+            "read_timeout": SENT_WITHIN,
+            "write_timeout": SENT_WITHIN,
+        } | (options.get("transport_options") or {})
+        return super().connection_for_write(url, **options)
+
+
+def application() -> Celery:
+    """Make a Celery application of the settings; the process has one, `app`."""
+    made = Orchestrator("orchestrator", amqp=KnownAMQP)
+    made.config_from_object("django.conf:settings", namespace="CELERY")
+    made.loader.override_backends = {
+        "redis": "orchestrator.results:UnawaitedRedis",
+        "rediss": "orchestrator.results:UnawaitedRedis",
+        "sentinel": "orchestrator.results:UnawaitedSentinel",
+    }
+    made.conf.task_queues = [queue_of(ENGINE_QUEUE)]
+    # Or Celery closes the database connection before and after every task: several ms for each.
+    made.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
+    return made
+
+
+app = application()
 app.autodiscover_tasks()
 
 

@@ -1,12 +1,19 @@
 """Dispatch values become Celery messages, chains and chords. Tasks are named, never imported."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, assert_never
 
+import structlog
 from celery import Signature, chain, chord, current_app
-from kombu.exceptions import OperationalError
+from celery.exceptions import QueueNotFound
+from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
 
 from workflows.dispatch import Dispatch, FanOut, Line, Segment
+
+log = structlog.get_logger(__name__)
 
 SEGMENT = "workers.run_segment"
 TAKE = "workers.take_queued"
@@ -14,18 +21,52 @@ SETTLE = "workers.settle"
 ENGINE_QUEUE = "orchestrator"
 
 
+GIVEN_UP_FOR = 3.0
+"""Seconds for which nobody waits for a broker that has just not answered."""
+
+
 class CeleryPublisher:
-    """Sends dispatches through the broker of the current Celery application."""
+    """Sends dispatches through the broker of the current Celery application.
+
+    The broker has a second to answer (`orchestrator.celery`). Where it has not, publishing is
+    given up at once for a while: whoever starts a run waits once, not for every message.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._given_up_until = 0.0
 
     def publish(self, dispatches: Sequence[Dispatch]) -> None:
-        """Send each; raises OSError when the broker cannot be reached."""
-        try:
-            with current_app.producer_or_acquire() as producer:
-                for dispatch in dispatches:
+        """Send each; raises OSError when the broker cannot be reached or refuses."""
+        with self._answering(), current_app.producer_or_acquire() as producer:
+            for dispatch in dispatches:
+                try:
                     canvas_of(dispatch).apply_async(producer=producer)
-        except (OperationalError, RuntimeError) as error:
-            # A RuntimeError is how Celery's Redis results say that they cannot be reached.
+                except QueueNotFound:
+                    log.exception("dispatch.nobody_listens", dispatch=dispatch)
+
+    def waiting(self, queue: str) -> int:
+        """Return how many messages wait in a queue; raises OSError like `publish`."""
+        with self._answering(), current_app.connection_or_acquire() as connection:
+            return message_count(connection.default_channel, queue)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        if self._clock() < self._given_up_until:
+            raise OSError("The broker did not answer a moment ago.")
+        try:
+            yield
+        except (OperationalError, RedisError, OSError) as error:
+            self._given_up_until = self._clock() + GIVEN_UP_FOR
             raise OSError(str(error)) from error
+
+
+def message_count(channel: Any, queue: str) -> int:
+    """Return how many messages wait in a queue; one that does not exist yet has none."""
+    try:
+        return int(channel.queue_declare(queue, passive=True).message_count)
+    except ChannelError:
+        return 0
 
 
 def canvas_of(dispatch: Dispatch) -> Any:

@@ -22,6 +22,9 @@ FAN_OUT_FROM = 8
 FAN_OUT_WIDTH = 32
 """How many takers a fan-out has at most: no fewer than the workers of a queue, or some idle."""
 
+CROWDED = 1000
+"""With this many messages waiting in a queue, nothing is sent to it a second time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -65,6 +68,9 @@ class Publisher(Protocol):
     def publish(self, dispatches: Sequence[Dispatch]) -> None:
         """Send them, or raise OSError when the broker cannot be reached."""
 
+    def waiting(self, queue: str) -> int:
+        """Return how many messages wait in a queue; raises OSError like `publish`."""
+
 
 @lru_cache
 def publisher() -> Publisher:
@@ -73,11 +79,25 @@ def publisher() -> Publisher:
     return made
 
 
-def publish(dispatches: Sequence[Dispatch]) -> None:
-    """Send dispatches after a commit; a broker that is down delays the work and loses nothing."""
-    if not dispatches:
-        return
+def publish(dispatches: Sequence[Dispatch]) -> bool:
+    """Send dispatches after a commit, and say whether the broker has taken all of them.
+
+    A broker that is down delays the work and loses nothing.
+    """
     try:
         publisher().publish(dispatches)
     except OSError as error:
         log.warning("dispatch.postponed", dispatches=len(dispatches), error=str(error))
+        return False
+    return True
+
+
+def is_crowded(queue: str) -> bool:
+    """Say whether so many messages wait in a queue that it explains why a step is not claimed.
+
+    Sending such steps again and again would let the queue grow without bound.
+    """
+    try:
+        return publisher().waiting(queue) >= CROWDED
+    except OSError:
+        return False

@@ -12,15 +12,20 @@ class Recorder:
 
     sent: list[Dispatch] = field(default_factory=list)
     down: bool = False
+    crowds: dict[str, int] = field(default_factory=dict)
 
     def publish(self, dispatches: Sequence[Dispatch]) -> None:
         if self.down:
             raise OSError("the broker does not answer")
         self.sent += dispatches
 
+    def waiting(self, queue: str) -> int:
+        return self.crowds.get(queue, 0)
+
     def forget(self) -> None:
         self.sent.clear()
         self.down = False
+        self.crowds.clear()
 
 
 RECORDER = Recorder()

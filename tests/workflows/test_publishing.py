@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 
+import psycopg
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from environments.services import create_environment, move_environment
 from tests.support.publisher import Recorder
@@ -21,7 +23,7 @@ from tests.workflows.builders import (
     task,
 )
 from workers.publisher import SEGMENT, SETTLE, TAKE, canvas_of
-from workflows.dispatch import FanOut, Line, Segment
+from workflows.dispatch import CROWDED, FanOut, Line, Segment
 from workflows.models import Run
 from workflows.services.recovery import recover
 from workflows.services.runs import start_run
@@ -38,6 +40,62 @@ def test_a_broker_that_is_down_refuses_no_start_and_is_told_later(sent: Recorder
     recover(now=in_future(31))
 
     assert sent.sent == [Segment(run.pk, run.version_id, "only", 1, QUEUE)]
+
+
+def test_what_the_broker_did_not_take_is_due_at_once(sent: Recorder) -> None:
+    sent.down = True
+    run = a_run(task("only"))
+    sent.down = False
+
+    recover(now=timezone.now())
+
+    assert sent.sent == [Segment(run.pk, run.version_id, "only", 1, QUEUE)]
+
+
+def test_a_fan_out_that_the_broker_did_not_take_is_sent_as_one(sent: Recorder) -> None:
+    sent.down = True
+    run = a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(100)]})
+    sent.down = False
+
+    recover(now=timezone.now())
+
+    assert sent.sent == [FanOut(run.pk, run.version_id, QUEUE, 32, "all")]
+
+
+def test_a_fan_out_of_which_no_message_arrived_is_sent_again_as_one(sent: Recorder) -> None:
+    run = a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(300)]})
+    sent.forget()
+
+    recover(now=in_future(31))
+
+    assert sent.sent == [FanOut(run.pk, run.version_id, QUEUE, 32, "all")]
+
+
+def test_nothing_is_sent_twice_to_a_queue_that_is_crowded_already(sent: Recorder) -> None:
+    run = a_run(task("only"))
+    sent.forget()
+    sent.crowds[QUEUE] = CROWDED
+    recover(now=in_future(31))
+    assert not sent.sent
+    sent.crowds.clear()
+
+    recover(now=in_future(62))
+
+    assert sent.sent == [Segment(run.pk, run.version_id, "only", 1, QUEUE)]
+
+
+def test_a_database_that_goes_after_the_commit_refuses_no_start(
+    sent: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(**_: object) -> None:
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr("workflows.store.make_due", gone)
+    sent.down = True
+
+    run = a_run(task("only"))
+
+    assert states(run) == {"only": "QUEUED"}
 
 
 def test_a_broker_that_goes_down_in_the_middle_of_a_run_loses_no_outcome(sent: Recorder) -> None:

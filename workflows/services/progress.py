@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from psycopg import errors as pg
 
 from environments.models import queue_name
-from workflows import dispatch, store
+from workflows import store
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Segment
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
@@ -21,6 +21,7 @@ from workflows.engine.plan import Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
+from workflows.services import outbox
 from workflows.services.plans import Pinned
 from workflows.store import Ahead, Expected, Seen
 
@@ -227,11 +228,11 @@ def _only_successor(plan: Plan, node: Node) -> Node | None:
 
 def _send(dispatches: list[Dispatch]) -> None:
     """Have messages sent after the commit."""
-    outbox = _outbox.get()
-    if outbox is not None:
-        outbox += dispatches
+    flying = _outbox.get()
+    if flying is not None:
+        flying += dispatches
     elif dispatches:
-        transaction.on_commit(partial(dispatch.publish, dispatches))
+        transaction.on_commit(partial(outbox.send, dispatches))
 
 
 def in_transaction(work: Callable[[], T]) -> T:
@@ -254,14 +255,14 @@ def in_flight(work: Callable[[], T]) -> T:
     def once() -> T:
         if connection.in_atomic_block:
             return in_transaction(work)
-        outbox: list[Dispatch] = []
-        token = _outbox.set(outbox)
+        ready: list[Dispatch] = []
+        token = _outbox.set(ready)
         try:
             with store.flight():
                 result = work()
         finally:
             _outbox.reset(token)
-        dispatch.publish(outbox)
+        outbox.send(ready)
         return result
 
     return patiently(once)

@@ -4,25 +4,29 @@ It executes nothing: a lost attempt re-enters by the normal claim. Safe anywhere
 many at once, because every step of it is fenced by attempt and state.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from uuid import UUID
 
 from workflows import dispatch, store
 from workflows.catalog import catalog
-from workflows.dispatch import Segment
+from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
 from workflows.engine.events import Drained, LeaseExpired
 from workflows.engine.plan import ROOT
 from workflows.engine.policy import REPUBLISH_AFTER
 from workflows.engine.states import StepState
-from workflows.services import timers
+from workflows.services import outbox, timers
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_flight
 from workflows.services.steps import lease
 from workflows.services.sweep import helped
+from workflows.store import Unclaimed
 
 BATCH = 200
+ROUNDS = 25
+"""Batches of steps that one sweep sends again at most: it has other things to do."""
 
 SETTLED_AFTER = timedelta(seconds=10)
 """A scope with nothing alive in it is let be this long: its own settling may be on the way."""
@@ -80,15 +84,41 @@ def _end_lease(run_id: UUID, path: str, attempt: int, now: datetime, until: date
 
 
 def _send_again(report: RecoveryReport, now: datetime) -> None:
-    found = in_flight(
-        partial(store.postpone_queued, now=now, until=now + REPUBLISH_AFTER, limit=BATCH)
-    )
-    dispatch.publish([Segment(*row) for row in found])
-    for run_id, _, path, attempt, queue in found:
-        report.lines.append(
-            f"run {run_id} step {path}: attempt {attempt} was not claimed in time"
-            f" and was sent to {queue} again"
+    """Send what nobody has claimed; many steps of one scope as one fan-out, once a sweep."""
+    fanned: set[tuple[UUID, str, str]] = set()
+    is_crowded = cache(dispatch.is_crowded)
+    for _ in range(ROUNDS):
+        found = in_flight(
+            partial(store.postpone_queued, now=now, until=now + REPUBLISH_AFTER, limit=BATCH)
         )
+        missed = [row for row in found if not is_crowded(row.queue)]
+        outbox.send(_again(missed, fanned))
+        for row in missed:
+            report.lines.append(
+                f"run {row.run} step {row.path}: attempt {row.attempt} was not claimed in time"
+                f" and was sent to {row.queue} again"
+            )
+        if len(found) < BATCH:
+            return
+
+
+def _again(found: Iterable[Unclaimed], fanned: set[tuple[UUID, str, str]]) -> list[Dispatch]:
+    groups: dict[tuple[UUID, str, str], list[Unclaimed]] = {}
+    for row in found:
+        groups.setdefault((row.run, row.queue, row.scope), []).append(row)
+    dispatches: list[Dispatch] = []
+    for key, rows in groups.items():
+        if key in fanned:
+            continue
+        if len(rows) >= FAN_OUT_FROM:
+            fanned.add(key)
+            width = min(len(rows), FAN_OUT_WIDTH)
+            dispatches.append(FanOut(rows[0].run, rows[0].version, rows[0].queue, width, key[2]))
+        else:
+            dispatches += [
+                Segment(row.run, row.version, row.path, row.attempt, row.queue) for row in rows
+            ]
+    return dispatches
 
 
 def _settle_scopes(report: RecoveryReport, now: datetime) -> None:

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from environments.models import Environment
 from environments.states import EnvironmentState
-from workflows import dispatch, store
+from workflows import store
 from workflows.engine.events import (
     CancelRequested,
     Drained,
@@ -28,6 +28,7 @@ from workflows.engine.states import LIVE_RUNS, Reason, RunState
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
 from workflows.models import Incident, Resolution, Run, Version
+from workflows.services import outbox
 from workflows.services.errors import (
     EnvironmentClosedError,
     IdempotencyMismatchError,
@@ -273,7 +274,7 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
         run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
         if isinstance(event, ResumeRequested):
             ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
-            transaction.on_commit(partial(dispatch.publish, ready))
+            transaction.on_commit(partial(outbox.send, ready))
         return run
 
     return in_transaction(work)

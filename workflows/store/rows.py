@@ -1,7 +1,7 @@
 """Rows by themselves: what is created, queued, due, renewed; no decision is stored here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -61,7 +61,27 @@ POSTPONE_QUEUED = """
         ORDER BY s.wake_at LIMIT %s
         FOR UPDATE OF s SKIP LOCKED
     )
-    RETURNING run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path, attempt, queue
+    RETURNING
+        run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path, attempt, queue,
+        scope
+"""
+
+MAKE_DUE = """
+    UPDATE workflows_step s SET wake_at = s.queued_at
+    FROM unnest(%s::uuid[], %s::text[], %s::int[]) AS unsent (run, path, attempt)
+    WHERE s.run_id = unsent.run AND s.path = unsent.path AND s.attempt = unsent.attempt
+        AND s.state = 'QUEUED'
+"""
+
+MAKE_FAN_DUE = """
+    UPDATE workflows_step SET wake_at = queued_at
+    WHERE id IN (
+        SELECT id FROM workflows_step
+        WHERE run_id = %s AND scope = %s AND state = 'QUEUED'
+            AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+        ORDER BY node LIMIT %s
+        FOR UPDATE SKIP LOCKED
+    )
 """
 
 HOLD_EXPIRED = """
@@ -111,6 +131,18 @@ class NewRun:
     input: Mapping[str, Any]
     idempotency_key: str | None
     started_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A queued attempt whose message was not heeded in time."""
+
+    run: UUID
+    version: UUID
+    path: str
+    attempt: int
+    queue: str
+    scope: str
 
 
 def create_run(new: NewRun, *, now: datetime) -> bool:
@@ -192,11 +224,24 @@ def due_runs(*, now: datetime, limit: int) -> list[UUID]:
     return [row[0] for row in cursor().execute(DUE_RUNS, (now, limit)).fetchall()]
 
 
-def postpone_queued(
-    *, now: datetime, until: datetime, limit: int
-) -> list[tuple[UUID, UUID, str, int, str]]:
+def postpone_queued(*, now: datetime, until: datetime, limit: int) -> list[Unclaimed]:
     """Take the queued steps that nobody has claimed in time; the next look at them is `until`."""
-    return cursor().execute(POSTPONE_QUEUED, (until, now, limit)).fetchall()
+    rows = cursor().execute(POSTPONE_QUEUED, (until, now, limit)).fetchall()
+    return [Unclaimed(*row) for row in rows]
+
+
+def make_due(
+    *, steps: Sequence[tuple[UUID, str, int]], fans: Sequence[tuple[UUID, str, int]]
+) -> None:
+    """Have the next sweep look at queued attempts, and at as many of each scope as it has takers.
+
+    Their time is that of their queueing: it has passed, and says since when they wait.
+    """
+    if steps:
+        runs, paths, attempts = zip(*steps, strict=True)
+        cursor().execute(MAKE_DUE, (list(runs), list(paths), list(attempts)))
+    for fan in fans:
+        cursor().execute(MAKE_FAN_DUE, fan)
 
 
 def unjoined_scopes(*, older_than: datetime, limit: int) -> list[tuple[UUID, str]]:

@@ -1,0 +1,93 @@
+"""A Redis that a test may stop, block and make refuse, and an application that sends through it."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from celery import Celery, current_app
+
+from orchestrator import embedded
+from orchestrator.celery import application
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A Redis of one test's own, whatever is done to it."""
+
+    home: Path
+    url: str
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url.replace("redis+socket:", "unix:"))
+
+    @property
+    def pid(self) -> int:
+        found = embedded.status(self.home)["redis"]
+        assert found is not None, "the broker does not run"
+        return found
+
+    def start(self) -> None:
+        embedded.start(self.home, postgresql=False)
+
+    def stop(self) -> None:
+        embedded.stop(self.home)
+
+    def block(self) -> None:
+        """Have it take connections and answer nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def unblock(self) -> None:
+        if (pid := embedded.status(self.home)["redis"]) is not None:
+            os.kill(pid, signal.SIGCONT)
+
+    def fill(self) -> None:
+        """Have its memory be full."""
+        self.client.config_set("maxmemory", "1")
+
+    def follow(self) -> None:
+        """Have it be the replica of a server that is not there: it takes no writes."""
+        self.client.replicaof("127.0.0.1", "1")
+
+    def lock(self) -> None:
+        """Have it want a password that nobody has."""
+        self.client.config_set("requirepass", "another")
+        redis.Redis.from_url(
+            self.url.replace("redis+socket:", "unix:"), password="another"
+        ).client_kill_filter(_type="normal")
+
+    def lengths(self, *queues: str) -> int:
+        """Return how many messages wait in the queues."""
+        return sum(int(self.client.llen(queue)) for queue in queues)  # type: ignore[arg-type]
+
+
+@contextmanager
+def a_broker() -> Iterator[Broker]:
+    """Have a Redis until the block ends."""
+    with tempfile.TemporaryDirectory() as parent:
+        home = Path(parent, "home")
+        broker = Broker(home, embedded.start(home, postgresql=False).broker_url)
+        try:
+            yield broker
+        finally:
+            broker.unblock()
+            embedded.remove(home)
+
+
+@contextmanager
+def sending_through(broker: Broker) -> Iterator[Celery]:
+    """Have the current application of this process be one that sends through the broker."""
+    before = current_app._get_current_object()
+    own = application()
+    own.conf.update(broker_url=broker.url, result_backend=broker.url)
+    own.set_current()
+    try:
+        yield own
+    finally:
+        own.close()
+        before.set_current()
