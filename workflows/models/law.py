@@ -1,73 +1,90 @@
-"""The law of states as triggers: legal moves only, each with its line in the journal."""
+"""The law of states as triggers: legal moves only, each with its line in the journal.
+
+One trigger for an UPDATE and one for a birth, each a compiled function that refuses and
+writes the journal in one go: a CHECK, a trigger's condition and a trigger of its own for
+the journal are read or queued anew for every statement, and cost more than the UPDATE itself
+(docs/performance.md). A refusal bears the name of the rule as a constraint would.
+"""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
 import pgtrigger
-from django.db import models
-from django.db.models import Q
 
 from workflows.engine.states import LIVE_RUNS
 
 State = TypeVar("State", bound=StrEnum)
 
 
-def moves_trigger(name: str, moves: Mapping[State, Sequence[State]]) -> pgtrigger.Trigger:
-    """Refuse a change of `state` that the table does not have, whoever asks for it.
+def law_trigger(  # noqa: PLR0913 - the parts of a law, named
+    name: str,
+    *,
+    moves: Mapping[State, Sequence[State]],
+    line: str,
+    sentences: Mapping[str, str],
+    through: Mapping[tuple[State, State], tuple[State, str]] | None = None,
+) -> pgtrigger.Trigger:
+    """Refuse what the tables do not have, whoever asks for it; write down every move.
 
-    Not pgtrigger.FSM, which builds the table anew for every row; nor the trigger's own
-    condition, which PostgreSQL reads anew for every statement: both were measured slower.
+    `line` gives the journal's run, step, path and attempt as SQL. `sentences` are what always
+    holds of a row, by name. `through` are two moves that a row may make in one statement: the
+    state between, and the SQL condition by which the row proves that it has been there.
     """
     pairs = sorted(f"{a.value}:{b.value}" for a, followers in moves.items() for b in followers)
+    passages = "".join(
+        f"""
+            IF OLD.state = '{before.value}' AND NEW.state = '{after.value}' AND {proof} THEN
+                {_journal(line, "OLD.state", f"'{between.value}'", "''")}
+                was := '{between.value}';
+            END IF;
+        """
+        for (before, after), (between, proof) in (through or {}).items()
+    )
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
         operation=pgtrigger.Update,
+        declare=[("was", "text")],
         func=f"""
-            IF OLD.state <> NEW.state
-                AND (OLD.state || ':' || NEW.state) <> ALL ('{{{",".join(pairs)}}}'::text[])
-            THEN
-                RAISE EXCEPTION 'pgtrigger: % % cannot go from % to %',
-                    TG_TABLE_NAME, OLD.id, OLD.state, NEW.state;
+            was := OLD.state;
+            IF was <> NEW.state THEN
+                {passages}
+                IF (was || ':' || NEW.state) <> ALL ('{{{",".join(pairs)}}}'::text[]) THEN
+                    RAISE EXCEPTION 'pgtrigger: % % cannot go from % to %',
+                        TG_TABLE_NAME, OLD.id, OLD.state, NEW.state;
+                END IF;
+                {_journal(line, "was", "NEW.state", "NEW.reason")}
             END IF;
+            {_hold(sentences)}
             RETURN NEW;
         """,
     )
 
 
-def birth_trigger(name: str) -> pgtrigger.Protect:
-    """Refuse a row that comes into being in any state but PENDING."""
-    return pgtrigger.Protect(
-        name=name, operation=pgtrigger.Insert, condition=pgtrigger.Q(new__state__df="PENDING")
-    )
-
-
-def journal_trigger(
-    name: str, *, run: str, step: str, path: str, attempt: str
+def birth_trigger(
+    name: str, *, line: str, first: str, also: Mapping[State, str]
 ) -> pgtrigger.Trigger:
-    """Write a line of the journal for every row that an UPDATE moves, in the same transaction.
+    """Refuse a row that comes into being in any state but the `first`, or one move behind it.
 
-    The actor is what the session says in `orchestrator.actor`; from a SQL console, its user.
+    `also` are the states behind the first, with the SQL condition by which the row proves that
+    it has made the move; that is its first line in the journal. After the row, because a row
+    that meets its twin is not inserted at all.
     """
+    proofs = " OR ".join(f"NEW.state = '{state.value}' AND {also[state]}" for state in also)
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
-        operation=pgtrigger.Update,
-        condition=pgtrigger.Condition("OLD.state <> NEW.state"),
+        operation=pgtrigger.Insert,
+        condition=pgtrigger.Q(new__state__df=first),
         func=f"""
-            INSERT INTO workflows_journal
-                (run_id, step_id, path, before, after, attempt, reason, actor, at)
-            VALUES (
-                {run}, {step}, {path}, OLD.state, NEW.state, {attempt}, NEW.reason,
-                COALESCE(
-                    NULLIF(current_setting('orchestrator.actor', true), ''),
-                    'database:' || session_user
-                ),
-                clock_timestamp()
-            );
+            IF NOT ({proofs}) THEN
+                RAISE EXCEPTION 'pgtrigger: Cannot insert % % as %: it is born {first}',
+                    TG_TABLE_NAME, NEW.id, NEW.state;
+            END IF;
+            {_journal(line, f"'{first}'", "NEW.state", "NEW.reason")}
             RETURN NULL;
-        """,  # noqa: S608 - column names of ours, no input
+        """,
     )
 
 
@@ -92,11 +109,39 @@ def removal_trigger(name: str) -> pgtrigger.Trigger:
     )
 
 
-def known_state(name: str, states: type[StrEnum]) -> models.CheckConstraint:
-    """Refuse a state that is not in the table at all."""
-    return models.CheckConstraint(
-        name=name, condition=Q(state__in=[state.value for state in states])
+def _journal(line: str, before: str, after: str, reason: str) -> str:
+    """Return the INSERT of a line, in the same transaction.
+
+    The actor is what the session says in `orchestrator.actor`; from a SQL console, its user.
+    """
+    return f"""
+        INSERT INTO workflows_journal (run_id, step_id, path, attempt, before, after, reason, actor, at)
+        VALUES (
+            {line}, {before}, {after}, {reason},
+            COALESCE(
+                NULLIF(current_setting('orchestrator.actor', true), ''),
+                'database:' || session_user
+            ),
+            clock_timestamp()
+        );
+    """  # noqa: S608 - column names of ours, no input
+
+
+def _hold(sentences: Mapping[str, str]) -> str:
+    return "".join(
+        f"""
+            IF NOT ({condition}) THEN
+                RAISE EXCEPTION '% % breaks the rule {rule}', TG_TABLE_NAME, NEW.id
+                    USING ERRCODE = 'check_violation', CONSTRAINT = '{rule}';
+            END IF;
+        """
+        for rule, condition in sentences.items()
     )
+
+
+def one_of(states: frozenset[State]) -> str:
+    """Return the states as a list of SQL literals."""
+    return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
 def choices(words: type[StrEnum]) -> list[tuple[str, str]]:

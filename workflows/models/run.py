@@ -10,6 +10,9 @@ from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, RUN_MOVES, RunStat
 from workflows.models import law
 from workflows.models.definition import Version, Workflow
 
+LINE = "NEW.id, NULL, '', 0"
+"""The run, the step, the path and the attempt of a line of the journal about a run."""
+
 
 class Run(models.Model):
     """One execution. Its state changes only through `workflows.store`."""
@@ -41,19 +44,8 @@ class Run(models.Model):
             ("cancel_run", "Can cancel runs"),
         ]
         constraints = [
-            law.known_state("a_run_is_in_a_known_state", RunState),
             models.UniqueConstraint(
                 fields=["workflow", "idempotency_key"], name="one_run_for_one_reason"
-            ),
-            models.CheckConstraint(
-                name="a_finished_run_has_a_finish_time",
-                condition=Q(
-                    finished_at__isnull=False,
-                    state__in=[state.value for state in sorted(FINISHED_RUNS)],
-                )
-                | Q(
-                    finished_at__isnull=True, state__in=[state.value for state in sorted(LIVE_RUNS)]
-                ),
             ),
         ]
         indexes = [
@@ -72,9 +64,21 @@ class Run(models.Model):
             ),
         ]
         triggers = [
-            law.moves_trigger("run_moves", RUN_MOVES),
-            law.birth_trigger("a_run_is_born_pending"),
-            law.journal_trigger("run_journal", run="NEW.id", step="NULL", path="''", attempt="0"),
+            law.law_trigger(
+                "run_law",
+                moves=RUN_MOVES,
+                line=LINE,
+                sentences={
+                    "a_finished_run_has_a_finish_time": "(NEW.finished_at IS NOT NULL) = "
+                    f"(NEW.state IN ({law.one_of(FINISHED_RUNS)}))"
+                },
+            ),
+            law.birth_trigger(
+                "run_birth",
+                line=LINE,
+                first=RunState.PENDING,
+                also={RunState.RUNNING: "NEW.started_at IS NOT NULL AND NEW.finished_at IS NULL"},
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,6 +14,9 @@ from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, STEP_MOVES, Reas
 from workflows.models import law
 from workflows.models.run import Run
 
+LINE = "NEW.run_id, NEW.id, NEW.path, NEW.attempt"
+"""The run, the step, the path and the attempt of a line of the journal about a step."""
+
 
 class Step(models.Model):
     """A node of the definition in one run. Its state changes only through `workflows.store`.
@@ -21,8 +24,7 @@ class Step(models.Model):
     `ok`, `failed`, `skipped` and `upstream_failed` count how the steps it needs have
     ended; `wake_at` is when somebody must look at the row again: the lease of a running
     step, the delay of a retrying one, the time of a scope, the age of a queued message.
-    That a state is a known one follows from its birth and its moves, which triggers guard:
-    PostgreSQL reads each CHECK anew for every statement, so there is none for it.
+    That a state is a known one follows from its birth and its moves, which triggers guard.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -58,19 +60,6 @@ class Step(models.Model):
         ordering = ["run", "node", "path"]
         constraints = [
             models.UniqueConstraint(fields=["run", "path"], name="a_path_is_unique_in_its_run"),
-            models.CheckConstraint(
-                name="a_running_step_has_a_lease",
-                condition=~Q(state=StepState.RUNNING.value) | Q(wake_at__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="a_retrying_step_has_a_due_time",
-                condition=~Q(state=StepState.RETRYING.value) | Q(wake_at__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="a_finished_step_has_a_finish_time",
-                condition=~Q(state__in=[state.value for state in sorted(FINISHED_STEPS)])
-                | Q(finished_at__isnull=False),
-            ),
         ]
         indexes = [
             models.Index(
@@ -83,14 +72,29 @@ class Step(models.Model):
             ),
         ]
         triggers = [
-            law.moves_trigger("step_moves", STEP_MOVES),
-            law.birth_trigger("a_step_is_born_pending"),
-            law.journal_trigger(
-                "step_journal",
-                run="NEW.run_id",
-                step="NEW.id",
-                path="NEW.path",
-                attempt="NEW.attempt",
+            law.law_trigger(
+                "step_law",
+                moves=STEP_MOVES,
+                line=LINE,
+                sentences={
+                    "a_running_step_has_a_lease": "NEW.state <> 'RUNNING' OR NEW.wake_at IS NOT NULL",
+                    "a_retrying_step_has_a_due_time": "NEW.state <> 'RETRYING'"
+                    " OR NEW.wake_at IS NOT NULL",
+                    "a_finished_step_has_a_finish_time": "NEW.finished_at IS NOT NULL"
+                    f" OR NEW.state NOT IN ({law.one_of(FINISHED_STEPS)})",
+                },
+                through={
+                    (StepState.PENDING, StepState.RUNNING): (
+                        StepState.QUEUED,
+                        "OLD.queued_at IS NULL AND NEW.queued_at IS NOT NULL",
+                    )
+                },
+            ),
+            law.birth_trigger(
+                "step_birth",
+                line=LINE,
+                first=StepState.PENDING,
+                also={StepState.QUEUED: "NEW.queued_at IS NOT NULL"},
             ),
         ]
 

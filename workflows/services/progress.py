@@ -16,14 +16,14 @@ from workflows import store
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Segment
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
-from workflows.engine.events import Claimed, Drained, Event, Succeeded
+from workflows.engine.events import Claimed, Drained, Event, Started, Succeeded
 from workflows.engine.plan import Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
 from workflows.services import outbox
 from workflows.services.plans import Pinned
-from workflows.store import Ahead, Expected, Seen
+from workflows.store import Ahead, Expected, NewRun, Seen
 
 T = TypeVar("T")
 
@@ -55,6 +55,24 @@ class Progress:
     """What the next decision may be made upon, about the step that was claimed."""
 
 
+def begin_run(pinned: Pinned, new: NewRun, *, environment: str, now: datetime, actor: str) -> bool:
+    """Bring a run into being and begin it; False when there is one for the same reason.
+
+    Nothing need be loaded of what is new. The caller holds the transaction.
+    """
+    held = Slice(RunView(str(pinned.run), environment=environment))
+    decision = advance(pinned.plan, held, Started(), now=now, chance=CHANCE)
+    stored = store.commit(
+        pinned.run, pinned.plan, environment, decision, now=now, actor=actor, new=new
+    )
+    if stored is None:
+        return False
+    _send(_ready(pinned, Progress(decision, held), brought=""))
+    if decision.follow_ups:
+        advance_run(pinned, *decision.follow_ups, now=now, actor=actor)
+    return True
+
+
 def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     pinned: Pinned,
     *events: Event,
@@ -63,20 +81,18 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     wish: Wish | None = None,
     unsettled: frozenset[str] = frozenset(),
     brought: str = "",
-    held: Slice | None = None,
 ) -> Progress:
     """Decide `events` and all that follows; store it; have ready steps sent after the commit.
 
     With a `wish`, the first step that becomes ready on its queue is claimed at once and is
     not sent, once nothing follows that might end it. `unsettled` names scopes that somebody
-    else will settle, `brought` a step whose message is on its way already. `held` is the
-    slice of a run that is new, so that nothing need be loaded. The caller holds the transaction.
+    else will settle, `brought` a step whose message is on its way already. The caller holds
+    the transaction.
     """
     progress = Progress()
     todo: list[Event] = list(events)
     while todo:
-        if held is None or progress.held is not None:
-            held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
+        held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
         decision = advance(pinned.plan, held, *todo, now=now, chance=CHANCE)
         todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
         if wish is not None and not todo:

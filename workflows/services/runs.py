@@ -38,7 +38,13 @@ from workflows.services.errors import (
     refuse_unstorable,
 )
 from workflows.services.plans import Pinned, pinned, plan_of_version
-from workflows.services.progress import advance_run, dispatches_of, in_flight, in_transaction
+from workflows.services.progress import (
+    advance_run,
+    begin_run,
+    dispatches_of,
+    in_flight,
+    in_transaction,
+)
 from workflows.services.report import Report, each
 
 BATCH = 100
@@ -178,7 +184,6 @@ def _check_key(key: str) -> None:
 
 def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
     """Start runs in the order of their keys, so that two callers with the same ones can wait."""
-    store.act_as(by)
     order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
     begun = {place: _start(batch[place], by) for place in order}
     return [begun[place] for place in range(len(batch))]
@@ -187,22 +192,18 @@ def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
 def _start(one: _Checked, by: str) -> StartedRun | None:
     """Start a run; None when there is one with its key already."""
     now = timezone.now()
+    pin = Pinned(uuid7(), one.version.pk, one.plan)
     new = store.NewRun(
-        id=uuid7(),
         workflow=one.version.workflow_id,
         version=one.version.pk,
         environment=one.environment.pk,
         input=one.input,
         idempotency_key=one.order.idempotency_key,
-        started_by=by,
     )
-    if not store.create_run(new, now=now):
+    if not begin_run(pin, new, environment=one.environment.name, now=now, actor=by):
         return None
-    pin = Pinned(new.id, one.version.pk, one.plan)
-    fresh = Slice(run=RunView(str(new.id), environment=one.environment.name))
-    advance_run(pin, Started(), now=now, actor=by, held=fresh)
     run = Run(
-        id=new.id,
+        id=pin.run,
         workflow=one.version.workflow,
         version=one.version,
         environment=one.environment,

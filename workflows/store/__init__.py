@@ -5,14 +5,12 @@ queued or due, `pruning` removes what is old. The statements are psycopg's own, 
 on the server; values are never part of a statement.
 """
 
-from workflows.store.committing import Ahead, Expected, Seen, commit
+from workflows.store.committing import Ahead, Expected, NewRun, Seen, commit
 from workflows.store.loading import load, lock_run, read
 from workflows.store.rows import (
-    NewRun,
     Unclaimed,
     cancel_requested,
     corrected_arguments,
-    create_run,
     due_runs,
     due_steps,
     hold_expired,
@@ -36,7 +34,6 @@ __all__ = [
     "cancel_requested",
     "commit",
     "corrected_arguments",
-    "create_run",
     "cursor",
     "due_runs",
     "due_steps",

@@ -41,7 +41,23 @@ from workflows.store.session import cursor
 BEGINNINGS = frozenset({RunState.PENDING, RunState.FAILED})
 """From these a run begins to use up its time."""
 
+Values = dict[str, Any]
+
+FIRST_QUEUEING = frozenset({"state", "reason", "attempt", "wake_at"})
+"""What a step that is queued as soon as it is born has besides what every newborn has."""
+
 COMMIT = "SELECT workflows_commit(%s, %s, %s, %s::jsonb, %s::jsonb, %s::jsonb)"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be created."""
+
+    workflow: UUID
+    version: UUID
+    environment: UUID
+    input: Mapping[str, Any]
+    idempotency_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,13 @@ class Seen:
     alone: frozenset[str] = frozenset()
 
 
+NOT_MOVED: tuple[int, Move, Values] = (
+    0,
+    Move(StepState.PENDING, StepView("", -1, ""), frozenset()),
+    {},
+)
+
+
 def commit(  # noqa: PLR0913 - the facts of one statement, named
     run_id: UUID,
     plan: Plan,
@@ -82,21 +105,24 @@ def commit(  # noqa: PLR0913 - the facts of one statement, named
     actor: str,
     expected: Expected | None = None,
     ahead: Ahead | None = None,
+    new: NewRun | None = None,
 ) -> Seen | None:
     """Store a decision in one statement; None when what it was made upon no longer holds.
 
-    Without `expected` the caller holds the locks that `load` took, and the transaction.
+    Without `expected` the caller holds the locks that `load` took, and the transaction. The
+    first decision of a `new` run brings its row into being; None when there is a run for the
+    same reason already. Without an idempotency key there is nothing to wait for.
     """
     values = (
         run_id,
         actor,
         now,
         None if expected is None else _json(_expected(expected)),
-        _json(_decision(plan, environment, decision, now)),
+        _json(_decision(plan, environment, decision, now, new)),
         None if ahead is None else _json(_ahead(ahead)),
     )
     cur = cursor().execute(COMMIT, values, prepare=True)
-    if expected is None and ahead is None:
+    if expected is None and ahead is None and (new is None or new.idempotency_key is None):
         return Seen()
     answer = cur.fetchall()[0][0]
     return None if answer is None else _seen(json.loads(answer), ahead)
@@ -106,17 +132,25 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _expected(expected: Expected) -> dict[str, Any]:
-    steps = [
-        {"path": view.path, "state": view.state, "attempt": view.attempt}
-        | ({"tally": _tally_values(view.tally)} if view.state is StepState.PENDING else {})
-        for view in expected.steps
-    ]
-    return {"steps": steps} | ({} if expected.alone is None else {"alone": expected.alone})
+def _expected(expected: Expected) -> dict[str, str]:
+    """Return what must hold as texts, which the database need only split and compare."""
+    paths = " ".join(view.path for view in expected.steps)
+    steps = "\n".join(map(_expectation, expected.steps))
+    found = {"paths": paths, "steps": steps}
+    return found if expected.alone is None else found | {"alone": expected.alone}
 
 
-def _ahead(ahead: Ahead) -> dict[str, Any]:
-    return {"paths": ahead.paths} | ({} if ahead.alone is None else {"alone": ahead.alone})
+def _expectation(view: StepView) -> str:
+    facts = f"{view.path} {view.state.value} {view.attempt}"
+    if view.state is not StepState.PENDING:
+        return facts
+    tally = view.tally
+    return f"{facts} {tally.ok} {tally.failed} {tally.skipped} {tally.upstream_failed}"
+
+
+def _ahead(ahead: Ahead) -> dict[str, str]:
+    found = {"paths": " ".join(ahead.paths)}
+    return found if ahead.alone is None else found | {"alone": ahead.alone}
 
 
 def _seen(answer: Mapping[str, Any], ahead: Ahead | None) -> Seen:
@@ -140,14 +174,18 @@ def _seen(answer: Mapping[str, Any], ahead: Ahead | None) -> Seen:
     return Seen(steps, frozenset() if alone is None else frozenset({alone}))
 
 
-def _decision(plan: Plan, environment: str, decision: Decision, now: datetime) -> dict[str, Any]:
+def _decision(
+    plan: Plan, environment: str, decision: Decision, now: datetime, new: NewRun | None
+) -> dict[str, Any]:
     begins = [move for move in decision.run_moves if _begins(move)]
     ends = [move for move in decision.run_moves if not _begins(move)]
+    born = {view.path: _birth(plan, environment, view) for view in decision.born}
     parts: dict[str, Any] = {
-        "opening": [_run_values(plan, move, now) for move in begins],
-        "born": [_birth(plan, environment, view) for view in decision.born],
+        "run": _new_run(plan, new, now) if new is not None else None,
+        "opening": [_run_values(plan, move, now) for move in begins] if new is None else None,
         "attempts": [_attempt_values(record) for record in decision.attempts],
-        "rounds": _rounds(decision.moves),
+        "rounds": _rounds(decision.moves, born),
+        "born": list(born.values()),
         "vars": decision.assigned,
         "closing": [_run_values(plan, move, now) for move in ends],
         "late": [_late_values(late) for late in decision.late],
@@ -156,31 +194,64 @@ def _decision(plan: Plan, environment: str, decision: Decision, now: datetime) -
     return {name: part for name, part in parts.items() if part}
 
 
-def _birth(plan: Plan, environment: str, view: StepView) -> tuple[str, str, int, str, str]:
+def _new_run(plan: Plan, new: NewRun, now: datetime) -> dict[str, Any]:
+    return {
+        "workflow": str(new.workflow),
+        "version": str(new.version),
+        "environment": str(new.environment),
+        "input": new.input,
+        "key": new.idempotency_key,
+        "deadline": _time(_deadline(plan, now)),
+    }
+
+
+def _birth(plan: Plan, environment: str, view: StepView) -> list[str | int | None]:
     queue = queue_name(environment, plan.nodes[view.node].queue_class)
-    return str(uuid7()), view.path, view.node, view.scope, queue
+    return [str(uuid7()), view.path, view.node, view.scope, queue]
 
 
-def _rounds(moves: list[Move]) -> list[list[dict[str, Any]]]:
-    """Return the moves so that none of a round is of the same step: a round is one UPDATE."""
-    rounds: list[list[dict[str, Any]]] = []
-    last: dict[str, tuple[int, dict[str, Any]]] = {}
+def _rounds(moves: list[Move], born: dict[str, list[str | int | None]]) -> list[list[Values]]:
+    """Return the moves so that none of a round is of the same step: a round is one UPDATE.
+
+    A step that is born and queued at once is born queued; one that is queued and begun at
+    once makes both moves in one. The journal has a line for each all the same.
+    """
+    rounds: list[list[Values]] = []
+    last: dict[str, tuple[int, Move, Values]] = {}
     for move in moves:
-        turn, before = last.get(move.after.path, (0, {}))
-        if before.get("state") is StepState.QUEUED:
-            # Nobody will look at a row that is queued for no time: that saves an index entry.
-            del before["wake_at"]
+        path = move.after.path
+        turn, before, known = last.get(path, NOT_MOVED)
+        if not turn and path in born and _is_first_queueing(move):
+            born[path].append(_time(move.after.wake_at))
+            continue
         values = _move_values(move)
-        last[move.after.path] = turn + 1, values
+        if known.get("stamp") == "queued" and _passes_through(before, move):
+            known.update(values, stamp="queued and started")
+            continue
+        last[path] = turn + 1, move, values
         if turn == len(rounds):
             rounds.append([])
         rounds[turn].append(values)
     return rounds
 
 
-def _move_values(move: Move) -> dict[str, Any]:
+def _is_first_queueing(move: Move) -> bool:
+    return (
+        move.before is StepState.PENDING
+        and move.after.state is StepState.QUEUED
+        and move.after.attempt == 1
+        and move.changed <= FIRST_QUEUEING
+        and move.after.reason is None
+    )
+
+
+def _passes_through(before: Move, move: Move) -> bool:
+    return before.before is StepState.PENDING and move.after.state is StepState.RUNNING
+
+
+def _move_values(move: Move) -> Values:
     view = move.after
-    values: dict[str, Any] = {"path": view.path}
+    values: Values = {"path": view.path}
     for name in move.changed & _FIELDS.keys():
         values[name] = _FIELDS[name](view)
     if move.output is not UNSET:
@@ -249,7 +320,7 @@ def _begins(move: RunMove) -> bool:
 
 def _run_values(plan: Plan, move: RunMove, now: datetime) -> dict[str, Any]:
     ending = move.after.ending
-    late = now + timedelta(seconds=plan.timeout) if _begins(move) and plan.timeout else None
+    late = _deadline(plan, now) if _begins(move) else None
     values: dict[str, Any] = {
         "state": move.after.state,
         "error": _error(move.error),
@@ -263,6 +334,10 @@ def _run_values(plan: Plan, move: RunMove, now: datetime) -> dict[str, Any]:
     if move.output is not UNSET:
         values["output"] = move.output
     return values
+
+
+def _deadline(plan: Plan, now: datetime) -> datetime | None:
+    return now + timedelta(seconds=plan.timeout) if plan.timeout else None
 
 
 def _stamp(move: Move) -> str:

@@ -11,16 +11,6 @@ from workflows.engine.slice import StepView
 from workflows.engine.states import StepState
 from workflows.store.session import cursor
 
-CREATE_RUN = """
-    INSERT INTO workflows_run (
-        id, workflow_id, version_id, environment_id, state, reason, input, vars,
-        idempotency_key, started_by, created_at
-    )
-    VALUES (%s, %s, %s, %s, 'PENDING', '', %s::jsonb, '{}', %s, %s, %s)
-    ON CONFLICT ON CONSTRAINT one_run_for_one_reason DO NOTHING
-    RETURNING id
-"""
-
 NEXT_QUEUED = """
     SELECT path, attempt FROM workflows_step
     WHERE run_id = %s AND scope = %s AND node > %s AND queue = %s AND state = 'QUEUED'
@@ -121,19 +111,6 @@ RENEW = """
 
 
 @dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run to be created."""
-
-    id: UUID
-    workflow: UUID
-    version: UUID
-    environment: UUID
-    input: Mapping[str, Any]
-    idempotency_key: str | None
-    started_by: str
-
-
-@dataclass(frozen=True, slots=True)
 class Unclaimed:
     """A queued attempt whose message was not heeded in time."""
 
@@ -143,25 +120,6 @@ class Unclaimed:
     attempt: int
     queue: str
     scope: str
-
-
-def create_run(new: NewRun, *, now: datetime) -> bool:
-    """Create a run, pending; False when its workflow has one with the same idempotency key.
-
-    Without a key there is nothing to wait for: the answer is known.
-    """
-    values = (
-        new.id,
-        new.workflow,
-        new.version,
-        new.environment,
-        json.dumps(dict(new.input)),
-        new.idempotency_key,
-        new.started_by,
-        now,
-    )
-    created = cursor().execute(CREATE_RUN, values, prepare=True)
-    return new.idempotency_key is None or created.fetchone() is not None
 
 
 def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[str, int] | None:
