@@ -1,5 +1,7 @@
 """The law in the database: what no service would ask for is refused from a SQL console too."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
@@ -14,6 +16,8 @@ from workflows.engine.states import (
     StepState,
 )
 from workflows.models import Journal, Run, Step, Version
+
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
 pytestmark = pytest.mark.usefixtures("kept")
 
@@ -171,24 +175,63 @@ def test_a_version_never_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraint", "table", "change"),
+    ("rule", "table", "before", "change"),
     [
-        ("a_running_step_has_a_lease", "step", "state = 'RUNNING', wake_at = NULL"),
-        ("a_retrying_step_has_a_due_time", "step", "state = 'RETRYING', wake_at = NULL"),
-        ("a_finished_step_has_a_finish_time", "step", "state = 'COMPLETED', finished_at = NULL"),
-        ("a_finished_run_has_a_finish_time", "run", "state = 'FAILED'"),
-        ("a_finished_run_has_a_finish_time", "run", "finished_at = now()"),
+        ("a_running_step_has_a_lease", "step", "QUEUED", "state = 'RUNNING', wake_at = NULL"),
+        ("a_running_step_has_a_lease", "step", "RUNNING", "wake_at = NULL"),
+        ("a_retrying_step_has_a_due_time", "step", "RUNNING", "state = 'RETRYING', wake_at = NULL"),
+        ("a_finished_step_has_a_finish_time", "step", "RUNNING", "state = 'COMPLETED'"),
+        ("a_finished_step_has_a_finish_time", "step", "PENDING", "state = 'SKIPPED'"),
+        ("a_finished_run_has_a_finish_time", "run", "RUNNING", "state = 'FAILED'"),
+        ("a_finished_run_has_a_finish_time", "run", "RUNNING", "finished_at = now()"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_refused_by_name(
-    constraint: str, table: str, change: str
+    rule: str, table: str, before: str, change: str
 ) -> None:
     run = a_run(task("only"))
-    mine = "run_id" if table == "step" else "id"
-    sql("SET LOCAL session_replication_role = replica")
+    row = step(run, "only").pk if table == "step" else run.pk
+    put(f"workflows_{table}", row, before, finished=False)
 
-    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
-        sql(f"UPDATE workflows_{table} SET {change} WHERE {mine} = %s", run.pk)  # noqa: S608
+    with pytest.raises(IntegrityError, match=rule) as refused, transaction.atomic():
+        sql(f"UPDATE workflows_{table} SET {change} WHERE id = %s", row)  # noqa: S608
+
+    assert refused.value.__cause__.diag.constraint_name == rule
+
+
+def test_a_step_may_be_queued_and_begun_in_one_statement_that_says_when_it_was_queued() -> None:
+    run = a_run(task("first"), task("second"))
+    row = step(run, "second").pk
+
+    sql(
+        "UPDATE workflows_step SET state = 'RUNNING', wake_at = now(), queued_at = now()"
+        " WHERE id = %s",
+        row,
+    )
+
+    lines = run.journal.filter(step=row).order_by("id")
+    assert [(line.before, line.after) for line in lines] == [
+        ("PENDING", "QUEUED"),
+        ("QUEUED", "RUNNING"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("newborn", "line"),
+    [
+        (Step(path="new", node=9, state="QUEUED", queued_at=NOW), ("PENDING", "QUEUED")),
+        (Step(path="new", node=9), None),
+    ],
+)
+def test_a_step_that_is_born_queued_has_its_line(
+    newborn: Step, line: tuple[str, str] | None
+) -> None:
+    newborn.run = a_run(task("only"))
+
+    newborn.save(force_insert=True)
+
+    lines = newborn.run.journal.filter(path="new")
+    assert [(found.before, found.after) for found in lines] == ([line] if line else [])
 
 
 @pytest.mark.parametrize("table", ["step", "run"])
