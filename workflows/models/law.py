@@ -17,7 +17,7 @@ from workflows.engine.states import LIVE_RUNS
 State = TypeVar("State", bound=StrEnum)
 
 
-def law_trigger(  # noqa: PLR0913 - the parts of a law, named
+def law_trigger(
     name: str,
     *,
     moves: Mapping[State, Sequence[State]],
@@ -93,14 +93,13 @@ def removal_trigger(name: str) -> pgtrigger.Trigger:
 
     Retention says so in `orchestrator.pruning`, for its own transaction alone.
     """
-    live = ", ".join(f"'{state.value}'" for state in sorted(LIVE_RUNS))
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
         operation=pgtrigger.Delete,
         func=f"""
             IF current_setting('orchestrator.pruning', true) IS DISTINCT FROM 'on' OR EXISTS (
-                SELECT 1 FROM workflows_run WHERE id = OLD.run_id AND state IN ({live})
+                SELECT 1 FROM workflows_run WHERE id = OLD.run_id AND state IN ({one_of(LIVE_RUNS)})
             ) THEN
                 RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;
             END IF;
@@ -115,7 +114,8 @@ def _journal(line: str, before: str, after: str, reason: str) -> str:
     The actor is what the session says in `orchestrator.actor`; from a SQL console, its user.
     """
     return f"""
-        INSERT INTO workflows_journal (run_id, step_id, path, attempt, before, after, reason, actor, at)
+        INSERT INTO workflows_journal
+            (run_id, step_id, path, attempt, before, after, reason, actor, at)
         VALUES (
             {line}, {before}, {after}, {reason},
             COALESCE(

@@ -77,7 +77,8 @@ class Step(models.Model):
                 moves=STEP_MOVES,
                 line=LINE,
                 sentences={
-                    "a_running_step_has_a_lease": "NEW.state <> 'RUNNING' OR NEW.wake_at IS NOT NULL",
+                    "a_running_step_has_a_lease": "NEW.state <> 'RUNNING'"
+                    " OR NEW.wake_at IS NOT NULL",
                     "a_retrying_step_has_a_due_time": "NEW.state <> 'RETRYING'"
                     " OR NEW.wake_at IS NOT NULL",
                     "a_finished_step_has_a_finish_time": "NEW.finished_at IS NOT NULL"

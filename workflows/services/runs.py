@@ -20,10 +20,8 @@ from workflows.engine.events import (
     Halted,
     PauseRequested,
     ResumeRequested,
-    Started,
 )
 from workflows.engine.plan import ROOT, Plan
-from workflows.engine.slice import RunView, Slice
 from workflows.engine.states import LIVE_RUNS, Reason, RunState
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
