@@ -52,6 +52,16 @@ def test_fail_fast_cancels_what_has_not_begun() -> None:
     assert run.accused == ["a"]
 
 
+def test_an_attempt_that_nobody_took_before_the_cancel_leaves_no_gap() -> None:
+    run = play(plan_of("a", "b", document={"fail_fast": True}), broken("a"))
+
+    assert run.step("b").attempt == 0
+    run.hear(Replayed("a"))
+
+    assert run.step("b").state is StepState.QUEUED
+    assert run.step("b").attempt == 1
+
+
 def test_fail_fast_asks_what_runs_to_end_and_waits_for_it() -> None:
     run = play(plan_of("a", "b", document={"fail_fast": True})).claim("b").hear(broken("a"))
 
@@ -178,7 +188,7 @@ def test_a_replayed_block_has_its_time_anew_and_keeps_what_was_done() -> None:
 
     assert run.queued == {"block.b"}
     assert run.hear(TimedOut("block")).queued == {"block.b"}
-    assert run.hear(done("block.b", attempt=2)).state is RunState.COMPLETED
+    assert run.hear(done("block.b")).state is RunState.COMPLETED
 
 
 def test_a_run_that_takes_too_long_fails_when_its_last_worker_lets_go() -> None:
@@ -197,7 +207,7 @@ def test_a_run_whose_time_was_up_goes_on_when_replayed() -> None:
     run = play(plan_of("a > b", document={"timeout": "1m"}), done("a")).after(60)
     run.hear(TimedOut(""))
 
-    run.hear(Replayed(""), done("b", attempt=2))
+    run.hear(Replayed(""), done("b"))
 
     assert run.state is RunState.COMPLETED
 

@@ -196,7 +196,7 @@ def test_a_replay_reopens_what_fail_fast_had_cancelled() -> None:
     run.hear(Replayed("a"))
 
     assert run.queued == {"a", "b"}
-    run.hear(done("a", attempt=2), done("b", attempt=2), done("c"))
+    run.hear(done("a", attempt=2), done("b"), done("c"))
     assert run.state is RunState.COMPLETED
 
 

@@ -242,6 +242,10 @@ def halt(draft: Draft, event: Halted) -> None:
             draft.move(view, StepState.SKIPPED, reason=event.reason)
         elif view.state is StepState.WAITING:
             _let_go(draft, view, event.reason, view.error or _first_error(draft, view.path))
+        elif view.state is StepState.QUEUED:
+            # An attempt that nobody took was none: the next one bears its number.
+            untaken = view.attempt - 1
+            draft.move(view, StepState.CANCELLED, reason=event.reason, error=None, attempt=untaken)
         else:
             draft.move(view, StepState.CANCELLED, reason=event.reason, error=None)
     draft.later(Drained(event.path))
