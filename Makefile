@@ -4,6 +4,8 @@
 PYTHON ?= python3
 ONCE ?=
 ARGS ?=
+SEED ?= 7
+MINUTES ?= 10
 PARALLEL ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 BIN := .venv/bin
@@ -58,6 +60,10 @@ types: .venv/dev.stamp ## check the types
 .PHONY: bench
 bench: .venv/run.stamp ## measure against bare Celery, print the table, write benchmarks/results/latest.json
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: chaos
+chaos: .venv/dev.stamp ## put a platform of its own through faults and judge it; SEED=7 MINUTES=10
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(ARGS)
 
 .PHONY: shell
 shell: .venv/run.stamp ## open a Python shell on the running platform

@@ -31,7 +31,7 @@ def main() -> int:
             case "engine":
                 programs.engine(env)
             case "worker":
-                programs.worker(env, wanted.environment)
+                programs.worker(env, wanted.environment, wanted.name)
             case "flower":
                 programs.flower(env)
     except (launcher.LaunchError, EmbeddedError, CommandError) as error:
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         programs.add_parser(name, help=f"be the process {name}")
     worker = programs.add_parser("worker", help="be the worker of one environment")
     worker.add_argument("environment")
+    worker.add_argument("--name", default="", help="tells it from others of its environment here")
     return parser
 
 

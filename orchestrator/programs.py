@@ -47,14 +47,18 @@ def engine(env: Env) -> None:
     _worker("engine", ["orchestrator"], env.engine_concurrency)
 
 
-def worker(env: Env, environment: str) -> None:
-    """Be a worker of one environment: of all its queues, and of no other's."""
+def worker(env: Env, environment: str, name: str = "") -> None:
+    """Be a worker of one environment: of all its queues, and of no other's.
+
+    A second one on the same machine needs a name: Celery knows workers by name and host.
+    """
     import django
 
     django.setup()
     from orchestrator.fleet import queues_of
 
-    _worker(f"env-{environment}", queues_of(environment), env.worker_concurrency)
+    known_as = f"env-{environment}-{name}" if name else f"env-{environment}"
+    _worker(known_as, queues_of(environment), env.worker_concurrency)
 
 
 def flower(env: Env) -> None:

@@ -1,0 +1,284 @@
+"""The load: runs started by REST with keys that are used more than once, and operators at work.
+
+Whoever starts a run keeps asking with the same key until there is an answer, as a client must: the
+web server may be killed at any moment. Every answer is remembered; the verdict holds it against
+what the database has.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import httpx
+
+from tests.chaos.documents import DOCUMENTS, MIXED
+
+MOST_LIVE = 24
+STARTS_EVERY = 0.35
+OPERATES_EVERY = 0.8
+ASKED_TWICE = 0.3
+TIMEOUT = 40.0
+SERVER_ERROR = 500
+UNAVAILABLE = frozenset({502, 503, 504})
+
+
+@dataclass(slots=True)
+class Start:
+    """A run that was asked for: every answer that its key has had."""
+
+    key: str
+    workflow: str
+    n: int
+    asked: int = 0
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    slowest: float = 0.0
+
+    @property
+    def run(self) -> str | None:
+        """The run that the first answer named."""
+        return self.answers[0][1] if self.answers else None
+
+
+@dataclass(slots=True)
+class Load:
+    """Starts runs and operates on them, in threads of its own, until told to calm down."""
+
+    web: str
+    password: str
+    seed: int
+    live: Callable[[], int]
+    starts: list[Start] = field(default_factory=list)
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    """Answers that no caller should ever get."""
+    unanswered: int = 0
+    _wanted: deque[str] = field(default_factory=deque)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _calm: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _token: str = ""
+
+    def prepare(self) -> None:
+        """Get a token, and apply the definitions."""
+        answer = httpx.post(
+            f"{self.web}/api/v1/tokens/", auth=("admin", self.password), json={}, timeout=TIMEOUT
+        )
+        self._token = answer.raise_for_status().json()["token"]
+        with self._client() as client:
+            for document in DOCUMENTS:
+                client.post("/api/v1/workflows/", json=document).raise_for_status()
+
+    def begin(self) -> None:
+        """Begin to start runs and to operate on them."""
+        for name, work in {
+            "starter": self._start_runs,
+            "second-starter": self._start_runs,
+            "operator": self._operate,
+        }.items():
+            thread = threading.Thread(target=work, name=name, args=(name,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def want(self, workflow: str) -> None:
+        """Have a run of a workflow started soon, whatever the mix."""
+        self._wanted.append(workflow)
+
+    def calm_down(self, *, within: float) -> bool:
+        """Start nothing new; wait until each start has its answer, and let paused runs go on."""
+        self._calm.set()
+        deadline = time.monotonic() + within
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """Give up whatever is still being asked."""
+        self._stopping.set()
+        self._calm.set()
+
+    def resume_paused(self) -> int:
+        """Let every paused run go on, and return how many there were."""
+        count = 0
+        with self._client() as client:
+            while found := self._list(client, "runs/", state="PAUSED", limit=100):
+                for run in found:
+                    self._act(client, "resume", f"runs/{run['id']}/resume/", {})
+                    count += 1
+        return count
+
+    # Starting.
+
+    def _start_runs(self, name: str) -> None:
+        chance = Random(f"{self.seed} {name}")  # noqa: S311 - chance here must repeat
+        names, weights = list(MIXED), list(MIXED.values())
+        number = 0
+        with self._client() as client:
+            while not (self._calm.is_set() and not self._wanted):
+                workflow = self._wanted.popleft() if self._wanted else None
+                if workflow is None and self.live() < MOST_LIVE and not self._calm.is_set():
+                    workflow = chance.choices(names, weights)[0]
+                if workflow is not None:
+                    number += 1
+                    start = Start(f"{name}-{number}", workflow, chance.randrange(10**6))
+                    self.starts.append(start)
+                    twice = chance.random() < ASKED_TWICE
+                    self._ask(client, start, times=2 if twice else 1)
+                self._stopping.wait(STARTS_EVERY * chance.uniform(0.5, 1.5))
+                if self._stopping.is_set():
+                    return
+
+    def _ask(self, client: httpx.Client, start: Start, *, times: int) -> None:
+        """Ask until there is an answer; if twice, then by two callers at the same moment."""
+        if times == 1:
+            self._ask_until_answered(client, start)
+            return
+        threads = [
+            threading.Thread(target=self._ask_until_answered, args=(client, start), daemon=True)
+            for _ in range(times)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _ask_until_answered(self, client: httpx.Client, start: Start) -> None:
+        while not self._stopping.is_set():
+            start.asked += 1
+            began = time.monotonic()
+            answer = self._post(
+                client,
+                "runs/",
+                {"workflow": start.workflow, "input": {"n": start.n}},
+                {"Idempotency-Key": start.key},
+            )
+            start.slowest = max(start.slowest, time.monotonic() - began)
+            if answer is not None and answer.is_success:
+                start.answers.append((answer.status_code, answer.json()["id"]))
+                return
+            self._stopping.wait(0.5)
+
+    # Operating.
+
+    def _operate(self, name: str) -> None:
+        chance = Random(f"{self.seed} {name}")  # noqa: S311
+        works = {
+            self._pause_for_a_while: 4,
+            self._cancel: 1,
+            self._resolve: 8,
+            self._read: 2,
+        }
+        with self._client() as client:
+            while not self._calm.is_set():
+                work = chance.choices(list(works), list(works.values()))[0]
+                work(client, chance)
+                self._calm.wait(OPERATES_EVERY * chance.uniform(0.5, 1.5))
+
+    def _pause_for_a_while(self, client: httpx.Client, chance: Random) -> None:
+        if run := self._some_run(client, chance):
+            self._act(client, "pause", f"runs/{run}/pause/", {})
+            self._calm.wait(chance.uniform(0.2, 3))
+            self._act(client, "resume", f"runs/{run}/resume/", {})
+
+    def _cancel(self, client: httpx.Client, chance: Random) -> None:
+        if run := self._some_run(client, chance):
+            self._act(client, "cancel", f"runs/{run}/cancel/", {})
+
+    def _resolve(self, client: httpx.Client, chance: Random) -> None:
+        """Do with an incident what a careful person would: nothing uncertain is done again."""
+        found = self._list(client, "incidents/", limit=50)
+        if not found:
+            return
+        incident = chance.choice(found)
+        place, n = f"incidents/{incident['id']}", self._input_of(incident["run"])
+        harmful = incident["path"] == "bad"
+        if incident["error"]["class"] == "uncertain":
+            if n is not None and chance.random() < 0.5:
+                output = {"value": n + 2, "attempt": 0}
+                self._act(client, "skip", f"{place}/skip/", {"output": output, "note": "looked"})
+        elif harmful or chance.random() < 0.15:
+            if chance.random() < 0.4:
+                self._act(client, "discard", f"{place}/discard/", {"note": "given up"})
+        elif incident["path"] == "picky" and n is not None:
+            arguments = {"value": "${{ input.n + 2 }}", "right": True}
+            self._act(client, "correct", f"{place}/replay/", {"arguments": arguments})
+        else:
+            self._act(client, "replay", f"{place}/replay/", {})
+
+    def _read(self, client: httpx.Client, chance: Random) -> None:
+        if run := self._some_run(client, chance):
+            self._get(client, f"runs/{run}/", {})
+            self._get(client, f"runs/{run}/journal/", {"limit": 50})
+
+    def _some_run(self, client: httpx.Client, chance: Random) -> str | None:
+        found = self._list(client, "runs/", state="RUNNING", limit=50)
+        return str(chance.choice(found)["id"]) if found else None
+
+    def _input_of(self, run: str) -> int | None:
+        return next((start.n for start in self.starts if start.run == run), None)
+
+    def _act(self, client: httpx.Client, action: str, place: str, body: Mapping[str, Any]) -> None:
+        answer = self._post(client, place, body, {})
+        status = None if answer is None else answer.status_code
+        self.actions.append({"at": time.time(), "action": action, "place": place, "status": status})
+
+    @property
+    def acted(self) -> Counter[str]:
+        """How often operators did what."""
+        return Counter(
+            one["action"]
+            for one in self.actions
+            if one["status"] is not None and one["status"] < 300
+        )
+
+    # Speaking.
+
+    def _client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        return httpx.Client(base_url=self.web, headers=headers, timeout=TIMEOUT)
+
+    def _list(self, client: httpx.Client, place: str, **query: Any) -> list[dict[str, Any]]:
+        answer = self._get(client, place, query)
+        if answer is None or not answer.is_success:
+            return []
+        found: list[dict[str, Any]] = answer.json()["results"]
+        return found
+
+    def _get(
+        self, client: httpx.Client, place: str, query: Mapping[str, Any]
+    ) -> httpx.Response | None:
+        return self._said(place, lambda: client.get(f"/api/v1/{place}", params=dict(query)))
+
+    def _post(
+        self,
+        client: httpx.Client,
+        place: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+    ) -> httpx.Response | None:
+        return self._said(
+            place, lambda: client.post(f"/api/v1/{place}", json=dict(body), headers=dict(headers))
+        )
+
+    def _said(self, place: str, ask: Callable[[], httpx.Response]) -> httpx.Response | None:
+        """Return the answer, or None where there was nobody; note what should not be."""
+        try:
+            answer = ask()
+        except httpx.TimeoutException:
+            self.faults.append({"at": time.time(), "place": place, "what": "no answer in time"})
+            return None
+        except httpx.TransportError:
+            self.unanswered += 1
+            return None
+        if answer.status_code >= SERVER_ERROR and answer.status_code not in UNAVAILABLE:
+            self.faults.append(
+                {
+                    "at": time.time(),
+                    "place": place,
+                    "what": f"{answer.status_code} {answer.text[:300]}",
+                }
+            )
+        return answer

@@ -1,0 +1,474 @@
+"""What must hold after the storm, from the database and from the ledger: a line for each invariant.
+
+A check returns what it found wrong, a sentence with ids for each, and what it has looked at: an
+invariant that nothing was there to break says so by its figures.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.chaos.documents import DOCUMENTS, EFFECTS, KILLERS, UNRULY
+from tests.chaos.ledger import Ledger
+from tests.chaos.load import Load
+from tests.chaos.stage import Outage
+from tests.chaos.watching import Eyes
+from tests.support import invariants
+from workflows.engine.plan import Plan, load_plan
+from workflows.engine.states import FINISHED_STEPS
+from workflows.language.words import Join, StepKind
+
+ACTED_WITHIN = 15.0
+CLOCKS_AGREE = 0.1
+"""Seconds by which the harness's clock and the database's may differ: they are the same clock."""
+
+MOST_LOSSES = 3
+MOST_SHOWN = 10
+WAITS_FOR_ALL = frozenset({Join.NONE_FAILED, Join.ALL_DONE, Join.ALL_SUCCESS})
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The verdict on one invariant."""
+
+    invariant: str
+    violations: tuple[str, ...] = ()
+    looked_at: str = ""
+
+    def __str__(self) -> str:
+        mark = "VIOLATED" if self.violations else "ok"
+        figures = f"  ({self.looked_at})" if self.looked_at else ""
+        shown = [f"\n             {text}" for text in self.violations[:MOST_SHOWN]]
+        if len(self.violations) > MOST_SHOWN:
+            shown.append(f"\n             and {len(self.violations) - MOST_SHOWN} more")
+        return f"{mark:>8}  {self.invariant}{figures}{''.join(shown)}"
+
+
+@dataclass
+class Facts:
+    """All that is known after the storm."""
+
+    connection: psycopg.Connection[Any]
+    ledger: Ledger
+    load: Load
+    eyes: Eyes
+    outages: Sequence[Outage]
+    left: Sequence[str] = ()
+    """What the services and the machine still held when everything had come to rest."""
+
+    def rows(self, query: str, *values: Any) -> list[Row]:
+        """Return what a query finds."""
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, values or None).fetchall()
+
+    @cached_property
+    def plans(self) -> Mapping[str, Plan]:
+        """Every version's plan."""
+        found = self.rows("SELECT id::text, plan FROM workflows_version")
+        return {row["id"]: load_plan(bytes(row["plan"])) for row in found}
+
+    @cached_property
+    def runs(self) -> Mapping[str, Row]:
+        """Every run."""
+        query = """
+            SELECT r.id::text, r.version_id::text AS version, w.name AS workflow, r.state,
+                r.input, r.output, r.error, r.idempotency_key AS key
+            FROM workflows_run r JOIN workflows_workflow w ON w.id = r.workflow_id
+        """
+        return {row["id"]: row for row in self.rows(query)}
+
+    @cached_property
+    def steps(self) -> Mapping[tuple[str, str], Row]:
+        """Every step, with what it `uses`."""
+        query = """
+            SELECT run_id::text AS run, path, node, state, reason, attempt, output, worker
+            FROM workflows_step
+        """
+        found = {}
+        for row in self.rows(query):
+            node = self.plans[self.runs[row["run"]]["version"]].nodes[row["node"]]
+            row["uses"] = node.uses.removeprefix("chaos.")
+            found[row["run"], row["path"]] = row
+        return found
+
+    @cached_property
+    def attempts(self) -> Mapping[tuple[str, str], list[Row]]:
+        """The attempts that are over, of each step in their order."""
+        query = """
+            SELECT a.run_id::text AS run, s.path, a.number, a."end", a.error, a.late, a.worker,
+                a.started_at, a.finished_at
+            FROM workflows_attempt a JOIN workflows_step s ON s.id = a.step_id ORDER BY a.number
+        """
+        found = defaultdict(list)
+        for row in self.rows(query):
+            found[row["run"], row["path"]].append(row)
+        return found
+
+    @cached_property
+    def taken(self) -> Mapping[tuple[str, str, int], float]:
+        """When each attempt was taken, as the journal has it."""
+        query = """
+            SELECT run_id::text AS run, path, attempt, extract(epoch FROM at)::float8 AS at
+            FROM workflows_journal WHERE before = 'QUEUED' AND after = 'RUNNING'
+        """
+        return {(row["run"], row["path"], row["attempt"]): row["at"] for row in self.rows(query)}
+
+    @cached_property
+    def deliveries(self) -> Mapping[tuple[str, str], list[Row]]:
+        """What the ledger was asked for, by step."""
+        found = defaultdict(list)
+        for one in self.ledger.deliveries:
+            found[one["run"], one["path"]].append(one)
+        return found
+
+    def of_kind(self, kind: str) -> Iterator[tuple[tuple[str, str], list[Row]]]:
+        """Go through the steps that asked the ledger for an effect of a kind."""
+        for step, deliveries in self.deliveries.items():
+            if deliveries[0]["kind"] == kind:
+                yield step, deliveries
+
+
+Check = Callable[[Facts], tuple[list[str], str]]
+CHECKS: dict[str, Check] = {}
+
+
+def invariant(name: str) -> Callable[[Check], Check]:
+    """Have a check give the verdict on an invariant."""
+
+    def add(check: Check) -> Check:
+        CHECKS[name] = check
+        return check
+
+    return add
+
+
+def verdicts(facts: Facts) -> Iterator[Line]:
+    """Give a verdict on every invariant."""
+    yield Line(
+        "nothing illegal was seen while it lasted",
+        tuple(facts.eyes.violations),
+        f"{facts.eyes.looks} looks",
+    )
+    for promise, query in {**invariants.ALWAYS, **invariants.AT_REST}.items():
+        found = facts.connection.execute(query, invariants._WORDS).fetchall()
+        yield Line(promise, tuple(f"run {run} {path}: {what}" for run, path, what in found))
+    for name, check in CHECKS.items():
+        violations, looked_at = check(facts)
+        yield Line(name, tuple(violations), looked_at)
+
+
+@invariant("a run is there once for each key, and each start that was answered is there")
+def _one_run_for_each_key(facts: Facts) -> tuple[list[str], str]:
+    wrong = []
+    by_key = Counter(run["key"] for run in facts.runs.values())
+    wrong += [f"key {key} has {count} runs" for key, count in by_key.items() if count > 1]
+    for start in facts.load.starts:
+        answers = {run for _, run in start.answers}
+        news = sum(status == 201 for status, _ in start.answers)
+        if not answers:
+            wrong.append(f"key {start.key} was asked {start.asked} times and never answered")
+        elif len(answers) > 1 or news > 1:
+            wrong.append(f"key {start.key} was answered {start.answers}")
+        elif not answers <= facts.runs.keys():
+            wrong.append(f"key {start.key} was answered {start.answers}, and there is no such run")
+    asked = sum(start.asked for start in facts.load.starts)
+    return wrong, f"{len(facts.load.starts)} keys, asked {asked} times"
+
+
+@invariant("no committed effect is lost")
+def _no_effect_is_lost(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked = [], 0
+    for (run, path), step in facts.steps.items():
+        by_hand = step["reason"] == "skipped_by_operator" or not _won(facts, run, path)
+        if step["state"] != "COMPLETED" or step["uses"] not in EFFECTS or by_hand:
+            continue
+        looked += 1
+        applied = [one for one in facts.deliveries.get((run, path), []) if one["applied"]]
+        if not applied:
+            wrong.append(f"run {run} {path} is COMPLETED, and the ledger has no effect of it")
+        elif step["output"]["value"] != applied[0]["value"]:
+            wrong.append(f"run {run} {path} gave {step['output']}, the ledger {applied[0]}")
+    return wrong, f"{looked} completed steps with effects"
+
+
+def _won(facts: Facts, run: str, path: str) -> bool:
+    """Say whether an attempt completed the step: not a fallback path, not a person."""
+    return any(one["end"] == "completed" for one in facts.attempts.get((run, path), []))
+
+
+@invariant("an idempotent effect is applied exactly once, under one key of its own")
+def _applied_once(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked, again = [], 0, 0
+    owners: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for step, deliveries in facts.of_kind("idempotent"):
+        looked += 1
+        again += len(deliveries) - 1
+        keys = {one["key"] for one in deliveries}
+        applied = sum(one["applied"] for one in deliveries)
+        for key in keys:
+            owners[key].add(step)
+        if len(keys) > 1 or applied != 1:
+            wrong.append(f"run {step[0]} {step[1]}: applied {applied} times under {sorted(keys)}")
+    wrong += [f"the key {key} has {steps}" for key, steps in owners.items() if len(steps) > 1]
+    return wrong, f"{looked} effects, {again} of them asked for again"
+
+
+@invariant("an attempt is carried out once, and only after it was taken")
+def _carried_out_once(facts: Facts) -> tuple[list[str], str]:
+    wrong = []
+    for (run, path), deliveries in facts.deliveries.items():
+        numbers = Counter(one["attempt"] for one in deliveries)
+        wrong += [
+            f"run {run} {path}: attempt {number} was carried out {count} times"
+            for number, count in numbers.items()
+            if count > 1
+        ]
+        for one in deliveries:
+            taken = facts.taken.get((run, path, one["attempt"]))
+            if taken is None or one["at"] < taken - CLOCKS_AGREE:
+                wrong.append(
+                    f"run {run} {path}: attempt {one['attempt']} had its effect at {one['at']},"
+                    f" and was taken at {taken}"
+                )
+    return wrong, f"{len(facts.ledger.deliveries)} deliveries"
+
+
+@invariant("a step that must not be repeated never is; interrupted in flight it is uncertain")
+def _never_repeated(facts: Facts) -> tuple[list[str], str]:
+    wrong, lost = [], 0
+    for (run, path), deliveries in facts.of_kind("charge"):
+        if len(deliveries) > 1:
+            wrong.append(f"run {run} {path} was charged {len(deliveries)} times")
+    incidents = {
+        (row["run"], row["path"], row["attempt"]): row["error_class"]
+        for row in facts.rows(
+            "SELECT run_id::text AS run, path, attempt, error_class FROM workflows_incident"
+        )
+    }
+    for (run, path), attempts in facts.attempts.items():
+        if facts.steps[run, path]["uses"] != "charge":
+            continue
+        for one in attempts:
+            if one["end"] != "lost":
+                continue
+            lost += 1
+            found = incidents.get((run, path, one["number"]))
+            if found != "uncertain" or one["number"] != facts.steps[run, path]["attempt"]:
+                wrong.append(
+                    f"run {run} {path}: attempt {one['number']} was lost; its incident: {found};"
+                    f" the step is at attempt {facts.steps[run, path]['attempt']}"
+                )
+    return wrong, f"{sum(1 for _ in facts.of_kind('charge'))} charges, {lost} lost in flight"
+
+
+@invariant("a step with a probe is resolved by it, and has its effect at most once")
+def _resolved_by_its_probe(facts: Facts) -> tuple[list[str], str]:
+    wrong, lost = [], 0
+    for (run, path), deliveries in facts.of_kind("probed"):
+        applied = sum(one["applied"] for one in deliveries)
+        if applied > 1:
+            wrong.append(f"run {run} {path} had its effect {applied} times")
+    uncertain = facts.rows(
+        "SELECT run_id::text AS run, path, attempt FROM workflows_incident"
+        " WHERE error_class = 'uncertain'"
+    )
+    wrong += [
+        f"run {row['run']} {row['path']}: attempt {row['attempt']} is uncertain"
+        for row in uncertain
+        if facts.steps[row["run"], row["path"]]["uses"] == "charge_probed"
+    ]
+    for step, attempts in facts.attempts.items():
+        if facts.steps[step]["uses"] == "charge_probed":
+            lost += sum(one["end"] == "lost" for one in attempts)
+    probes = Counter("applied" if one["answer"] else "not applied" for one in facts.ledger.probes)
+    return wrong, f"{lost} lost in flight, probes {dict(probes)}"
+
+
+@invariant("a superseded attempt changes nothing")
+def _superseded(facts: Facts) -> tuple[list[str], str]:
+    wrong, late = [], 0
+    for step, attempts in facts.attempts.items():
+        late += sum(one["late"] is not None for one in attempts)
+        won = [one["number"] for one in attempts if one["end"] == "completed"]
+        output = facts.steps[step]["output"]
+        if len(won) > 1:
+            wrong.append(f"run {step[0]} {step[1]} was completed by attempts {won}")
+        elif won and isinstance(output, dict) and output.get("attempt", won[0]) != won[0]:
+            wrong.append(f"run {step[0]} {step[1]}: completed by attempt {won[0]}, gave {output}")
+        wrong += [
+            f"run {step[0]} {step[1]}: attempt {one['number']} {one['end']}, with a late result"
+            for one in attempts
+            if one["late"] is not None and one["end"] not in {"lost", "cancelled", "failed"}
+        ]
+    return wrong, f"{late} late results kept"
+
+
+@invariant("the output of a completed run is what a recount gives")
+def _outputs_are_right(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked = [], 0
+    for run in facts.runs.values():
+        adds = ADDS[run["workflow"]]
+        if run["state"] != "COMPLETED" or adds is None:
+            continue
+        looked += 1
+        expected = sum(run["input"]["n"] + add for add in adds)
+        if run["output"] != {"total": expected}:
+            wrong.append(
+                f"run {run['id']} of {run['workflow']} gave {run['output']}, not {expected}"
+            )
+    return wrong, f"{looked} completed runs with an output"
+
+
+@invariant("a join waits for all that it needs, and a block for all that is in it")
+def _joins_are_right(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked = [], 0
+    states: dict[tuple[str, str], str] = {}
+    query = """
+        SELECT run_id::text AS run, path, before, after FROM workflows_journal
+        WHERE path <> '' ORDER BY id
+    """
+    for row in facts.rows(query):
+        plan = facts.plans[facts.runs[row["run"]]["version"]]
+        node = plan.node(row["path"])
+        states[row["run"], row["path"]] = row["after"]
+        waited: list[int] = []
+        if row["before"] == "PENDING" and row["after"] == "QUEUED" and node.join in WAITS_FOR_ALL:
+            waited = list(node.needs)
+        elif row["after"] == "COMPLETED" and node.kind in {StepKind.PARALLEL, StepKind.STEPS}:
+            waited = list(node.children)
+        looked += len(waited)
+        for index in waited:
+            found = states.get((row["run"], plan.nodes[index].path), "PENDING")
+            if found not in FINISHED_STEPS:
+                wrong.append(
+                    f"run {row['run']} {row['path']} is {row['after']} while"
+                    f" {plan.nodes[index].path} is {found}"
+                )
+    return wrong, f"{looked} needs"
+
+
+@invariant("a step that kills its worker is bounded by its loss budget")
+def _losses_are_bounded(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked = [], 0
+    for run in facts.runs.values():
+        if run["workflow"] not in KILLERS:
+            continue
+        looked += 1
+        deliveries = len(facts.deliveries.get((run["id"], "bad"), []))
+        attempt = facts.steps[run["id"], "bad"]["attempt"]
+        if deliveries > MOST_LOSSES or attempt > MOST_LOSSES or run["state"] == "COMPLETED":
+            wrong.append(
+                f"run {run['id']} of {run['workflow']} is {run['state']} at attempt {attempt},"
+                f" carried out {deliveries} times"
+            )
+    return wrong, f"{looked} runs"
+
+
+@invariant("a step that ignores its timeout ends as timeout, and soon")
+def _timeouts_hold(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked, longest = [], 0, 0.0
+    for run in facts.runs.values():
+        if run["workflow"] not in UNRULY:
+            continue
+        for one in facts.attempts.get((run["id"], "bad"), []):
+            looked += 1
+            lasted = (one["finished_at"] - one["started_at"]).total_seconds()
+            longest = max(longest, lasted)
+            error_class = (one["error"] or {}).get("class")
+            if one["end"] == "completed" or (one["end"] == "failed" and error_class != "timeout"):
+                wrong.append(f"run {run['id']} of {run['workflow']}: {one['end']}, {one['error']}")
+    return wrong, f"{looked} attempts, the longest {longest:.1f} s"
+
+
+@invariant("an expired lease is acted on within 15 s")
+def _leases_are_noticed(facts: Facts) -> tuple[list[str], str]:
+    wrong, found, latest, excused = [], 0, 0.0, 0
+    query = """
+        SELECT run::text, path, attempt, worker, after, reason,
+            extract(epoch FROM expired)::float8 AS expired,
+            extract(epoch FROM acted)::float8 AS acted
+        FROM chaos_lease
+    """
+    for row in facts.rows(query):
+        found += 1
+        raw = row["acted"] - row["expired"]
+        away = _away(facts.outages, row["expired"], row["acted"])
+        latest = max(latest, raw - away)
+        excused += raw > ACTED_WITHIN >= raw - away
+        if raw - away > ACTED_WITHIN:
+            wrong.append(
+                f"run {row['run']} {row['path']} attempt {row['attempt']} of {row['worker']}: "
+                f"{raw:.1f} s until {row['after']}, of which the database was away {away:.1f} s"
+            )
+    return wrong, f"{found} leases, at most {latest:.1f} s; {excused} while the database was away"
+
+
+def _away(outages: Sequence[Outage], began: float, ended: float) -> float:
+    """Return for how many of the seconds nothing could be committed."""
+    times = sorted(
+        (max(began, one.began), min(ended, one.ended or ended))
+        for one in outages
+        if one.what in {"postgres", "disk"}
+    )
+    away, until = 0.0, began
+    for start, stop in times:
+        away += max(0.0, stop - max(start, until))
+        until = max(until, stop)
+    return away
+
+
+@invariant("every REST call is answered, and none with an error of the program's own")
+def _rest_answers(facts: Facts) -> tuple[list[str], str]:
+    wrong = [f"{one['at']:.1f} {one['place']}: {one['what']}" for one in facts.load.faults]
+    slowest = max((start.slowest for start in facts.load.starts), default=0.0)
+    return wrong, (
+        f"{sum(facts.load.acted.values())} commands; {facts.load.unanswered} calls met nobody;"
+        f" the slowest start took {slowest:.1f} s"
+    )
+
+
+@invariant("queues, slots, tables, folders and processes hold nothing left over")
+def _nothing_is_left(facts: Facts) -> tuple[list[str], str]:
+    return list(facts.left), ""
+
+
+def _adds_of(document: Mapping[str, Any]) -> list[int] | None:
+    """Return what the steps in a document's output add to the input, from the document itself."""
+    if "output" not in document:
+        return None
+    known: dict[str, int] = {}
+
+    def walk(steps: Sequence[Mapping[str, Any]]) -> None:
+        for one in steps:
+            if "uses" in one:
+                known[one["id"]] = int(one["with"]["value"].split("+")[1].strip(" }"))
+            walk(one.get("parallel", []))
+            walk(one.get("steps", []))
+            for case in one.get("switch", []):
+                walk(case["steps"])
+
+    walk(document["steps"])
+    names = [part.split(".")[1] for part in document["output"]["total"].split(" + ")]
+    return [known[name] for name in names]
+
+
+ADDS: Mapping[str, list[int] | None] = {
+    document["workflow"]: _adds_of(document) for document in DOCUMENTS
+}
+
+
+def as_document(line: Line) -> dict[str, Any]:
+    """Return a line as JSON."""
+    return {
+        "invariant": line.invariant,
+        "ok": not line.violations,
+        "looked_at": line.looked_at,
+        "violations": list(line.violations),
+    }

@@ -1,0 +1,183 @@
+"""What must hold of everything that is stored, asked of the database in one statement each.
+
+`broken()` looks at every run there is, or at some, and returns a sentence for each promise that
+does not hold; an empty list is the proof. `left_over()` adds what must hold once nothing is on
+its way any more. The law itself is that of `workflows.engine.states`.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from workflows.engine.states import (
+    FINISHED_RUNS,
+    FINISHED_STEPS,
+    LIVE_STEPS,
+    RUN_MOVES,
+    STEP_MOVES,
+)
+
+MOST_SENTENCES = 20
+
+OF_THE_RUN = ("run.timeout", "run.exit", "expression.error", "value.too_large")
+"""The codes of errors that are the run's own: no step of it needs a person."""
+
+ALWAYS: Mapping[str, str] = {
+    "a run's state is that of its last line in the journal": """
+        SELECT r.id, '' AS path, r.state || ' instead of ' || COALESCE(j.after, 'PENDING')
+        FROM workflows_run r LEFT JOIN LATERAL (
+            SELECT after FROM workflows_journal
+            WHERE run_id = r.id AND path = '' ORDER BY id DESC LIMIT 1
+        ) j ON true
+        WHERE r.state <> COALESCE(j.after, 'PENDING')
+    """,
+    "a step's state is that of its last line in the journal": """
+        SELECT s.run_id, s.path, s.state || ' instead of ' || COALESCE(j.after, 'PENDING')
+        FROM workflows_step s LEFT JOIN LATERAL (
+            SELECT after FROM workflows_journal
+            WHERE run_id = s.run_id AND path = s.path ORDER BY id DESC LIMIT 1
+        ) j ON true
+        WHERE s.state <> COALESCE(j.after, 'PENDING')
+    """,
+    "each line of the journal begins where the one before it ended": """
+        SELECT run_id, path, was || ', then ' || before || ' -> ' || after FROM (
+            SELECT run_id, path, before, after,
+                COALESCE(lag(after) OVER (PARTITION BY run_id, path ORDER BY id), 'PENDING') AS was
+            FROM workflows_journal
+        ) lines WHERE before <> was
+    """,
+    "each line of the journal is a legal transition": """
+        SELECT run_id, path, before || ' -> ' || after FROM workflows_journal
+        WHERE CASE path
+            WHEN '' THEN (before || ':' || after) <> ALL (%(run_moves)s)
+            ELSE (before || ':' || after) <> ALL (%(step_moves)s) END
+    """,
+    "each line of the journal has an actor": """
+        SELECT run_id, path, actor FROM workflows_journal
+        WHERE actor = '' OR starts_with(actor, 'database:')
+    """,
+    "the attempts at a step are numbered without a gap": """
+        SELECT s.run_id, s.path,
+            s.state || ' at ' || s.attempt || ' after ' || COALESCE(a.numbers::text, 'none')
+        FROM workflows_step s LEFT JOIN LATERAL (
+            SELECT array_agg(number ORDER BY number) AS numbers
+            FROM workflows_attempt WHERE step_id = s.id
+        ) a ON true
+        WHERE COALESCE(a.numbers, '{}') <> ARRAY(SELECT generate_series(
+            1, s.attempt - CASE WHEN s.state IN ('QUEUED', 'RUNNING') AND s.attempt > 0
+                THEN 1 ELSE 0 END
+        ))
+    """,
+    "an attempt is taken once": """
+        SELECT run_id, path, 'attempt ' || attempt || ' was taken ' || count(*) || ' times'
+        FROM workflows_journal
+        WHERE path <> '' AND before = 'QUEUED' AND after = 'RUNNING' AND attempt > 0
+        GROUP BY run_id, path, attempt HAVING count(*) > 1
+    """,
+    "an attempt that is over was taken": """
+        SELECT a.run_id, s.path, 'attempt ' || a.number || ' ' || a."end"
+        FROM workflows_attempt a JOIN workflows_step s ON s.id = a.step_id
+        WHERE NOT EXISTS (
+            SELECT 1 FROM workflows_journal WHERE run_id = a.run_id AND path = s.path
+            AND before = 'QUEUED' AND after = 'RUNNING' AND attempt = a.number
+        )
+    """,
+    "a completed attempt is the last one, and its step is completed": """
+        SELECT a.run_id, s.path, 'attempt ' || a.number || ' of ' || s.attempt || ', ' || s.state
+        FROM workflows_attempt a JOIN workflows_step s ON s.id = a.step_id
+        WHERE a."end" = 'completed' AND (a.number <> s.attempt OR s.state NOT IN (
+            'COMPLETED', 'COMPENSATING', 'COMPENSATED', 'COMPENSATION_FAILED'
+        ))
+    """,
+    "a running step has a worker's lease": """
+        SELECT run_id, path, 'worker ' || worker FROM workflows_step
+        WHERE state = 'RUNNING' AND (worker = '' OR wake_at IS NULL)
+    """,
+    "nobody is to look again at a finished step": """
+        SELECT run_id, path, state || ' until ' || wake_at FROM workflows_step
+        WHERE wake_at IS NOT NULL AND state = ANY (%(finished_steps)s)
+    """,
+    "nothing lives in a finished run": """
+        SELECT s.run_id, s.path, s.state || ' in a run that is ' || r.state
+        FROM workflows_step s JOIN workflows_run r ON r.id = s.run_id
+        WHERE r.state = ANY (%(finished_runs)s) AND s.state = ANY (%(live_steps)s)
+    """,
+    "a finished run has no time limit left": """
+        SELECT id, '', state FROM workflows_run
+        WHERE state = ANY (%(finished_runs)s) AND deadline_at IS NOT NULL
+    """,
+    "an open incident is about a failed step of a run that it can still help": """
+        SELECT n.run_id, n.path, s.state || ' in a run that is ' || r.state
+        FROM workflows_incident n
+        JOIN workflows_step s ON s.id = n.step_id JOIN workflows_run r ON r.id = n.run_id
+        WHERE n.resolution = '' AND (
+            s.state NOT IN ('FAILED', 'COMPENSATION_FAILED')
+            OR r.state IN ('COMPLETED', 'CANCELLED', 'COMPENSATED')
+        )
+    """,
+    "a failed run says why: by an incident, or by an error of its own": """
+        SELECT r.id, '', COALESCE(r.error ->> 'code', 'no error') FROM workflows_run r
+        WHERE r.state = 'FAILED' AND COALESCE(r.error ->> 'code', '') <> ALL (%(of_the_run)s)
+            AND NOT EXISTS (SELECT 1 FROM workflows_incident WHERE run_id = r.id)
+    """,
+}
+
+AT_REST: Mapping[str, str] = {
+    "every run has ended, or has an open incident": """
+        SELECT r.id, '', r.state FROM workflows_run r
+        WHERE r.state <> ALL (%(finished_runs)s) AND NOT EXISTS (
+            SELECT 1 FROM workflows_incident WHERE run_id = r.id AND resolution = ''
+        )
+    """,
+    "nothing is queued, runs or waits for its time": """
+        SELECT run_id, path, state FROM workflows_step
+        WHERE state IN ('QUEUED', 'RUNNING', 'RETRYING') OR wake_at IS NOT NULL
+    """,
+}
+
+
+NARROWED = """
+    WITH workflows_run AS (SELECT * FROM workflows_run WHERE id = ANY (%(runs)s)),
+        workflows_step AS (SELECT * FROM workflows_step WHERE run_id = ANY (%(runs)s)),
+        workflows_attempt AS (SELECT * FROM workflows_attempt WHERE run_id = ANY (%(runs)s)),
+        workflows_incident AS (SELECT * FROM workflows_incident WHERE run_id = ANY (%(runs)s)),
+        workflows_journal AS (SELECT * FROM workflows_journal WHERE run_id = ANY (%(runs)s))
+"""
+"""Has a query see some runs only: the names of a WITH go before those of the tables."""
+
+
+def broken(
+    promises: Mapping[str, str] = ALWAYS, *, runs: Collection[UUID] | None = None
+) -> list[str]:
+    """Return a sentence for each promise that does not hold of what is stored, or of `runs`."""
+    words = _WORDS | {"runs": None if runs is None else list(runs)}
+    narrowed = "" if runs is None else NARROWED
+    sentences = []
+    with connection.cursor() as cursor:
+        for promise, query in promises.items():
+            cursor.execute(f"{narrowed} {query} LIMIT {MOST_SENTENCES}", words)
+            sentences += [
+                f"not true of {run} {path}: {promise} ({what})" for run, path, what in cursor
+            ]
+    return sentences
+
+
+def left_over(*, runs: Collection[UUID] | None = None) -> list[str]:
+    """Return what does not hold, or is still there, when nothing is on its way any more."""
+    return broken(ALWAYS, runs=runs) + broken(AT_REST, runs=runs)
+
+
+def _pairs(moves: Mapping[Any, Any]) -> list[str]:
+    return [f"{before}:{after}" for before, followers in moves.items() for after in followers]
+
+
+_WORDS = {
+    "run_moves": _pairs(RUN_MOVES),
+    "step_moves": _pairs(STEP_MOVES),
+    "finished_runs": sorted(FINISHED_RUNS),
+    "finished_steps": sorted(FINISHED_STEPS),
+    "live_steps": sorted(LIVE_STEPS),
+    "of_the_run": list(OF_THE_RUN),
+}
