@@ -10,6 +10,8 @@ from celery.app.utils import Settings
 from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Connection, Exchange, Queue
 
+from orchestrator.consumer import EagerConnection
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
 
 ENGINE_QUEUE = "orchestrator"
@@ -49,6 +51,8 @@ class KnownQueues(Queues):
 
 class KnownAMQP(AMQP):
     """Celery's message layer with queues that are known to exist."""
+
+    Connection = EagerConnection
 
     def Queues(self, queues: Any, *_: Any, **__: Any) -> KnownQueues:  # noqa: N802
         """Build the registry; the name is Celery's."""

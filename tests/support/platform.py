@@ -26,8 +26,7 @@ class Platform:
     """What a test may do with the running platform."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        mark = {MARK: f"one more worker of {os.getpid()}"}
-        self._env = os.environ | dict(env) | mark | {"LOG_LEVEL": "WARNING"}
+        self._env = dict(env)
 
     def finished(self, run: Run, *, seconds: float = 60.0) -> Run:
         """Wait until the run has ended, and return it as it is then."""
@@ -48,16 +47,25 @@ class Platform:
         self, environment: str = "default", *, processes: int = 2
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Have one more worker of an environment; a test may kill it."""
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", "worker", environment],
-            env=self._env | {"WORKER_CONCURRENCY": str(processes)},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
+        env = self._env | {"WORKER_CONCURRENCY": str(processes)}
+        with a_process(env, "worker", environment) as worker:
             yield worker
-        finally:
-            stop(worker)
+
+
+@contextmanager
+def a_process(env: Mapping[str, str], *program: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have one more process of the platform, such as `beat`, until the block ends."""
+    mark = {MARK: f"one more process of {os.getpid()}", "LOG_LEVEL": "WARNING"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *program],
+        env=os.environ | mark | dict(env),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        stop(process)
 
 
 def story_of(run_id: UUID) -> str:

@@ -1,0 +1,39 @@
+"""What keeps a worker alive without its broker: nothing of the lost connection is used again."""
+
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from kombu import Connection
+
+
+class SteadyConsumer(Consumer):
+    """Celery's consumer, but steps under way survive the loss of its connection.
+
+    Kombu 5.7 gives unacknowledged messages back, and acknowledges what ends later, through the
+    connection that it has thrown away already; either error ends the worker and every step that
+    it carries out. A message that comes a second time is harmless: it meets the fence.
+    """
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Let go of the connection, and of whatever was to be said through it."""
+        if self.task_consumer is not None:
+            channel = self.task_consumer.channel
+            channel.do_restore = False
+            channel.basic_ack = channel.basic_reject = _say_nothing
+        super().on_connection_error_after_connected(exc)
+
+
+class EagerConnection(Connection):
+    """Kombu's connection, but whoever waits for the broker looks every other second, not every 30.
+
+    The broker is ours, and there are not so many of us.
+    """
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+        """Wait until there is a connection."""
+        soon = {"interval_start": 1, "interval_step": 1, "interval_max": 2}
+        return super().ensure_connection(*args, **(soon | options))
+
+
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """Neither acknowledge nor reject."""
