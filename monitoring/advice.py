@@ -18,7 +18,8 @@ BY_CLASS: Mapping[str, str] = {
     ErrorClass.WORKER_LOST: "Its worker died under it, more than once. See whether the step "
     "itself kills its worker (memory?), then replay it.",
     ErrorClass.UNCERTAIN: "Nobody knows whether it has had its effect. Look into the other "
-    "system first: if the work is done, skip the step; only if it is not, replay it.",
+    "system first: if the work is done, skip the step; only if it is not, replay it. A replay "
+    "asks no probe.",
     ErrorClass.CANCELLED: "It was cancelled. Replay it if it is still wanted.",
 }
 SLOW_QUEUE = 60.0
@@ -48,8 +49,8 @@ class Advice:
 
 def advise(facts: Facts) -> Advice:  # noqa: PLR0911 - a table of the states
     """Say what is the matter with a run and what to do next."""
-    if facts.incidents and facts.state not in {RunState.CANCELLING, RunState.CANCELLED}:
-        return _with_incidents(facts)
+    if facts.incidents and facts.state != RunState.CANCELLING:
+        return _in_doubt(facts) if facts.state == RunState.CANCELLED else _with_incidents(facts)
     match RunState(facts.state):
         case RunState.COMPLETED:
             return Advice("ok", "The run has completed.", "Nothing to do.")
@@ -80,6 +81,14 @@ def _with_incidents(facts: Facts) -> Advice:
     goes_on = " Other steps go on meanwhile." if facts.state == RunState.RUNNING else ""
     matter = f"{path}{more} {verb} a person.{goes_on}"
     return Advice("bad", matter, BY_CLASS.get(error_class, "Look at the error, then replay it."))
+
+
+def _in_doubt(facts: Facts) -> Advice:
+    path, others = facts.incidents[0][0], len(facts.incidents) - 1
+    more = f" and {others} more" if others else ""
+    matter = f"The run was cancelled, and nobody knows whether {path}{more} took effect."
+    hint = "Look into the other system, put right what is to be put right, then discard"
+    return Advice("bad", matter, f"{hint} the incident with a note of what you found.")
 
 
 def _live(facts: Facts) -> Advice:

@@ -1,6 +1,7 @@
 """One attempt, from a template of arguments to an outcome. Knows neither Django nor Celery.
 
-A pipeline of small functions over one record: resolve -> start -> perform -> normalise -> report.
+A pipeline of small functions over one record: resolve -> ask -> start -> perform -> normalise
+-> report. `ask` is for the probe, where nobody knows whether the attempt before took effect.
 Whatever the task does, an outcome comes out of it; only what ends the worker itself (Celery's
 shutdown, a person's Ctrl-C) passes through. No secret leaves: not in an output, an error or a log.
 """
@@ -25,10 +26,11 @@ from workers.errors import (
     TaskError,
     ValueRefusedError,
 )
+from workers.probing import PROBE_WITHIN, Happened, NotHappened, Unknown
 from workers.registry import Registry, TaskType, catalog
 from workers.sandbox import Workdir, run_within
 from workers.values import check_size, plain, redactor
-from workflows.engine.events import Failed, StepError, Succeeded
+from workflows.engine.events import Failed, Repeat, StepError, Succeeded
 from workflows.language import expressions
 from workflows.language.words import ErrorClass
 
@@ -36,6 +38,9 @@ MAX_MESSAGE = 2_000
 MAX_TRACEBACK_FRAMES = 8
 MAX_TRACEBACK = 4_000
 LONGEST_RETRY_AFTER = 86_400.0
+
+ASKED_AGAIN = frozenset({ErrorClass.TRANSIENT, ErrorClass.TIMEOUT})
+"""The classes with which a probe may fail and still be asked again."""
 
 _OUR_FILES = {module.__file__ for module in (registry_module, sandbox)} | {__file__}
 EXIT_OF_SIGNAL = range(-256 + 1, -256 + signal.NSIG)
@@ -47,6 +52,7 @@ class Assignment:
     """What a worker was told to do. `arguments` is a template still; `names` is what it may name.
 
     `timeout` is in seconds. `codes` overrules the classes that the task type declares.
+    `probe_first`: nobody knows whether the attempt before took effect.
     """
 
     run_id: str
@@ -60,6 +66,7 @@ class Assignment:
     timeout: float | None = None
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     codes: Mapping[str, ErrorClass] = field(default_factory=dict)
+    probe_first: bool = False
 
     @property
     def idempotency_key(self) -> str:
@@ -78,6 +85,10 @@ class Attempt:
     task: TaskType | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
     context: TaskContext | None = None
+    happened: bool = False
+    """The probe said that the attempt before took effect: the task is not called."""
+    repeat: Repeat = Repeat.FREELY
+    """Whether another attempt may follow if this one fails as it stands."""
     result: Any = field(default=None, repr=False)
     raised: BaseException | None = None
     error: StepError | None = None
@@ -90,9 +101,15 @@ def execute(
     cancelled: Callable[[], bool] = never,
 ) -> Succeeded | Failed:
     """Carry out one attempt and say how it ended. Never raises what a task raised."""
-    attempt = Attempt(assignment, registry, cancelled, redactor(assignment.secrets))
+    attempt = Attempt(
+        assignment,
+        registry,
+        cancelled,
+        redactor(assignment.secrets),
+        repeat=Repeat.NEVER if assignment.probe_first else Repeat.FREELY,
+    )
     try:
-        for stage in (resolve, start, perform, normalise):
+        for stage in (resolve, ask, start, perform, normalise):
             attempt = stage(attempt)
             if attempt.error is not None:
                 break
@@ -122,8 +139,70 @@ def resolve(attempt: Attempt) -> Attempt:
     return replace(attempt, task=task, arguments=arguments)
 
 
+def ask(attempt: Attempt) -> Attempt:
+    """Have the probe tell whether the attempt before took effect, if that is not known."""
+    task = attempt.task
+    assert task is not None  # noqa: S101 - by the order of the pipeline
+    if not attempt.assignment.probe_first:
+        return attempt
+    if task.idempotent:
+        return replace(attempt, repeat=Repeat.FREELY)
+    if task.probe is None:
+        return _unanswered(attempt, "is not there any more")
+    context = _context(attempt, PROBE_WITHIN)
+    try:
+        answer = run_within(PROBE_WITHIN, lambda: task.ask_probe(attempt.arguments, context))
+    except BaseException as error:
+        if _ends_the_worker(error):
+            raise
+        return _probe_failed(attempt, error)
+    finally:
+        context.scratch.remove()
+    context.log.info("probe.answered", answer=type(answer).__name__)
+    return _answered(attempt, answer)
+
+
+def _answered(attempt: Attempt, answer: object) -> Attempt:
+    match answer:
+        case Happened(output):
+            return replace(attempt, happened=True, result=output)
+        case NotHappened():
+            return replace(attempt, repeat=Repeat.FREELY)
+        case Unknown(why):
+            return _unanswered(attempt, f"cannot tell{f': {why}' if why else ''}")
+    kind = type(answer).__name__
+    return _unanswered(attempt, f"returned a {kind}, not Happened, NotHappened or Unknown")
+
+
+def _unanswered(attempt: Attempt, what: str) -> Attempt:
+    """End the attempt without a call, for good: a person is to be asked."""
+    message = f"The probe of `{attempt.assignment.uses}` {what}."
+    error = StepError(ErrorClass.UNCERTAIN, "probe.unknown", message)
+    return replace(attempt, error=error, repeat=Repeat.NEVER)
+
+
+def _probe_failed(attempt: Attempt, raised: BaseException) -> Attempt:
+    """End the attempt without a call; a probe that failed for the moment is asked again."""
+    if isinstance(raised, StepTimeout):
+        again, said = True, f"did not answer within {PROBE_WITHIN:g} s"
+    else:
+        cause = _step_error(attempt, raised)
+        again, said = cause.error_class in ASKED_AGAIN, f"failed with {_text(raised)}"
+    error = StepError(
+        ErrorClass.TRANSIENT if again else ErrorClass.UNCERTAIN,
+        "probe.failed",
+        f"The probe of `{attempt.assignment.uses}` {said}",
+        details={"traceback": _traceback_tail(raised)},
+    )
+    return replace(attempt, error=error, repeat=Repeat.AFTER_PROBE if again else Repeat.NEVER)
+
+
 def start(attempt: Attempt) -> Attempt:
     """Make what the task may know about its attempt, and start its clock."""
+    return replace(attempt, context=_context(attempt, attempt.assignment.timeout))
+
+
+def _context(attempt: Attempt, seconds: float | None) -> TaskContext:
     assignment = attempt.assignment
     facts: dict[str, Any] = {
         "run_id": assignment.run_id,
@@ -132,8 +211,8 @@ def start(attempt: Attempt) -> Attempt:
         "path": assignment.path,
         "attempt": assignment.attempt,
     }
-    deadline = None if assignment.timeout is None else time.monotonic() + assignment.timeout
-    context = TaskContext(
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return TaskContext(
         **facts,
         idempotency_key=assignment.idempotency_key,
         deadline=deadline,
@@ -142,7 +221,6 @@ def start(attempt: Attempt) -> Attempt:
         mask=attempt.mask,
         scratch=Workdir(),
     )
-    return replace(attempt, context=context)
 
 
 def perform(attempt: Attempt) -> Attempt:
@@ -150,6 +228,8 @@ def perform(attempt: Attempt) -> Attempt:
     task, context = attempt.task, attempt.context
     assert task is not None  # noqa: S101 - by the order of the pipeline
     assert context is not None  # noqa: S101
+    if attempt.happened:
+        return attempt
     try:
         result = run_within(
             attempt.assignment.timeout, lambda: task.call(attempt.arguments, context)
@@ -164,13 +244,22 @@ def perform(attempt: Attempt) -> Attempt:
 def normalise(attempt: Attempt) -> Attempt:
     """Make plain JSON without secrets of the output, or a step error of what was raised."""
     if attempt.raised is not None:
-        return replace(attempt, error=_step_error(attempt, attempt.raised))
+        return _failed(attempt, attempt.raised)
     try:
         output = attempt.mask(plain(attempt.result))
         check_size(output, "output")
     except ValueRefusedError as error:
         return _stopped(attempt, error.code, error.message, error.details)
     return replace(attempt, result=output)
+
+
+def _failed(attempt: Attempt, raised: BaseException) -> Attempt:
+    """Make a step error of what the call raised, and say whether it may have taken effect."""
+    assert attempt.task is not None  # noqa: S101 - it has been called
+    error = _step_error(attempt, raised)
+    in_doubt = isinstance(raised, StepTimeout) or error.error_class is ErrorClass.UNCERTAIN
+    repeat = attempt.task.repeat if in_doubt else attempt.repeat
+    return replace(attempt, error=error, repeat=repeat)
 
 
 def report(attempt: Attempt) -> Succeeded | Failed:
@@ -188,6 +277,7 @@ def report(attempt: Attempt) -> Succeeded | Failed:
             message=_bounded(mask(plain(error.message)), MAX_MESSAGE),
             details=_details(mask, error.details),
         ),
+        attempt.repeat,
     )
 
 

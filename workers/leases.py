@@ -16,6 +16,7 @@ import structlog
 from django.db import Error, connection
 from django.utils import timezone
 
+from workers.probing import PROBE_WITHIN
 from workflows import store
 from workflows.services.steps import Work, lease
 
@@ -42,8 +43,8 @@ class Held:
 
     def overran(self, now: float) -> bool:
         """Say whether the step should have ended long ago."""
-        timeout = self.work.timeout
-        return timeout is not None and now - self.began > timeout + OVERRUN
+        timeout, asking = self.work.timeout, PROBE_WITHIN if self.work.probe_first else 0.0
+        return timeout is not None and now - self.began > asking + timeout + OVERRUN
 
 
 class Keeper:

@@ -34,11 +34,13 @@ from workers.errors import (
     TaskSignatureError,
     UnknownTaskError,
 )
+from workers.probing import Answer
+from workflows.engine.events import Repeat
 from workflows.language.nearest import nearest
 from workflows.language.words import ErrorClass
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Probe = Callable[..., Any]
+Probe = Callable[..., Answer]
 
 BUILT_IN = "workers.connectors"
 CELERY_TASKS = "workers.tasks"
@@ -49,8 +51,8 @@ CELERY_TASKS = "workers.tasks"
 class TaskType:
     """What a step `uses:`. One that is not `idempotent` is never repeated without a `probe`.
 
-    `probe` takes the same parameters as the function and tells whether a lost attempt took
-    effect: its output if it did, None if it did not.
+    `probe` takes what it needs of the function's parameters, and tells whether an attempt took
+    effect whose end nobody knows: `Happened(output)`, `NotHappened()` or `Unknown(why)`.
     """
 
     name: str
@@ -63,6 +65,13 @@ class TaskType:
     json_schema: Mapping[str, Any] = field(repr=False)
     injects: tuple[str, ...] = ()
     """The names of the function's parameters that take the context."""
+
+    @property
+    def repeat(self) -> Repeat:
+        """Whether it may follow itself when nobody knows whether it took effect."""
+        if self.idempotent:
+            return Repeat.FREELY
+        return Repeat.NEVER if self.probe is None else Repeat.AFTER_PROBE
 
     @property
     def summary(self) -> str:
@@ -89,11 +98,13 @@ class TaskType:
         return self.function(**arguments, **dict.fromkeys(self.injects, context))
 
     def ask_probe(self, arguments: Mapping[str, Any], context: TaskContext) -> Any:
-        """Ask whether a lost attempt took effect: its output if it did, None if it did not."""
+        """Ask the probe; what it returns may be anything, until it was looked at."""
         if self.probe is None:
             message = f"The task type `{self.name}` has no probe."
             raise TypeError(message)
-        return self.probe(**arguments, **dict.fromkeys(_injects(self.probe), context))
+        wanted = inspect.signature(self.probe).parameters.keys() & arguments.keys()
+        asked = {name: arguments[name] for name in wanted}
+        return self.probe(**asked, **dict.fromkeys(_injects(self.probe), context))
 
     def _problems(self, error: pydantic.ValidationError) -> list[str]:
         known = list(self.json_schema["properties"])
@@ -119,11 +130,14 @@ class Registry:
     ) -> Callable[[Function], Function]:
         """Declare the decorated function as a task type; the function itself is untouched.
 
-        `codes` are the error codes that it raises and their classes. `description` is the
-        docstring unless given. Raise `TaskSignatureError` or `DuplicateTaskError`.
+        `codes` are the error codes that it raises and their classes. `probe` tells of a type that
+        is not idempotent whether a lost attempt took effect. `description` is the docstring
+        unless given. Raise `TaskSignatureError` or `DuplicateTaskError`.
         """
 
         def declare(function: Function) -> Function:
+            if probe is not None:
+                _check_probe(name, function, probe, idempotent=idempotent)
             text = description if description is not None else inspect.getdoc(function)
             parameters, schema = _parameters(name, function)
             self.register(
@@ -175,12 +189,15 @@ class Registry:
         """Give the JSON Schema of a task type's parameters."""
         return self.get(name).schema()
 
-    def idempotent(self, name: str) -> bool:
-        """Say whether the task may be repeated blindly; one that is not known may not."""
+    def repeat(self, name: str) -> Repeat:
+        """Say whether the task may follow itself when nobody knows whether it took effect.
+
+        One that is not known may not.
+        """
         try:
-            return self.get(name).idempotent
+            return self.get(name).repeat
         except UnknownTaskError:
-            return False
+            return Repeat.NEVER
 
     def codes(self, name: str) -> Mapping[str, ErrorClass]:
         """Give the error codes that a task type declares."""
@@ -259,6 +276,30 @@ def _parameters(
     for parameter_name, default in defaults.items():
         properties[parameter_name].setdefault("default", _as_json(default))
     return adapter, schema
+
+
+def _check_probe(
+    name: str, function: Callable[..., Any], probe: Probe, *, idempotent: bool
+) -> None:
+    """Refuse a probe that would never be asked, or could not be with what the step is given."""
+    if idempotent:
+        raise TaskSignatureError(
+            name, "it is idempotent, so its probe would never be asked; declare idempotent=False."
+        )
+    known = inspect.signature(function).parameters
+    hints = _hints(name, probe)
+    for parameter in inspect.signature(probe).parameters.values():
+        if hints.get(parameter.name) is TaskContext:
+            continue
+        given = known.get(parameter.name)
+        if given is None or given.kind in (given.VAR_POSITIONAL, given.VAR_KEYWORD):
+            raise TaskSignatureError(
+                name, f"its probe asks for `{parameter.name}`, which is no parameter of the task."
+            )
+        if parameter.default is parameter.empty and given.default is not given.empty:
+            raise TaskSignatureError(
+                name, f"its probe needs a default for `{parameter.name}`, as the task has one."
+            )
 
 
 def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def carry_out(work: Work) -> Outcome:
         arguments=work.arguments,
         names=work.names,
         timeout=work.timeout,
+        probe_first=work.probe_first,
     )
     with keeper.hold(work) as held:
         return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)

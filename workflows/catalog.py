@@ -6,14 +6,18 @@ from typing import Protocol
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from workflows.engine.events import Repeat
 from workflows.language.catalog import TaskCatalog
 
 
 class RepeatCatalog(TaskCatalog, Protocol):
-    """A catalog that also says which task types may be repeated blindly."""
+    """A catalog that also says what may be repeated."""
 
-    def idempotent(self, name: str) -> bool:
-        """Say whether repeating the task can do no harm; False for one that is not known."""
+    def repeat(self, name: str) -> Repeat:
+        """Say whether the task may follow itself when nobody knows whether it took effect.
+
+        One that is not known may not.
+        """
 
 
 @lru_cache

@@ -51,7 +51,7 @@ def _row(one: TaskType) -> str:
     schema = one.schema()
     required = set(schema.get("required", ()))
     parameters = [f"**`{name}`**" if name in required else f"`{name}`" for name in _names(schema)]
-    lost = "yes" if one.idempotent else "no"
+    lost = {"freely": "yes", "after_probe": "if its probe allows it", "never": "no"}[one.repeat]
     cells = (f"`{one.name}`", one.summary, ", ".join(parameters), lost, _codes(one))
     return f"| {' | '.join(cells)} |"
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -21,6 +23,7 @@ from tests.e2e.builders import (
     until,
     until_step,
 )
+from tests.support.bank.tasks import payments
 from tests.support.platform import Platform
 from workflows.models import Attempt, Incident, Run, Step
 from workflows.services.runs import Order, start_runs
@@ -47,6 +50,39 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_step_costs_that_attempt_and_
     assert ends(safe) == {"before": done, "held": ["lost", "completed"], "after": done}
     assert ends(unsafe) == {"before": done, "pay": ["lost"]}
     assert Incident.objects.get(run=unsafe, resolution="").error_class == "uncertain"
+
+
+def test_a_probe_tells_what_became_of_a_step_whose_worker_was_killed(
+    hasty: Platform, tmp_path: Path
+) -> None:
+    an_environment("shaky")
+    before, after, closed = (tmp_path / name for name in ("before", "after", "closed"))
+    asked: dict[Path, dict[str, Any]] = {
+        before: {"hang": "before"},
+        after: {"hang": "after"},
+        closed: {"hang": "after", "closed": True},
+    }
+    with hasty.worker("shaky", processes=3) as worker:
+        runs = {ledger: paying(ledger, **keys) for ledger, keys in asked.items()}
+        for run in runs.values():
+            until_step(run, "pay", "RUNNING")
+        until(lambda: payments(after) != [] != payments(closed), runs[closed])
+        os.killpg(worker.pid, signal.SIGKILL)
+
+    with hasty.worker("shaky"):
+        states = {ledger: hasty.finished(run).state for ledger, run in runs.items()}
+
+    assert states == {before: "COMPLETED", after: "COMPLETED", closed: "FAILED"}
+    assert {ends(run)["pay"][0] for run in runs.values()} == {"lost"}
+    assert [payments(ledger) for ledger in runs] == [[f"{run.pk}:pay"] for run in runs.values()]
+    incident = Incident.objects.get(resolution="")
+    assert (incident.run, incident.error_class) == (runs[closed], "uncertain")
+    assert "the ledger is closed" in incident.message
+
+
+def paying(ledger: Path, **keys: Any) -> Run:
+    step = {"id": "pay", "uses": "bank.pay", "with": {"ledger": str(ledger), **keys}}
+    return started(step, log("after"), environment="shaky")
 
 
 def test_losing_every_message_in_the_middle_of_many_runs_loses_no_run(platform: Platform) -> None:

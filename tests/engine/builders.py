@@ -21,6 +21,7 @@ from workflows.engine.events import (
     Event,
     Failed,
     LeaseExpired,
+    Repeat,
     Started,
     StepError,
     Succeeded,
@@ -81,9 +82,14 @@ def broken(
     return Failed(path, attempt, error_of(code, error_class))
 
 
-def lost(path: str, attempt: int = 1, *, repeatable: bool = True) -> LeaseExpired:
+def lost(path: str, attempt: int = 1, *, repeat: Repeat = Repeat.FREELY) -> LeaseExpired:
     """Say that the worker of an attempt is gone."""
-    return LeaseExpired(path, attempt, repeatable)
+    return LeaseExpired(path, attempt, repeat)
+
+
+def interrupted(path: str, attempt: int = 1, *, repeat: Repeat) -> Failed:
+    """Say that an attempt took too long, and was interrupted in the middle of it."""
+    return Failed(path, attempt, error_of("task.timeout", "timeout"), repeat)
 
 
 def differences(one: StepView, other: StepView) -> set[str]:

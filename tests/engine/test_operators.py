@@ -10,6 +10,7 @@ from workflows.engine.events import (
     Discarded,
     Event,
     PauseRequested,
+    Repeat,
     Replayed,
     ResumeRequested,
     RetryDue,
@@ -62,7 +63,7 @@ def test_cancel_ends_at_once_what_no_worker_holds() -> None:
         (done("a"), StepState.COMPLETED),
         (broken("a", "x", "transient"), StepState.CANCELLED),
         (lost("a"), StepState.CANCELLED),
-        (lost("a", repeatable=False), StepState.CANCELLED),
+        (lost("a", repeat=Repeat.NEVER), StepState.FAILED),
     ],
 )
 def test_cancel_waits_for_the_worker_whatever_it_says(last: Event, state: StepState) -> None:

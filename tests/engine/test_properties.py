@@ -9,13 +9,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.builders import LEASE, Play, broken, done, lost, plan_from, play
+from tests.engine.builders import LEASE, Play, broken, done, interrupted, lost, plan_from, play
 from workflows.engine.events import (
     CancelRequested,
     Claimed,
     Discarded,
     Event,
     PauseRequested,
+    Repeat,
     Replayed,
     ResumeRequested,
     RetryDue,
@@ -176,7 +177,8 @@ class World:
             done(view.path, {"n": view.attempt}, view.attempt),
             done(view.path, {"n": view.attempt}, view.attempt),
             broken(view.path, code, error_class, view.attempt),
-            lost(view.path, view.attempt, repeatable=self.chance.random() < 0.8),
+            lost(view.path, view.attempt, repeat=self.chance.choice(list(Repeat))),
+            interrupted(view.path, view.attempt, repeat=self.chance.choice(list(Repeat))),
         ]
         return self.chance.choice(outcomes)
 

@@ -178,15 +178,6 @@ def test_lost_workers_have_a_budget_of_their_own() -> None:
     assert [record.end for record in run.attempts] == ["failed", "lost", "lost"]
 
 
-def test_what_must_not_be_repeated_becomes_uncertain_when_its_worker_is_lost() -> None:
-    run = play(retried(worker_lost_attempts=9), lost("a", repeatable=False))
-
-    (incident,) = run.incidents
-    assert incident.error.error_class == "uncertain"
-    assert run.queued == set()
-    assert "must not be repeated" in incident.error.message
-
-
 def test_the_next_attempt_is_not_shown_the_error_of_the_last() -> None:
     run = play(retried(initial_delay=0), broken("a", "x", "transient")).claim("a", 2)
 

@@ -32,6 +32,13 @@ def test_an_uncertain_effect_is_looked_into_before_it_is_repeated() -> None:
     assert "Look into the other system first" in advice.next
 
 
+def test_a_cancelled_run_still_tells_of_an_effect_that_is_uncertain() -> None:
+    advice = advise(facts("CANCELLED", incidents=[("pay", "uncertain")]))
+
+    assert advice.matter == "The run was cancelled, and nobody knows whether pay took effect."
+    assert "discard" in advice.next
+
+
 def test_a_queue_that_nobody_serves_is_named() -> None:
     advice = advise(facts("RUNNING", oldest_queued=90.0, queue="env.lab.heavy"))
 

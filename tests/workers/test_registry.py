@@ -18,7 +18,9 @@ from workers.errors import (
     TaskSignatureError,
     UnknownTaskError,
 )
+from workers.probing import Answer, Happened, NotHappened, Unknown
 from workers.registry import CELERY_TASKS, Registry, TaskType, catalog
+from workflows.engine.events import Repeat
 from workflows.language.words import ErrorClass
 
 
@@ -168,16 +170,58 @@ def test_a_trailing_underscore_is_not_seen_by_a_step() -> None:
     assert task_type.call(arguments, TaskContext.of()) == ("a", 3)
 
 
-def test_a_probe_is_asked_with_the_same_parameters() -> None:
-    def charge(account: str) -> str:
-        return f"charged {account}"
+def charge(account: str, cents: int = 5) -> str:
+    return f"charged {account} {cents}"
 
-    def charged(account: str, context: TaskContext) -> str:
-        return f"{context.idempotency_key} for {account}"
+
+def test_a_probe_is_asked_with_what_it_wants_of_the_parameters() -> None:
+    def charged(account: str, context: TaskContext) -> Answer:
+        return Happened(f"{context.idempotency_key} for {account}")
 
     task_type = type_of(charge, idempotent=False, probe=charged)
 
-    assert task_type.ask_probe({"account": "a"}, TaskContext.of("pay")) == "run:pay for a"
+    answer = task_type.ask_probe({"account": "a", "cents": 7}, TaskContext.of("pay"))
+    assert answer == Happened("run:pay for a")
+
+
+def no_probe() -> Answer:
+    return NotHappened()
+
+
+@pytest.mark.parametrize(
+    ("declared", "repeat"),
+    [
+        ({}, Repeat.FREELY),
+        ({"idempotent": False}, Repeat.NEVER),
+        ({"idempotent": False, "probe": no_probe}, Repeat.AFTER_PROBE),
+    ],
+)
+def test_a_type_says_whether_it_may_follow_itself(declared: dict[str, Any], repeat: Repeat) -> None:
+    registry = Registry()
+    registry.task("bill", **declared)(charge)
+
+    assert (registry.repeat("bill"), registry.repeat("unknown")) == (repeat, Repeat.NEVER)
+
+
+def probe_of_another(konto: str) -> Answer:
+    return Unknown(konto)
+
+
+def probe_without_default(cents: int) -> Answer:
+    return Unknown(str(cents))
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        ({"probe": no_probe}, "never be asked"),
+        ({"idempotent": False, "probe": probe_of_another}, "asks for `konto`"),
+        ({"idempotent": False, "probe": probe_without_default}, "needs a default for `cents`"),
+    ],
+)
+def test_a_probe_that_cannot_be_asked_is_refused(declared: dict[str, Any], problem: str) -> None:
+    with pytest.raises(TaskSignatureError, match=problem):
+        type_of(charge, **declared)
 
 
 def unhinted(value) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001

@@ -53,6 +53,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.CATCH: "its fallback path has taken over",
     Reason.RETRY: "a retry is due",
     Reason.WORKER_LOST: "its worker was lost",
+    Reason.PROBE: "nobody knows whether it took effect: its probe is asked first",
     Reason.REPLAYED: "replayed by a person",
     Reason.REOPENED: "a replay reopened it",
     Reason.SKIPPED_BY_OPERATOR: "skipped by a person",

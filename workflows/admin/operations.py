@@ -19,6 +19,11 @@ from workflows.models import Incident, Run
 from workflows.services import incidents, runs
 from workflows.services.report import Report
 
+REPEATS = (
+    "A step whose effect is uncertain is repeated as well, without asking its probe: replay it "
+    "only when you have seen that it has had none."
+)
+
 
 class Asker(Protocol):
     """A person, as far as buttons are concerned."""
@@ -174,7 +179,8 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             tone="primary",
             permission="workflows.replay_incident",
             meaning="Every open incident of the run is replayed: its step is tried again with "
-            "the same input, and the run goes on from there. Completed steps are not done again.",
+            "the same input, and the run goes on from there. Completed steps are not done again. "
+            + REPEATS,
             done="The failed steps are tried again.",
             do=lambda one, _, by: incidents.replay_run(run_id=one, by=by),
         ),
@@ -191,7 +197,8 @@ INCIDENT_OPERATIONS: Mapping[str, Operation] = {
             tone="primary",
             permission="workflows.replay_incident",
             meaning="The step is tried again with the same input, and the run goes on from "
-            "there. Do this once the cause is mended. Completed steps are not done again.",
+            "there. Do this once the cause is mended. Completed steps are not done again. "
+            + REPEATS,
             done="The step is tried again.",
             do=lambda one, given, by: incidents.replay_incident(
                 incident_id=one, note=given["note"], by=by
@@ -207,7 +214,8 @@ INCIDENT_OPERATIONS: Mapping[str, Operation] = {
             icon="edit",
             tone="plain",
             permission="workflows.replay_incident",
-            meaning="The step is tried again with the arguments below, in this run only.",
+            meaning="The step is tried again with the arguments below, in this run only. "
+            + REPEATS,
             done="The step is tried again with the corrected arguments.",
             do=lambda one, given, by: incidents.replay_incident(
                 incident_id=one, arguments=given["arguments"], note=given["note"], by=by
@@ -257,7 +265,7 @@ def buttons_of_run(run: Run, user: Asker, *, open_incidents: int) -> list[Button
     wanted = {
         "pause": run.state == RunState.RUNNING,
         "resume": run.state == RunState.PAUSED,
-        "replay": open_incidents > 0 and run.state != RunState.CANCELLING,
+        "replay": open_incidents > 0 and not _is_given_up(run),
         "cancel": run.state in LIVE_RUNS and run.state != RunState.CANCELLING,
     }
     buttons = [
@@ -278,8 +286,14 @@ def buttons_of_incident(incident: Incident, user: Asker) -> list[Button]:
     found = (
         _button(operation, "incident", incident.pk, user)
         for operation in INCIDENT_OPERATIONS.values()
+        if operation.name == "discard" or not _is_given_up(incident.run)
     )
     return [button for button in found if button]
+
+
+def _is_given_up(run: Run) -> bool:
+    """Say whether the run was cancelled: then nothing in it can go on."""
+    return run.state in {RunState.CANCELLING, RunState.CANCELLED}
 
 
 def _button(operation: Operation, model: str, pk: UUID, user: Asker) -> Button | None:

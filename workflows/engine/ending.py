@@ -6,7 +6,15 @@ from typing import Any
 from workflows.engine import scopes
 from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
-from workflows.engine.events import Drained, Ended, Halted, Reached, Reentered, StepError
+from workflows.engine.events import (
+    Drained,
+    Ended,
+    Halted,
+    Reached,
+    Reentered,
+    Repeat,
+    StepError,
+)
 from workflows.engine.plan import NO_NODE, ROOT, Node
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import Reason, RunState, StepState
@@ -26,16 +34,47 @@ def complete(draft: Draft, view: StepView, output: Any) -> None:
     draft.later(Ended(view.path))
 
 
-def give_up(draft: Draft, view: StepView, error: StepError) -> None:
-    """End a step badly, unless one of its fallback paths is for this error."""
+def give_up(
+    draft: Draft, view: StepView, error: StepError, *, incident: StepError | None = None
+) -> None:
+    """End a step badly, unless one of its fallback paths is for this error.
+
+    `incident` is what a person is told when that is more than the error of the step.
+    """
     node = draft.node_of(view)
+    told = incident or error
     for handler in node.handlers:
-        if view.reason is not Reason.CATCH and (not handler.on or error.matches(handler.on)):
+        is_meant = not handler.on or error.matches(handler.on) or told.matches(handler.on)
+        if view.reason is not Reason.CATCH and is_meant:
             _catch(draft, view, error, draft.plan.nodes[handler.node])
             return
     fail(draft, view, error)
     if not _is_answered(draft, node, error) and _is_root_cause(node, error):
-        draft.incident(draft.view(view.path), error)
+        draft.incident(draft.view(view.path), told)
+
+
+def uncertain(draft: Draft, view: StepView, error: StepError, repeat: Repeat) -> StepError:
+    """Return what a person is told of an attempt that may have taken effect."""
+    uses = draft.node_of(view).uses
+    unasked = " Its probe was not asked about this attempt." if repeat is Repeat.AFTER_PROBE else ""
+    message = (
+        f"{error.message.rstrip('.')}; nobody knows whether it took effect,"
+        f" and {uses} must not be repeated blindly.{unasked}"
+    )
+    return StepError(ErrorClass.UNCERTAIN, error.code, message, details=error.details)
+
+
+def leave_in_doubt(draft: Draft, view: StepView, error: StepError, repeat: Repeat) -> None:
+    """End a step that is to end and may have taken effect: as failed, for a person to look at.
+
+    Its run or its scope is at an end, so no fallback path is taken and no time is lost.
+    """
+    is_optional = draft.node_of(view).optional
+    doubt = uncertain(draft, view, error, repeat)
+    reason = Reason.OPTIONAL if is_optional else None
+    draft.move(view, StepState.FAILED, reason=reason, error=doubt, cancel_requested=False)
+    if not is_optional:
+        draft.incident(draft.view(view.path), doubt)
 
 
 def _catch(draft: Draft, view: StepView, error: StepError, handler: Node) -> None:
@@ -242,13 +281,19 @@ def halt(draft: Draft, event: Halted) -> None:
             draft.move(view, StepState.SKIPPED, reason=event.reason)
         elif view.state is StepState.WAITING:
             _let_go(draft, view, event.reason, view.error or _first_error(draft, view.path))
-        elif view.state is StepState.QUEUED:
-            # An attempt that nobody took was none: the next one bears its number.
-            untaken = view.attempt - 1
-            draft.move(view, StepState.CANCELLED, reason=event.reason, error=None, attempt=untaken)
         else:
-            draft.move(view, StepState.CANCELLED, reason=event.reason, error=None)
+            _withdraw(draft, view, event.reason)
     draft.later(Drained(event.path))
+
+
+def _withdraw(draft: Draft, view: StepView, reason: Reason) -> None:
+    """End a step that no worker holds. An attempt that nobody took was none."""
+    taken = view.attempt - (view.state is StepState.QUEUED)
+    if view.reason is Reason.PROBE and view.error is not None:
+        untaken = draft.touch(view, attempt=taken)
+        leave_in_doubt(draft, draft.carry(untaken), view.error, Repeat.AFTER_PROBE)
+    else:
+        draft.move(view, StepState.CANCELLED, reason=reason, error=None, attempt=taken)
 
 
 def _first_error(draft: Draft, scope: str) -> StepError | None:

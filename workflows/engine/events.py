@@ -8,6 +8,7 @@ The path of the run itself is the empty string.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from workflows.engine.states import Reason
@@ -55,6 +56,15 @@ class StepError:
         )
 
 
+class Repeat(StrEnum):
+    """Whether another attempt may follow one of which nobody knows whether it took effect."""
+
+    FREELY = "freely"
+    AFTER_PROBE = "after_probe"
+    """The task type has a probe that can tell: the next attempt asks it first."""
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """The run begins: the steps of its root scope come into being."""
@@ -81,20 +91,21 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt ended badly."""
+    """The attempt ended badly; `repeat` is FREELY unless it may have taken effect all the same."""
 
     path: str
     attempt: int
     error: StepError
+    repeat: Repeat = Repeat.FREELY
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseExpired:
-    """The worker has not renewed its lease; `repeatable`: trying again can do no harm."""
+    """The worker has not renewed its lease: nobody knows how far it came."""
 
     path: str
     attempt: int
-    repeatable: bool
+    repeat: Repeat
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from workflows.engine.events import (
     Claimed,
     Event,
     Failed,
+    LeaseExpired,
+    Repeat,
     RetryDue,
     Started,
     StepError,
@@ -28,7 +30,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView
-from workflows.engine.states import RunState, StepState
+from workflows.engine.states import Reason, RunState, StepState
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass
@@ -41,17 +43,26 @@ FOREVER = timedelta(days=36_500)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a task is asked: the step, the attempt, the task type and the resolved arguments."""
+    """What a task is asked: the step, the attempt, the task type and the resolved arguments.
+
+    `probe_first`: nobody knows whether the attempt before took effect. A stub that goes on to
+    do the work says that it did not; one that gives an output may as well say that it did.
+    """
 
     path: str
     attempt: int
     uses: str
     arguments: Mapping[str, Any]
+    probe_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a task would do: `output` or `error`, after `seconds`."""
+    """What a task would do: `output` or `error`, after `seconds`.
+
+    An error of the class `worker_lost` is the silence of a worker; one of the class `timeout`
+    or `uncertain` leaves open whether the task took effect.
+    """
 
     output: Any = None
     error: StepError | None = None
@@ -59,6 +70,13 @@ class Result:
 
 
 Stub = Callable[[Call], Result]
+RepeatOf = Callable[[str], Repeat]
+"""Tells of a task type whether it may be repeated when nobody knows whether it took effect."""
+
+
+def freely(uses: str) -> Repeat:  # noqa: ARG001 - the shape of every RepeatOf
+    """Say that every task type is idempotent."""
+    return Repeat.FREELY
 
 
 def built_in(call: Call) -> Result:
@@ -257,6 +275,7 @@ def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     plan: Plan,
     *,
     stub: Stub = built_in,
+    repeat: RepeatOf = freely,
     input: Mapping[str, Any] | None = None,  # noqa: A002 - the language's own word
     environment: Mapping[str, Any] | None = None,
     start: datetime = EPOCH,
@@ -268,15 +287,16 @@ def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     `seed` fixes the jitter. A step is taken by a worker as soon as it is queued.
     """
     run = Simulation(plan, dict(input or {}), start, environment=dict(environment or {}))
-    return _Clock(run, stub, Random(seed)).play(until)  # noqa: S311 - chance that must repeat
+    return _Clock(run, stub, repeat, Random(seed)).play(until)  # noqa: S311 - chance that must repeat
 
 
 class _Clock:
     """Plays due events in the order of their time."""
 
-    def __init__(self, run: Simulation, stub: Stub, chance: Random) -> None:
+    def __init__(self, run: Simulation, stub: Stub, repeat: RepeatOf, chance: Random) -> None:
         self.run = run
         self.stub = stub
+        self.repeat = repeat
         self.chance = chance
         self.order = count()
         self.due: list[tuple[datetime, int, Event]] = []
@@ -338,10 +358,18 @@ class _Clock:
             late = StepError(ErrorClass.TIMEOUT, "task.timeout", message)
             result = Result(error=late, seconds=node.timeout)
         after = now + timedelta(seconds=result.seconds)
+        self._at(after, self._outcome(view, result))
+
+    def _outcome(self, view: StepView, result: Result) -> Event:
         if result.error is None:
-            self._at(after, Succeeded(view.path, view.attempt, result.output))
-        else:
-            self._at(after, Failed(view.path, view.attempt, result.error))
+            return Succeeded(view.path, view.attempt, result.output)
+        repeat = self.repeat(self.run.plan.nodes[view.node].uses)
+        match result.error.error_class:
+            case ErrorClass.WORKER_LOST:
+                return LeaseExpired(view.path, view.attempt, repeat)
+            case ErrorClass.TIMEOUT | ErrorClass.UNCERTAIN:
+                return Failed(view.path, view.attempt, result.error, repeat)
+        return Failed(view.path, view.attempt, result.error)
 
     def _result(self, view: StepView) -> Result:
         node = self.run.plan.nodes[view.node]
@@ -353,7 +381,8 @@ class _Clock:
             )
         except ExpressionError as error:
             return Result(error=StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
-        return self.stub(Call(view.path, view.attempt, node.uses, arguments))
+        probe_first = view.reason is Reason.PROBE
+        return self.stub(Call(view.path, view.attempt, node.uses, arguments, probe_first))
 
 
 def _step_dict(row: StepRow) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def start(draft: Draft, view: StepView) -> None:
             return
         _start_kind(draft, view, node)
     except NO_VALUE as error:
-        ending.give_up(draft, carry(draft, draft.view(view.path)), refusal(error))
+        ending.give_up(draft, draft.carry(draft.view(view.path)), refusal(error))
 
 
 def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
@@ -95,7 +95,7 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
             draft.decision.assigned.update(values)
             if "vars" in draft.slice.roots:
                 draft.slice.roots["vars"] = {**draft.slice.roots["vars"], **values}
-            ending.complete(draft, carry(draft, view), values)
+            ending.complete(draft, draft.carry(view), values)
         case StepKind.EXIT:
             _leave(draft, view, node)
         case (
@@ -125,13 +125,6 @@ def queue(draft: Draft, view: StepView, reason: Reason | None = None, **changes:
     )
 
 
-def carry(draft: Draft, view: StepView) -> StepView:
-    """Take a step that the engine itself carries out to where its work is done, at once."""
-    if view.state is not StepState.QUEUED:
-        view = draft.move(view, StepState.QUEUED)
-    return draft.move(view, StepState.RUNNING, started_at=draft.now, wake_at=draft.now)
-
-
 def _open(draft: Draft, view: StepView, node: Node) -> None:
     beginning = scopes.opening(node, draft.names(node, node.inline))
     if beginning is None:
@@ -147,7 +140,7 @@ def wait_for_children(draft: Draft, view: StepView, reason: Reason) -> None:
     """Have a scope wait for the steps it owns, no longer than its time allows."""
     limit = draft.node_of(view).timeout if reason is Reason.CHILDREN else None
     draft.move(
-        carry(draft, view),
+        draft.carry(view),
         StepState.WAITING,
         reason=reason,
         wake_at=None if limit is None else draft.now + ending.seconds(limit),
@@ -167,7 +160,7 @@ def _leave(draft: Draft, view: StepView, node: Node) -> None:
     if node.exit.status is ExitStatus.FAILED:
         message = f"the step {node.path} ended the run as failed"
         error = StepError(ErrorClass.BUSINESS, "run.exit", message)
-    draft.move(carry(draft, view), StepState.COMPLETED, output=output)
+    draft.move(draft.carry(view), StepState.COMPLETED, output=output)
     if draft.slice.run.ending is None:
         draft.move_run(draft.slice.run.state, ending=Ending(node.exit.status, output, error))
     draft.later(Halted(ROOT, Reason.EXIT))

@@ -100,6 +100,7 @@ class Reason(StrEnum):
     CATCH = "catch"
     RETRY = "retry"
     WORKER_LOST = "worker_lost"
+    PROBE = "probe"
     REPLAYED = "replayed"
     REOPENED = "reopened"
     SKIPPED_BY_OPERATOR = "skipped_by_operator"

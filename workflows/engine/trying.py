@@ -1,4 +1,11 @@
-"""One attempt at a step: taken, ended well, ended badly, lost; and the next one."""
+"""One attempt at a step: taken, ended well, ended badly, lost; and the next one.
+
+An attempt that was lost, or interrupted, may have taken effect. What may not be repeated
+blindly is then tried again only behind the answer of its probe: the next attempt bears the
+reason `probe`, and its worker asks before it calls. Without a probe, a person is asked.
+"""
+
+from datetime import timedelta
 
 from workflows.engine import ending, policy, starting
 from workflows.engine.decision import AttemptEnd, AttemptRecord, LateResult
@@ -8,6 +15,7 @@ from workflows.engine.events import (
     Ended,
     Failed,
     LeaseExpired,
+    Repeat,
     RetryDue,
     StepError,
     Succeeded,
@@ -22,9 +30,11 @@ def claim(draft: Draft, event: Claimed) -> None:
     """Give the attempt to the worker, unless the run is held or ending."""
     if draft.slice.run.state is not RunState.RUNNING:
         return
+    view = draft.view(event.path)
     draft.move(
-        draft.view(event.path),
+        view,
         StepState.RUNNING,
+        reason=Reason.PROBE if view.reason is Reason.PROBE else None,
         worker=event.worker,
         wake_at=event.lease_until,
         started_at=draft.now,
@@ -54,11 +64,15 @@ def fail(draft: Draft, event: Failed) -> None:
     """Try again, or give the step up."""
     view, error = draft.view(event.path), event.error
     if view.cancel_requested:
-        _cancelled(draft, view, error)
+        _cancelled(draft, view, error, repeat=event.repeat)
         return
     _record(draft, view, AttemptEnd.FAILED, error)
-    failures = view.failures + 1
     retries = draft.node_of(view).retry
+    if event.repeat is not Repeat.FREELY:
+        wait = policy.delay(retries, failures=view.losses + 1, chance=draft.chance)
+        _find_out(draft, view, error, event.repeat, wait=wait)
+        return
+    failures = view.failures + 1
     if not policy.is_retried(retries, error, failures=failures):
         ending.give_up(draft, draft.touch(view, failures=failures), error)
         return
@@ -88,14 +102,12 @@ def lose(draft: Draft, event: LeaseExpired) -> None:
         f" during attempt {view.attempt}",
     )
     if view.cancel_requested:
-        _cancelled(draft, view, lost)
+        _cancelled(draft, view, lost, end=AttemptEnd.LOST, repeat=event.repeat)
         return
     _record(draft, view, AttemptEnd.LOST, lost)
     losses = view.losses + 1
-    if not event.repeatable:
-        message = f"{lost.message}, and {node.uses} must not be repeated blindly"
-        uncertain = StepError(ErrorClass.UNCERTAIN, "worker.lost", message)
-        ending.give_up(draft, draft.touch(view, losses=losses), uncertain)
+    if event.repeat is not Repeat.FREELY:
+        _find_out(draft, view, lost, event.repeat, wait=timedelta())
     elif losses >= node.retry.worker_lost_attempts:
         ending.give_up(draft, draft.touch(view, losses=losses), lost)
     else:
@@ -110,9 +122,32 @@ def lose(draft: Draft, event: LeaseExpired) -> None:
         starting.queue(draft, waiting, Reason.WORKER_LOST)
 
 
+def _find_out(
+    draft: Draft, view: StepView, error: StepError, repeat: Repeat, *, wait: timedelta
+) -> None:
+    """Have the next attempt ask the probe first; where none can be asked any more, a person."""
+    losses = view.losses + 1
+    if repeat is Repeat.NEVER or losses >= draft.node_of(view).retry.worker_lost_attempts:
+        doubt = ending.uncertain(draft, view, error, repeat)
+        told = error if error.error_class is ErrorClass.TIMEOUT else doubt
+        ending.give_up(draft, draft.touch(view, losses=losses), told, incident=doubt)
+        return
+    waiting = draft.move(
+        view,
+        StepState.RETRYING,
+        reason=Reason.PROBE,
+        error=error,
+        losses=losses,
+        wake_at=draft.now + wait,
+    )
+    if not wait:
+        starting.queue(draft, waiting, Reason.PROBE)
+
+
 def retry(draft: Draft, event: RetryDue) -> None:
     """Queue the next attempt."""
-    starting.queue(draft, draft.view(event.path), Reason.RETRY)
+    view = draft.view(event.path)
+    starting.queue(draft, view, view.reason)
 
 
 def keep_late(draft: Draft, event: Succeeded | Failed) -> None:
@@ -133,9 +168,20 @@ def _fail_for_good(draft: Draft, view: StepView, error: StepError) -> None:
     ending.give_up(draft, view, error)
 
 
-def _cancelled(draft: Draft, view: StepView, error: StepError) -> None:
-    _record(draft, view, AttemptEnd.CANCELLED, error)
-    draft.move(view, StepState.CANCELLED, reason=view.reason, error=None)
+def _cancelled(
+    draft: Draft,
+    view: StepView,
+    error: StepError,
+    *,
+    end: AttemptEnd = AttemptEnd.CANCELLED,
+    repeat: Repeat = Repeat.FREELY,
+) -> None:
+    """End a step that is to end; one that may have taken effect is left to a person."""
+    _record(draft, view, end, error)
+    if repeat is Repeat.FREELY:
+        draft.move(view, StepState.CANCELLED, reason=view.reason, error=None)
+    else:
+        ending.leave_in_doubt(draft, view, error, repeat)
     draft.later(Ended(view.path))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from workflows.catalog import catalog
 from workflows.engine.events import StepError
 from workflows.engine.plan import Node, Plan
 from workflows.engine.simulate import Call, Result, Stub, built_in, simulate
@@ -95,7 +96,14 @@ def play(
     seed: int,
 ) -> dict[str, Any]:
     """Return the run, as JSON, that the plan makes in memory."""
-    run = simulate(plan, stub=failing(drills), input=given, environment=variables, seed=seed)
+    run = simulate(
+        plan,
+        stub=failing(drills),
+        repeat=catalog().repeat,
+        input=given,
+        environment=variables,
+        seed=seed,
+    )
     return run.as_dict()
 
 

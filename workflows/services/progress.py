@@ -191,7 +191,7 @@ def _claim_ready(
 
 def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
     held = progress.held
-    if held is None or held.run.state is not RunState.RUNNING:
+    if held is None or held.run.state not in {RunState.RUNNING, RunState.PAUSED}:
         return []
     last = {move.after.path: move.after for move in progress.decision.moves}
     ready = [
@@ -199,7 +199,17 @@ def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
         for view in last.values()
         if view.state is StepState.QUEUED and (view.path != brought or view.attempt != 1)
     ]
-    return dispatches_of(pinned, held.run.environment, ready) if ready else []
+    if not ready or (held.run.state is RunState.PAUSED and not _was_resumed(pinned)):
+        return []
+    return dispatches_of(pinned, held.run.environment, ready)
+
+
+def _was_resumed(pinned: Pinned) -> bool:
+    """Say whether a run that was seen paused goes on; else whoever resumes it waits for this.
+
+    So a step that becomes ready at that moment is sent by one of the two.
+    """
+    return store.lock_run(pinned.run) is RunState.RUNNING
 
 
 def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -> list[Dispatch]:

@@ -72,12 +72,12 @@ def _end_expired_leases(report: RecoveryReport, now: datetime, *, until: datetim
 def _end_lease(run_id: UUID, path: str, attempt: int, now: datetime, until: datetime) -> bool:
     """End a lease, unless its worker has renewed it meanwhile."""
     pin = pinned(run_id)
-    repeatable = catalog().idempotent(pin.plan.node(path).uses)
+    repeat = catalog().repeat(pin.plan.node(path).uses)
 
     def work() -> bool:
         if not store.hold_expired(run_id, path, attempt, until=until):
             return False
-        advance_run(pin, LeaseExpired(path, attempt, repeatable), now=now)
+        advance_run(pin, LeaseExpired(path, attempt, repeat), now=now)
         return True
 
     return in_flight(work)

@@ -15,16 +15,15 @@ from environments.states import EnvironmentState
 from workflows import store
 from workflows.engine.events import (
     CancelRequested,
-    Drained,
     Event,
-    Halted,
     PauseRequested,
     ResumeRequested,
 )
-from workflows.engine.plan import ROOT, Plan
-from workflows.engine.states import LIVE_RUNS, Reason, RunState
+from workflows.engine.plan import Plan
+from workflows.engine.states import LIVE_RUNS, RunState
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
+from workflows.language.words import ErrorClass
 from workflows.models import Incident, Resolution, Run, Version
 from workflows.services import outbox
 from workflows.services.errors import (
@@ -247,6 +246,7 @@ def resume_run(*, run_id: UUID, by: str) -> Run:
 def cancel_run(*, run_id: UUID, by: str) -> Run:
     """End a run: at once what no worker holds, the rest when its worker lets go.
 
+    Its incidents are closed, but for those of effects that are uncertain: they are as they were.
     Raises NotFoundError and StateRefusedError.
     """
     allowed = LIVE_RUNS - {RunState.CANCELLING}
@@ -262,14 +262,11 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
             raise StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
         now = timezone.now()
         store.act_as(by)
-        if isinstance(event, CancelRequested):
-            advance_run(pin, event, now=now, actor=by)
-            again = Halted(ROOT, Reason.RUN_CANCELLED)
-            advance_run(pin, again, Drained(ROOT), now=now, actor=by)
-            _close_incidents(run_id, by)
-        else:
+        if not isinstance(event, CancelRequested):
             store.lock_run(run_id)
-            advance_run(pin, event, now=now, actor=by)
+        advance_run(pin, event, now=now, actor=by)
+        if isinstance(event, CancelRequested):
+            _close_incidents(run_id, by)
         run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
         if isinstance(event, ResumeRequested):
             ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
@@ -280,7 +277,8 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
 
 
 def _close_incidents(run_id: UUID, by: str) -> None:
-    Incident.objects.filter(run_id=run_id, resolution="").update(
+    found = Incident.objects.filter(run_id=run_id, resolution="")
+    found.exclude(error_class=ErrorClass.UNCERTAIN.value).update(
         resolution=Resolution.CANCELLED.value,
         resolved_by=by,
         resolved_at=timezone.now(),

@@ -15,7 +15,7 @@ from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.plan import Plan, Reads
 from workflows.engine.slice import Requirement, Slice, StepView
-from workflows.engine.states import StepState
+from workflows.engine.states import Reason, StepState
 from workflows.language import expressions
 from workflows.services.plans import Pinned
 from workflows.services.progress import (
@@ -50,6 +50,8 @@ class Work:
     seen: Seen | None = field(default=None, repr=False)
     environment: str = ""
     timeout: float | None = None
+    probe_first: bool = False
+    """Nobody knows whether the attempt before took effect: the probe is asked before the call."""
 
     @property
     def run(self) -> UUID:
@@ -151,6 +153,7 @@ def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) ->
         scope=pin.plan.nodes[node.scope].path,
         state=StepState.QUEUED,
         attempt=attempt,
+        reason=store.why_queued(pin.run, path, attempt) if attempt > 1 else None,
     )
     progress = advance_ahead(
         pin,
@@ -188,6 +191,7 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         seen=progress.seen,
         environment=held.run.environment,
         timeout=node.timeout,
+        probe_first=view.reason is Reason.PROBE,
     )
 
 

@@ -21,6 +21,7 @@ from workflows.store.rows import (
     renew,
     unfinished_runs,
     unjoined_scopes,
+    why_queued,
 )
 from workflows.store.session import act_as, cursor, flight, is_lost, session
 
@@ -51,4 +52,5 @@ __all__ = [
     "session",
     "unfinished_runs",
     "unjoined_scopes",
+    "why_queued",
 ]

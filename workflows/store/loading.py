@@ -110,6 +110,11 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
 
 
 def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) -> list[StepView]:
+    """Lock and read all that is inside, and again until a look finds nobody new.
+
+    Somebody who held a row while this waited for it may have brought steps into being, which
+    a statement that had begun by then does not see. Once it holds every row, none can be born.
+    """
     tops = [f"{top}." for top in wanted.subtrees if top != ROOT]
     values = {
         "run": run_id,
@@ -117,7 +122,12 @@ def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) ->
         "root": wanted.everything or ROOT in wanted.subtrees,
         "tops": tops,
     }
-    return [_step(row) for row in cur.execute(LOAD_INSIDE, values).fetchall()]
+    known = -1
+    while True:
+        rows = cur.execute(LOAD_INSIDE, values).fetchall()
+        if len(rows) == known:
+            return [_step(row) for row in rows]
+        known = len(rows)
 
 
 def read(
@@ -152,9 +162,9 @@ def read(
             }
 
 
-def lock_run(run_id: UUID) -> None:
-    """Keep the run's row from changing until the transaction ends."""
-    cursor().execute(LOCK_RUN, (run_id,), prepare=True)
+def lock_run(run_id: UUID) -> RunState:
+    """Keep the run's row from changing until the transaction ends, and return its state."""
+    return RunState(cursor().execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0][0])
 
 
 def _tally(cur: psycopg.Cursor[Row], run_id: UUID, scope: str) -> ScopeTally:

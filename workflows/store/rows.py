@@ -8,7 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from workflows.engine.slice import StepView
-from workflows.engine.states import StepState
+from workflows.engine.states import Reason, StepState
 from workflows.store.session import cursor
 
 NEXT_QUEUED = """
@@ -29,6 +29,11 @@ QUEUED = """
     WHERE run_id = %s AND state = 'QUEUED'
         AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
     ORDER BY scope, node
+"""
+
+WHY_QUEUED = """
+    SELECT reason FROM workflows_step
+    WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'QUEUED'
 """
 
 CORRECTED = "SELECT arguments FROM workflows_step WHERE run_id = %s AND path = %s"
@@ -170,6 +175,12 @@ def queued(run_id: UUID) -> list[StepView]:
         StepView(path, node, scope, StepState.QUEUED, attempt)
         for path, node, scope, attempt in rows
     ]
+
+
+def why_queued(run_id: UUID, path: str, attempt: int) -> Reason | None:
+    """Return why an attempt is queued. That never changes while it is."""
+    row = cursor().execute(WHY_QUEUED, (run_id, path, attempt), prepare=True).fetchone()
+    return None if row is None or not row[0] else Reason(row[0])
 
 
 def corrected_arguments(run_id: UUID, path: str) -> Mapping[str, Any] | None:

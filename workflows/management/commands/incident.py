@@ -34,6 +34,7 @@ from workflows.selectors.incidents import (
     incident_document,
     list_incidents,
 )
+from workflows.selectors.shapes import IncidentDocument
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
 from workflows.services.report import each
 
@@ -149,7 +150,7 @@ class Command(Door):
         if error["details"]:
             say(self.page, f"details: {as_readable_json(error['details'])}")
         if found["resolution"] is None:
-            self._say_what_can_be_done(incident)
+            self._say_what_can_be_done(found)
 
     def replay(
         self, *, incidents: list[UUID], arguments: str | None, note: str, as_json: bool, **_: Any
@@ -191,8 +192,12 @@ class Command(Door):
             get_incident(one)
         self.present(each(name, dict.fromkeys(incidents), do), as_json=as_json)
 
-    def _say_what_can_be_done(self, incident: UUID) -> None:
+    def _say_what_can_be_done(self, found: IncidentDocument) -> None:
+        incident = found["id"]
         self.say("Decide, once the cause is known:")
+        if found["error"]["class"] == ErrorClass.UNCERTAIN:
+            self.say("  Nobody knows whether the step took effect. Look into the other system")
+            self.say("  first: a replay repeats the step, and asks no probe.")
         self.say(f"  manage.py incident replay {incident}   tries the step again")
         self.say(f"  manage.py incident skip {incident}     lets it count as done")
         self.say(f"  manage.py incident discard {incident} --note WHY   gives it up")
