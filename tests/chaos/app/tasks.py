@@ -17,6 +17,7 @@ from pydantic import Field
 
 from workers.context import TaskContext
 from workers.errors import PermanentError, TransientError
+from workers.probing import Answer, Happened, NotHappened
 from workers.registry import task
 
 ANSWER_WITHIN = 15.0
@@ -90,16 +91,18 @@ def probe_charge(
     context: TaskContext,
     before: Seconds = 0,
     after: Seconds = 0,
-) -> dict[str, Any] | None:
+) -> Answer:
     """Ask the ledger what it has, and have it refuse what a lost attempt may still send."""
     asked = {
         "key": context.idempotency_key,
         "path": context.path,
         "run": context.run_id,
-        "attempt": context.attempt,
+        "attempt": context.attempt - 1,
     }
     found = _post("/probe", asked)["applied"]
-    return None if found is None else {"value": found["value"], "attempt": found["attempt"]}
+    if found is None:
+        return NotHappened()
+    return Happened({"value": found["value"], "attempt": found["attempt"]})
 
 
 @task("chaos.charge_probed", idempotent=False, probe=probe_charge)
