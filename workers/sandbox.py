@@ -7,12 +7,15 @@ returns. Both may be nested; the earliest limit wins.
 """
 
 import ctypes
+import fcntl
+import os
 import shutil
 import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -25,16 +28,31 @@ GRACE = 5.0
 """Seconds that an interrupted function has for its clean-up before it is interrupted again."""
 
 
+FOLDER = "orchestrator-step-"
+
+
 class Workdir:
-    """A temporary folder: made when first asked for, removed with everything in it."""
+    """A temporary folder: made when first asked for, removed with everything in it.
+
+    Its lock ends with the process that holds it, whatever that dies of: a folder that can be
+    locked is nobody's, see `remove_left_behind`.
+    """
 
     def __init__(self) -> None:
         self._path: Path | None = None
+        self._lock: int | None = None
 
     def path(self) -> Path:
         """Make the folder if it is not there yet."""
-        if self._path is None:
-            self._path = Path(tempfile.mkdtemp(prefix="step-"))
+        while self._path is None:
+            made = Path(tempfile.mkdtemp(prefix=FOLDER))
+            self._lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # a file system without locks: then nobody can tell
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if made.exists():
+                self._path = made
+            else:
+                os.close(self._lock)
         return self._path
 
     def remove(self) -> None:
@@ -42,6 +60,34 @@ class Workdir:
         if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
             self._path = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def remove_left_behind() -> int:
+    """Remove the folders of steps whose process was killed, and return how many there were."""
+    removed = 0
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        if (lock := _locked(path)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+            removed += 1
+    return removed
+
+
+def _locked(path: Path) -> int | None:
+    """Lock a folder for this process; None when another has it, or it is gone or not ours."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def run_within(seconds: float | None, function: Callable[[], Result]) -> Result:

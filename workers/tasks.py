@@ -5,9 +5,10 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from celery import Task, shared_task
+from celery.signals import worker_process_init
 from django.utils import timezone
 
-from workers import publisher
+from workers import publisher, sandbox
 from workers.segment import run_on
 from workflows.services import recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
@@ -77,6 +78,12 @@ def prune() -> int:
         pause=lambda: time.sleep(PRUNING_PAUSE),
     )
     return removed.runs
+
+
+@worker_process_init.connect
+def tidy_up(**_: object) -> None:
+    """Remove what steps of killed processes have left in the folder for temporary files."""
+    sandbox.remove_left_behind()
 
 
 def _pin(run: str, version: str) -> Pinned:

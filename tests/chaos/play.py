@@ -28,6 +28,7 @@ from tests.chaos.schedule import Injection
 from tests.chaos.stage import BEATS, LONGEST_STEP, PASSWORD, SECOND, Stage
 from tests.chaos.verdict import Facts, Line
 from tests.chaos.watching import Eyes
+from workers.sandbox import FOLDER
 
 BEAT = 0.05
 STRIKE_EVERY = 0.2
@@ -138,7 +139,7 @@ class Play:
         self.left += self._of_redis()
         self.left += [f"the process {one}" for one in self.stage.leftovers()]
         temporary = self.stage.home / "tmp"
-        self.left += [f"the folder {path}" for path in sorted(temporary.glob("step-*"))]
+        self.left += [f"the folder {path}" for path in sorted(temporary.glob(f"{FOLDER}*"))]
 
     def verdict(self) -> Iterator[Line]:
         """Give the verdict on every invariant."""

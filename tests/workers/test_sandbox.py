@@ -1,16 +1,29 @@
 """A time limit interrupts what it bounds, and nothing else."""
 
+import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from workers.errors import StepTimeout
-from workers.sandbox import Workdir, run_within
+from workers.sandbox import Workdir, remove_left_behind, run_within
+
+DIES_WITH_A_FOLDER = """
+import os, signal
+from workers.sandbox import Workdir
+kept = Workdir()
+print(kept.path(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def sleep() -> None:
@@ -151,3 +164,29 @@ def test_a_folder_is_made_when_asked_for_and_removed_with_what_is_in_it() -> Non
     assert not path.exists()
     assert workdir.path() != path
     workdir.remove()
+
+
+def test_the_folder_of_a_killed_process_is_removed_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = Workdir()
+    mine.path()
+    left = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            DIES_WITH_A_FOLDER,
+        ],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    assert Path(left).is_dir()
+
+    assert remove_left_behind() == 1
+
+    assert list(tmp_path.iterdir()) == [mine.path()]
+    mine.remove()
+    assert list(tmp_path.iterdir()) == []
