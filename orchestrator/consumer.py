@@ -14,6 +14,8 @@ class SteadyConsumer(Consumer):
     it carries out. A message that comes a second time is harmless: it meets the fence.
     """
 
+    task_consumer: Any
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of the connection, and of whatever was to be said through it."""
         if self.task_consumer is not None:
@@ -29,7 +31,7 @@ class EagerConnection(Connection):
     The broker is ours, and there are not so many of us.
     """
 
-    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+    def ensure_connection(self, *args: Any, **options: Any) -> "EagerConnection":
         """Wait until there is a connection."""
         soon = {"interval_start": 1, "interval_step": 1, "interval_max": 2}
         return super().ensure_connection(*args, **(soon | options))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from django.test import Client
@@ -17,7 +18,7 @@ from tests.admin.builders import person
 from tests.api.builders import API, a_client
 from tests.support.broker import Broker
 from tests.workflows.builders import QUEUE, a_run, a_version, task
-from workflows.models import Run, Step
+from workflows.models import Run, Step, Workflow
 from workflows.services.recovery import recover
 from workflows.services.runs import Order, start_run, start_runs
 
@@ -28,6 +29,7 @@ Harm = Callable[[Broker], None]
 ANN = "person:ann"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 WITHIN = 2.0
+_numbers = count(1)
 
 PAGES = [
     "/admin/",
@@ -60,18 +62,20 @@ def by_rest(name: str) -> None:
 
 
 def by_admin(name: str) -> None:
-    answer = an_operator().post(start_page(name), {"environment": "default", "key": f"form:{name}"})
+    answer = an_operator().post(
+        start_page(name), {"environment": "default", "key": f"form:{next(_numbers)}"}
+    )
     assert answer.status_code == 302, answer.content
 
 
 def start_page(name: str) -> str:
-    workflow = Run.objects.get(workflow__name=name).workflow_id
+    workflow = Workflow.objects.get(name=name).pk
     return reverse("admin:workflows_workflow_start", args=[workflow])
 
 
 def an_operator() -> Client:
     client = Client()
-    client.force_login(person("operators"), backend=BACKEND)
+    client.force_login(person("operators", f"operator-{next(_numbers)}"), backend=BACKEND)
     return client
 
 
@@ -98,13 +102,14 @@ def test_a_run_starts_through_every_door_while_the_broker_is_blocked(
     broker: Broker, door: Door
 ) -> None:
     name = a_workflow()
+    door(name)
     broker.block()
 
     with within(WITHIN):
         door(name)
 
-    assert Run.objects.filter(state="RUNNING").count() == 2
-    assert queued() == 2
+    assert Run.objects.filter(state="RUNNING").count() == 3
+    assert queued() == 3
 
 
 @pytest.mark.parametrize("steps", [1, 20], ids=["one", "fan-out"])

@@ -1,7 +1,6 @@
 """Real workers and a real clock whose broker goes, hangs and forgets, and comes back."""
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -66,7 +65,6 @@ def test_a_step_that_runs_through_an_outage_is_recorded_and_not_repeated(
     with outage(fleet.broker):
         late = started(log("only"))
         until(lambda: states(run)["pay"] == "COMPLETED", run)
-    came_back = time.monotonic()
 
     fleet.platform.finished(late, seconds=WITHIN)
     assert fleet.platform.finished(run, seconds=WITHIN).state == "COMPLETED"
