@@ -163,9 +163,12 @@ class Play(Simulation):
         for run_move in decision.run_moves:
             before, state = run_move.before, run_move.after.state
             assert state is before or state in RUN_MOVES[before], run_move
+        for record in decision.attempts:
+            before = [one for one in self.attempts if one.step.path == record.step.path]
+            assert record.step.attempt == len(before) + 1, f"a gap before {record}"
+            self.attempts.append(record)
         Simulation.write(self, decision, now=now)
         self.incidents += decision.incidents
-        self.attempts += decision.attempts
         self.late += decision.late
 
     def _check_tallies(self) -> None:

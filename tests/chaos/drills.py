@@ -1,0 +1,217 @@
+"""What is being done when a process is killed: how it is prepared, and what it does.
+
+A stage is a handful of runs under a token of its own. The act of a drill is done by a process
+that is killed on the way; whoever never heard an answer asks again, so an act is also what the
+next process begins with.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from tests.chaos.solo import QUEUE, Platform
+from workflows.engine.events import Failed, StepError, Succeeded
+from workflows.language.words import ErrorClass
+from workflows.models import Incident, Run
+from workflows.services import incidents, runs
+from workflows.services.plans import pinned
+from workflows.services.recovery import recover
+from workflows.services.runs import Order, start_runs
+from workflows.services.steps import Outcome, Taker, Work, claim_step, record_outcome
+
+BY = "person:driller"
+MORE_THAN_A_LEASE = timedelta(seconds=61)
+
+WHOLE = """
+workflow: kill-whole
+input: {type: object, properties: {orders: {type: integer, default: 3}}}
+steps:
+  - {id: first, uses: chaos.effect, with: {value: "${{ input.orders }}"}}
+  - {id: note, set: {seen: "${{ steps.first.output.value }}"}}
+  - id: spread
+    parallel:
+      - {id: s1, uses: chaos.effect, with: {value: 1}}
+      - {id: s2, uses: chaos.effect, with: {value: 2}}
+      - {id: s3, uses: chaos.effect, with: {value: "${{ vars.seen }}"}}
+      - {id: s4, uses: chaos.effect, with: {fails: 1}, retry: {initial_delay: 5s}}
+  - {id: left, uses: chaos.effect, needs: [spread]}
+  - {id: right, uses: chaos.effect, needs: [spread]}
+  - {id: join, uses: chaos.effect, needs: [left, right]}
+  - id: choose
+    switch:
+      - when: "${{ vars.seen > 100 }}"
+        steps: [{id: many, uses: chaos.effect}]
+      - when: "${{ vars.seen > 1 }}"
+        steps: [{id: some, uses: chaos.effect}, {id: more, uses: chaos.effect}]
+  - {id: charge, uses: chaos.charge}
+  - {id: last, uses: chaos.effect, with: {value: "${{ steps.first.output.value }}"}}
+"""
+"""A chain, a fan-out with its join, branches, a retry, a switch, and what must not be repeated."""
+
+SMALL = """
+workflow: kill-small
+steps:
+  - {id: first, uses: chaos.effect}
+  - id: block
+    parallel:
+      - {id: left, uses: chaos.effect}
+      - {id: right, uses: chaos.effect, with: {fails: 1}, retry: {initial_delay: 5s}}
+  - {id: last, uses: chaos.effect}
+"""
+
+WRONG = """
+workflow: kill-wrong
+steps:
+  - {id: first, uses: chaos.effect}
+  - id: block
+    parallel:
+      - {id: left, uses: chaos.correct, with: {right: false}}
+      - {id: right, uses: chaos.effect}
+  - {id: last, uses: chaos.effect}
+"""
+
+TANGLE = """
+workflow: kill-tangle
+steps:
+  - {id: lost, uses: chaos.effect, needs: []}
+  - {id: uncertain, uses: chaos.charge, needs: []}
+  - {id: retried, uses: chaos.effect, needs: [], retry: {initial_delay: 5s}}
+  - {id: unsent, uses: chaos.effect, needs: []}
+  - {id: timed, needs: [], timeout: 20s, optional: true, steps: [{id: slow, uses: chaos.effect}]}
+  - {id: after, needs: [lost, unsent], uses: chaos.effect}
+"""
+
+DEFINITIONS = (WHOLE, SMALL, WRONG, TANGLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The runs of one kill, known by the beginning of their idempotency keys."""
+
+    token: str
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs, in the order of their keys."""
+        found = Run.objects.filter(idempotency_key__startswith=f"{self.token}-")
+        return list(found.order_by("idempotency_key"))
+
+    @property
+    def run(self) -> Run:
+        """The only run."""
+        [run] = self.runs
+        return run
+
+    def start(self, workflow: str, *, number: int = 1) -> None:
+        """Start the runs; a second time, they are there already."""
+        keys = [f"{self.token}-{n}" for n in range(number)]
+        start_runs(orders=[Order(workflow, idempotency_key=key) for key in keys], by=BY)
+
+    def claim(self, path: str, attempt: int = 1) -> Work:
+        """Have a worker take an attempt, and never be heard of again."""
+        taker, now = Taker("worker-that-dies", QUEUE), timezone.now()
+        pin = pinned(self.run.pk)
+        work = claim_step(pin=pin, path=path, attempt=attempt, taker=taker, now=now)
+        assert work is not None, f"{path} {attempt} could not be claimed"
+        return work
+
+    def incident(self, **wanted: Any) -> Incident:
+        """The first incident of the runs."""
+        return Incident.objects.filter(run__in=self.runs, **wanted).order_by("id")[:1].get()
+
+
+def new_stage() -> Stage:
+    return Stage(f"k{uuid7()}")
+
+
+def _started(workflow: str) -> Callable[[Stage], None]:
+    return lambda stage: stage.start(workflow)
+
+
+def _half_done(stage: Stage) -> None:
+    """Leave a run with a step in each state that a command may meet."""
+    stage.start("kill-small")
+    first = stage.claim("first")
+    _record(first, Succeeded(first.path, first.attempt))
+    stage.claim("block.left")
+    _fail(stage.claim("block.right"))
+
+
+def _paused(stage: Stage) -> None:
+    _half_done(stage)
+    runs.pause_run(run_id=stage.run.pk, by=BY)
+
+
+def _failed(stage: Stage) -> None:
+    stage.start("kill-wrong")
+    Platform().serve()
+
+
+def _tangled(stage: Stage) -> None:
+    stage.start("kill-tangle")
+    for path in ("lost", "uncertain", "timed.slow"):
+        stage.claim(path)
+    _fail(stage.claim("retried"))
+
+
+def _fail(work: Work) -> None:
+    error = StepError(ErrorClass.TRANSIENT, "chaos.broken", "It broke.")
+    _record(work, Failed(work.path, work.attempt, error))
+
+
+def _record(work: Work, outcome: Outcome) -> None:
+    taker = Taker("worker-that-dies", QUEUE)
+    record_outcome(work=work, outcome=outcome, taker=taker, run_on=False, now=timezone.now())
+
+
+def _nothing(stage: Stage) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """`prepare` sets the stage, `act` is cut short and then begun again, `then` follows it."""
+
+    prepare: Callable[[Stage], None]
+    act: Callable[[Stage], object]
+    then: Callable[[Stage], object] = _nothing
+
+
+DRILLS: Mapping[str, Drill] = {
+    "work": Drill(_started("kill-whole"), lambda _: Platform().serve()),
+    "start": Drill(_nothing, lambda stage: stage.start("kill-small", number=3)),
+    "pause": Drill(
+        _half_done,
+        lambda stage: runs.pause_run(run_id=stage.run.pk, by=BY),
+        then=lambda stage: runs.resume_run(run_id=stage.run.pk, by=BY),
+    ),
+    "resume": Drill(_paused, lambda stage: runs.resume_run(run_id=stage.run.pk, by=BY)),
+    "cancel": Drill(_half_done, lambda stage: runs.cancel_run(run_id=stage.run.pk, by=BY)),
+    "replay": Drill(
+        _failed,
+        lambda stage: incidents.replay_incident(
+            incident_id=stage.incident().pk, arguments={"right": True}, by=BY
+        ),
+    ),
+    "replay_run": Drill(
+        _failed,
+        lambda stage: incidents.replay_run(run_id=stage.run.pk, by=BY),
+    ),
+    "skip": Drill(
+        _failed,
+        lambda stage: incidents.skip_incident(
+            incident_id=stage.incident().pk, output={"right": None}, by=BY
+        ),
+    ),
+    "discard": Drill(
+        _failed,
+        lambda stage: incidents.discard_incident(
+            incident_id=stage.incident().pk, note="It is given up.", by=BY
+        ),
+    ),
+    "sweep": Drill(_tangled, lambda _: recover(now=timezone.now() + MORE_THAN_A_LEASE)),
+}
