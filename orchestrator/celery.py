@@ -96,6 +96,7 @@ def application() -> Celery:
 
 
 app = application()
+app.conf.worker_consumer = "workers.consumer:Consumer"
 app.autodiscover_tasks()
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 from django.db import Error, connection
@@ -47,11 +48,19 @@ class Held:
         return timeout is not None and now - self.began > asking + timeout + OVERRUN
 
 
+class GivesBack(Protocol):
+    """Work that waits behind the current step."""
+
+    def give_back(self) -> None:
+        """Let others have it."""
+
+
 class Keeper:
     """Keeps the lease of the current step of this process."""
 
     def __init__(self) -> None:
         self._held: Held | None = None
+        self._rest: GivesBack | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -70,6 +79,16 @@ class Keeper:
             with self._changed:
                 self._held = None
 
+    @contextmanager
+    def minding(self, rest: GivesBack) -> Iterator[None]:
+        """Have `rest` given back when a step takes long, and when the block ends early."""
+        self._rest = rest
+        try:
+            yield
+        finally:
+            self._rest = None
+            rest.give_back()
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -77,6 +96,8 @@ class Keeper:
                 held = self._held
             if held is None or time.monotonic() - held.began < look_every():
                 continue
+            if (rest := self._rest) is not None:
+                rest.give_back()
             try:
                 look(held, now=time.monotonic())
             except Error as error:

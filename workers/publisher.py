@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import structlog
@@ -16,10 +17,12 @@ from workflows.dispatch import Dispatch, FanOut, Line, Segment
 log = structlog.get_logger(__name__)
 
 SEGMENT = "workers.run_segment"
+BUNDLE = "workers.run_bundle"
 TAKE = "workers.take_queued"
 SETTLE = "workers.settle"
 ENGINE_QUEUE = "orchestrator"
-
+LARGEST_BUNDLE = 10
+BUNDLES_AT_LEAST = 8
 
 GIVEN_UP_FOR = 3.0
 """Seconds for which nobody waits for a broker that has just not answered."""
@@ -39,7 +42,7 @@ class CeleryPublisher:
     def publish(self, dispatches: Sequence[Dispatch]) -> None:
         """Send each; raises OSError when the broker cannot be reached or refuses."""
         with self._answering(), current_app.producer_or_acquire() as producer:
-            for dispatch in dispatches:
+            for dispatch in bundled(dispatches):
                 try:
                     canvas_of(dispatch).apply_async(producer=producer)
                 except QueueNotFound:
@@ -69,7 +72,39 @@ def message_count(channel: Any, queue: str) -> int:
         return 0
 
 
-def canvas_of(dispatch: Dispatch) -> Any:
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Attempts on one queue that travel in one message; a worker begins one after the other."""
+
+    segments: tuple[Segment, ...]
+
+
+def bundled(dispatches: Sequence[Dispatch]) -> Iterator[Dispatch | Bundle]:
+    """Put segments of one queue together where there are many: a message costs more than a step.
+
+    There are always enough bundles for many workers to begin at once.
+    """
+    queues: dict[str, list[Segment]] = {}
+    for dispatch in dispatches:
+        if isinstance(dispatch, Segment):
+            queues.setdefault(dispatch.queue, []).append(dispatch)
+        else:
+            yield dispatch
+    for segments in queues.values():
+        size = min(LARGEST_BUNDLE, len(segments) // BUNDLES_AT_LEAST)
+        if size <= 1:
+            yield from segments
+        else:
+            yield from map(Bundle, batched(segments, size))
+
+
+def batched(segments: Sequence[Segment], size: int) -> Iterator[tuple[Segment, ...]]:
+    """Cut into pieces of at most `size`."""
+    for first in range(0, len(segments), size):
+        yield tuple(segments[first : first + size])
+
+
+def canvas_of(dispatch: Dispatch | Bundle) -> Any:
     """Return what Celery is to send for a dispatch."""
     match dispatch:
         case Segment():
@@ -79,6 +114,11 @@ def canvas_of(dispatch: Dispatch) -> Any:
             return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
         case FanOut():
             return _fan_out(dispatch)
+        case Bundle(segments):
+            fences = [
+                [*map(str, (one.run, one.version, one.path)), one.attempt] for one in segments
+            ]
+            return _signature(BUNDLE, segments[0].queue, fences=fences)
         case _:
             assert_never(dispatch)
 

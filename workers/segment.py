@@ -4,6 +4,8 @@ Each step is committed on its own; only the way through the broker is saved.
 """
 
 import time
+from collections import deque
+from collections.abc import Iterable
 
 from django.utils import timezone
 
@@ -11,8 +13,9 @@ from workers import executor
 from workers.executor import Assignment
 from workers.leases import keeper
 from workers.registry import catalog
+from workflows.dispatch import Segment
 from workflows.engine.events import Succeeded
-from workflows.services import steps
+from workflows.services import outbox, steps
 from workflows.services.steps import Outcome, Taker, Work
 
 SLICE = 2.0
@@ -33,6 +36,26 @@ def run_on(work: Work | None, taker: Taker, *, began: float) -> bool:
             now=timezone.now(),
         )
     return completed
+
+
+class Rest:
+    """What of a bundle nobody has begun yet; a step that takes long does not hold it up."""
+
+    def __init__(self, segments: Iterable[Segment]) -> None:
+        self._segments = deque(segments)
+
+    def next(self) -> Segment | None:
+        """Take what is to be begun next, if there is anything left."""
+        try:
+            return self._segments.popleft()
+        except IndexError:
+            return None
+
+    def give_back(self) -> None:
+        """Send to the queue, one by one, what is left. Safe while another thread takes."""
+        left = list(iter(self.next, None))
+        if left:
+            outbox.send(left)
 
 
 def carry_out(work: Work) -> Outcome:

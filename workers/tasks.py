@@ -9,7 +9,9 @@ from celery.signals import worker_process_init
 from django.utils import timezone
 
 from workers import publisher, sandbox
-from workers.segment import run_on
+from workers.leases import keeper
+from workers.segment import SLICE, Rest, run_on
+from workflows.dispatch import Segment
 from workflows.services import recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Taker
@@ -35,6 +37,26 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
     )
     if not run_on(work, taker, began=began):
         self.request.chain = None
+
+
+@shared_task(bind=True, name=publisher.BUNDLE)
+def run_bundle(self: BoundTask, *, fences: list[tuple[str, str, str, int]]) -> None:
+    """Begin at one queued attempt after the other; what the slice has no time for goes back."""
+    began = time.monotonic()
+    taker = Taker(*_place(self))
+    bundle = Rest(Segment(UUID(a), UUID(b), path, n, taker.queue) for a, b, path, n in fences)
+    with keeper.minding(bundle):
+        while (segment := bundle.next()) is not None:
+            work = steps.claim_step(
+                pin=pinned_to(segment.run, segment.version),
+                path=segment.path,
+                attempt=segment.attempt,
+                taker=taker,
+                now=timezone.now(),
+            )
+            run_on(work, taker, began=began)
+            if time.monotonic() - began > SLICE:
+                bundle.give_back()
 
 
 @shared_task(bind=True, name=publisher.TAKE, ignore_result=False)
