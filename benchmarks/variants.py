@@ -13,6 +13,7 @@ from benchmarks.bare import QUEUE
 from orchestrator.programs import worker_options
 
 SAME = "the same settings"
+NOT_SHARED = ("CELERY_BEAT", "CELERY_CELERY", "CELERY_WORKER_CONSUMER")
 LEAN = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 """What a worker can leave out when nobody watches it."""
 
@@ -28,11 +29,14 @@ class Variant:
 
 
 def same(redis: str) -> Variant:
-    """Return bare Celery under the settings and options of the platform's own workers."""
+    """Return bare Celery under the settings and options of the platform's own workers.
+
+    All but its consumer, which is code of the platform's own.
+    """
     shared = {
         name.removeprefix("CELERY_").lower(): getattr(settings, name)
         for name in dir(settings)
-        if name.startswith("CELERY_") and not name.startswith(("CELERY_BEAT", "CELERY_CELERY"))
+        if name.startswith("CELERY_") and not name.startswith(NOT_SHARED)
     }
     addresses = {"broker_url": _database(redis, 1), "result_backend": _database(redis, 1)}
     options = worker_options("bare", [QUEUE], settings.ENV.worker_concurrency)

@@ -96,7 +96,6 @@ def application() -> Celery:
 
 
 app = application()
-app.conf.worker_consumer = "workers.consumer:Consumer"
 app.autodiscover_tasks()
 
 

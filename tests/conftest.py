@@ -22,6 +22,12 @@ from workflows import dispatch
 
 WORKERS_WITHIN = 30.0
 
+LET_GO = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+"""Ends the sessions of processes that are gone: PostgreSQL may not have noticed yet."""
+
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the services, once for a session and all its xdist workers."""
@@ -86,6 +92,8 @@ def celery_workers(
         yield
     finally:
         supervisor.stop()
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(LET_GO)
 
 
 @pytest.fixture(autouse=True)
