@@ -5,6 +5,7 @@ seen without a result for every task. The settings are an argument, and reach a 
 its environment (`benchmarks.bare_worker`): it pays for no Django.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from kombu import Exchange, Queue
 SETTINGS = "BARE_CELERY_SETTINGS"
 QUEUE = "bare"
 COUNTER = "benchmarks:ended"
+DELAYS = "benchmarks:delays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,19 @@ class Bare:
     noop: Any
     kept: Any
     last: Any
+    stamped: Any
 
     def forget(self) -> None:
         """Begin to count anew."""
-        self.redis.delete(COUNTER)
+        self.redis.delete(COUNTER, DELAYS)
 
     def ended(self) -> int:
         """Return how many chains, or chords, have ended."""
         return int(self.redis.get(COUNTER) or 0)
+
+    def delays(self) -> list[float]:
+        """Return the milliseconds that each stamped task took to start."""
+        return [float(text) for text in self.redis.lrange(DELAYS, 0, -1)]
 
 
 def build(settings: Mapping[str, Any]) -> Bare:
@@ -55,7 +62,11 @@ def build(settings: Mapping[str, Any]) -> Bare:
     def last() -> None:
         client.incr(COUNTER)
 
-    return Bare(app, client, noop, kept, last)
+    @app.task(name="bare.stamped", shared=False)
+    def stamped(sent: float) -> None:
+        client.rpush(DELAYS, time.time() * 1000 - sent)
+
+    return Bare(app, client, noop, kept, last, stamped)
 
 
 def redis_url(celery_url: str) -> str:

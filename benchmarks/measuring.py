@@ -1,31 +1,33 @@
 """Measure: first which way of running bare Celery is its best, then all side by side.
 
 In a round everybody does the same work once, in turn, so that a slow moment of the machine meets
-all; who begins changes with the round. The ratio is taken within a round; the figure is the median
-over the rounds.
+all; who begins changes with the round, and the first round is thrown away. A ratio is taken within
+a round; the figure is the median over the rounds.
 """
 
-import json
+import gc
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.conf import settings
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from benchmarks import contests, variants
-from benchmarks.contests import Contest
-from benchmarks.rabbitmq import rabbitmq
-from benchmarks.stage import HOME, bare_celery, platform, services
+from benchmarks import variants
+from benchmarks.contests import WIDE, WIDEST, Contest
+from benchmarks.figures import Figure, Target, best_of, in_turn, ratios
+from benchmarks.stage import bare_celery, platform
 from benchmarks.variants import Variant
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
 TRIALS = 3
+FLAT = 0.9
+"""How much of a narrow fan-out's speed for each branch a wide one keeps, at least."""
+
+SETTINGS = {"same": "the same settings", "best": "its best settings"}
+Trials = dict[str, dict[str, float]]
 
 
 @dataclass(slots=True)
@@ -34,109 +36,103 @@ class Result:
 
     contest: Contest
     best: str
-    trials: dict[str, float]
-    rounds: list[dict[str, float]] = field(default_factory=list)
+    rounds: list[dict[str, float]]
 
-    def median(self, who: str) -> float:
-        """Return the median of somebody's values."""
-        return statistics.median(one[who] for one in self.rounds)
+    def values(self, who: str) -> tuple[float, ...]:
+        """Return somebody's values, round by round."""
+        return tuple(one[who] for one in self.rounds)
 
-    def ratios(self, to: str) -> list[float]:
-        """Return how many times better the platform was, round by round."""
-        return [self.contest.ratio(one["ours"], one[to]) for one in self.rounds]
+    def figure(self) -> Figure:
+        """Return what the platform did."""
+        one = self.contest
+        target = None if one.least is None else Target(one.least)
+        return Figure(one.name, one.what, self.values("ours"), one.unit, target)
+
+    def ratio(self, to: str) -> Figure:
+        """Return how many times better than bare Celery the platform was."""
+        limit = self.contest.targets.get(to)
+        return Figure(
+            self.contest.name,
+            f"relative to bare Celery under {SETTINGS[to]}",
+            ratios(self.values("ours"), self.values(to), self.contest.better),
+            "",
+            None if limit is None else Target(limit),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as it is kept."""
+        return self.figure().as_json() | {
+            "best": self.best,
+            "rounds": self.rounds,
+            "ratios": {
+                who: self.ratio(who).as_json() for who in ("same", "best") if who in self.rounds[0]
+            },
+        }
 
 
-def run(*, only: list[str] | None, repeats: int) -> None:
-    """Measure the contests named in `only`, or all of them."""
-    wanted = [one for one in contests.CONTESTS if not only or one.name in only]
-    console = Console()
-    with (
-        services(),
-        rabbitmq(HOME / "rabbitmq") as broker,
-        Progress(console=console, transient=True) as progress,
-    ):
-        contests.prepare()
-        if broker is None:
-            console.print("RabbitMQ is not installed: bare Celery is measured on Redis alone.")
-        tried = variants.candidates(settings.ENV.broker, broker)
-        trials = _trials(tried, wanted, progress)
-        with platform():
-            results = [_contest(one, tried, trials[one.name], repeats, progress) for one in wanted]
-    _show(console, results)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([_facts(one) for one in results], indent=2) + "\n")
-
-
-def _trials(
-    tried: Sequence[Variant], wanted: Sequence[Contest], progress: Progress
-) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {one.name: {} for one in wanted}
-    for variant in progress.track(tried, description="the best of bare Celery"):
+def trials(tried: Sequence[Variant], wanted: Sequence[Contest], progress: Progress) -> Trials:
+    """Let every variant of bare Celery do the work a few times; return the medians."""
+    found: Trials = {one.name: {} for one in wanted}
+    for variant in progress.track(tried, description="what is best for bare Celery"):
         with bare_celery(variant) as bare:
             for one in wanted:
-                one.bare(bare)
-                values = [one.bare(bare) for _ in range(TRIALS)]
-                found[one.name][variant.name] = statistics.median(values)
+                if one.bare is not None:
+                    one.bare(bare)
+                    values = [one.bare(bare) for _ in range(TRIALS)]
+                    found[one.name][variant.name] = statistics.median(values)
     return found
 
 
-def _contest(
-    contest: Contest,
+def contests(
+    wanted: Sequence[Contest],
     tried: Sequence[Variant],
-    trials: dict[str, float],
+    found: Trials,
     repeats: int,
     progress: Progress,
-) -> Result:
-    pick = max if contest.better == "higher" else min
-    best = pick(tried, key=lambda one: trials[one.name])
-    result = Result(contest, best.name, trials)
-    with ExitStack() as stack:
-        same = stack.enter_context(bare_celery(variants.same(settings.ENV.broker)))
-        at_best = stack.enter_context(bare_celery(best))
-        sides: dict[str, Callable[[], float]] = {
-            "ours": contest.ours,
-            "same": lambda: contest.bare(same),
-            "best": lambda: contest.bare(at_best),
-        }
-        _round(sides, 0)
-        for number in progress.track(range(repeats), description=contest.name):
-            result.rounds.append(_round(sides, number))
-    return result
+) -> list[Result]:
+    """Let the platform and bare Celery do the same work, in turn."""
+    by_name = {one.name: one for one in tried}
+    results = []
+    with platform() as ours, bare_celery(variants.same(settings.ENV.broker)) as same:
+        for one in wanted:
+            best = ""
+            with ExitStack() as stack:
+                sides = {"ours": partial(one.ours, ours)}
+                if one.bare is not None:
+                    best = best_of(found[one.trial], one.better)
+                    at_best = stack.enter_context(bare_celery(by_name[best]))
+                    sides["same"] = partial(one.bare, same)
+                    sides["best"] = partial(one.bare, at_best)
+                rounds = rounds_of(sides, repeats, progress, one.name)
+            results.append(Result(one, best, rounds))
+    return results
 
 
-def _round(sides: dict[str, Callable[[], float]], number: int) -> dict[str, float]:
+def rounds_of(
+    sides: Mapping[str, Callable[[], float]], repeats: int, progress: Progress, name: str
+) -> list[dict[str, float]]:
+    """Let every side do its work once in each round; throw the first round away."""
     names = list(sides)
-    first = number % len(names)
-    return {name: sides[name]() for name in [*names[first:], *names[:first]]}
+    made = [
+        {who: _alone(sides[who]) for who in in_turn(names, number)}
+        for number in progress.track(range(repeats + 1), description=name)
+    ]
+    return made[1:]
 
 
-def _facts(one: Result) -> dict[str, Any]:
-    return {
-        "name": one.contest.name,
-        "unit": one.contest.unit,
-        "best": one.best,
-        "trials": one.trials,
-        "rounds": one.rounds,
-    }
+def _alone(side: Callable[[], float]) -> float:
+    """Let a side do its work, without the garbage of the one before."""
+    gc.collect()
+    return side()
 
 
-def _show(console: Console, results: Sequence[Result]) -> None:
-    for one in results:
-        table = Table("bare Celery", one.contest.unit, title=f"{one.contest.name}: quick trials")
-        for name, value in one.trials.items():
-            table.add_row(name, f"{value:.4g}")
-        console.print(table)
-    table = Table("contest", "who", "median", "unit", "ratio", "lowest", "highest", "target")
-    for one in results:
-        shown = {"ours": "platform", "same": "bare, same settings", "best": f"bare, {one.best}"}
-        for who, name in shown.items():
-            ratios = one.ratios(who)
-            table.add_row(
-                one.contest.name,
-                name,
-                f"{one.median(who):.4g}",
-                one.contest.unit,
-                *(f"{f(ratios):.2f}" for f in (statistics.median, min, max)),
-                str(one.contest.targets.get(who, "")),
-            )
-    console.print(table)
+def flatness(results: Sequence[Result]) -> list[Figure]:
+    """Return how a branch's cost in a wide fan-out compares to that in a narrow one."""
+    by_name = {one.contest.name: one for one in results}
+    narrow, wide = by_name.get("fan_out_1000"), by_name.get("fan_out_10000")
+    if narrow is None or wide is None:
+        return []
+    pairs = zip(narrow.values("ours"), wide.values("ours"), strict=True)
+    kept = tuple((one / WIDE) / (other / WIDEST) for one, other in pairs)
+    what = f"branches a second in a fan-out of {WIDEST:,} relative to one of {WIDE:,}"
+    return [Figure("flat", what, kept, "", Target(FLAT))]

@@ -27,9 +27,9 @@ def program() -> str | None:
 
 
 @contextmanager
-def rabbitmq(home: Path) -> Iterator[str | None]:
-    """Have a RabbitMQ running and yield its address, or None where there is none."""
-    server = program()
+def rabbitmq(home: Path, *, wanted: bool = True) -> Iterator[str | None]:
+    """Have a RabbitMQ running and yield its address, or None if there is none."""
+    server = program() if wanted else None
     if server is None:
         yield None
         return

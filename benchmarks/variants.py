@@ -27,6 +27,11 @@ class Variant:
     workers: int
     options: tuple[str, ...]
 
+    @property
+    def slug(self) -> str:
+        """The name as a file may have it."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.name)
+
 
 def same(redis: str) -> Variant:
     """Return bare Celery under the settings and options of the platform's own workers.
@@ -85,7 +90,7 @@ def _solo(*, late: bool, prefetch: int) -> Variant:
 
 def _manner(*, late: bool, prefetch: int) -> str:
     fetched = f"prefetch {prefetch}" if prefetch else "prefetch without limit"
-    return f"{'late' if late else 'early'} acknowledgement, {fetched}"
+    return f"{'late' if late else 'early'} ack, {fetched}"
 
 
 def _lean(*, late: bool, prefetch: int) -> dict[str, Any]:
