@@ -17,33 +17,14 @@ Address = Path | tuple[str, int]
 
 CHUNK = 65536
 SOCKET_OF_POSTGRESQL = ".s.PGSQL.5432"
-READY_FOR_QUERY = tuple(b"Z\x00\x00\x00\x05" + state for state in (b"I", b"T", b"E"))
-"""How an answer of PostgreSQL ends: a message of type Z with the state of the transaction."""
-
-
-def ends_an_answer_of_postgresql(data: bytes) -> bool:
-    """Say whether the server has answered all that it was asked and waits for more."""
-    return data.endswith(READY_FOR_QUERY)
-
-
-def ends_an_answer_of_redis(data: bytes) -> bool:
-    """Say whether the server has answered; it sends an answer at once."""
-    return data.endswith(b"\r\n")
 
 
 class Proxy:
     """Forwards connections from one address to another until told otherwise."""
 
-    def __init__(
-        self,
-        listen: Address,
-        target: Address,
-        *,
-        ends_an_answer: Callable[[bytes], bool] = ends_an_answer_of_postgresql,
-    ) -> None:
+    def __init__(self, listen: Address, target: Address) -> None:
         self._listen = listen
         self._target = target
-        self._ends_an_answer = ends_an_answer
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._flowing = asyncio.Event()
@@ -92,11 +73,16 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def resume(self) -> None:
-        """Be a good network again."""
+        """Be a good network again, which loses no answer either."""
+        self._answers_until_loss = None
         self._do(self._resume())
 
     def lose_an_answer(self, *, after: int = 0) -> None:
-        """Let so many answers pass; keep the next one back and close its connection."""
+        """Let so many answers pass; keep the next one back and close its connection.
+
+        An answer is what a server sends at once. PostgreSQL answers a statement, or a connection,
+        when it is done with it; in psycopg's pipeline mode it may have several for a transaction.
+        """
         self._answers_until_loss = after
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -180,26 +166,19 @@ class Proxy:
 
     def _answer(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         if self._answers_until_loss == 0:
-            # What was asked may take several messages: it is done when the last is there.
-            if self._ends_an_answer(data):
-                self._answers_until_loss = None
-                self._lost += 1
-                writer.transport.abort()
+            self._answers_until_loss = None
+            self._lost += 1
+            writer.transport.abort()
             return
-        if self._answers_until_loss is not None and self._ends_an_answer(data):
+        if self._answers_until_loss is not None:
             self._answers_until_loss -= 1
         writer.write(data)
 
 
 @contextlib.contextmanager
-def proxy(
-    listen: Address,
-    target: Address,
-    *,
-    ends_an_answer: Callable[[bytes], bool] = ends_an_answer_of_postgresql,
-) -> Iterator[Proxy]:
+def proxy(listen: Address, target: Address) -> Iterator[Proxy]:
     """Have a proxy until the block ends."""
-    made = Proxy(listen, target, ends_an_answer=ends_an_answer)
+    made = Proxy(listen, target)
     made.start()
     try:
         yield made

@@ -11,7 +11,7 @@ import redis
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from tests.support.proxy import Proxy, ends_an_answer_of_redis, proxied_database, proxy
+from tests.support.proxy import Proxy, proxied_database, proxy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,7 +95,7 @@ def test_an_answer_of_redis_can_be_lost(tmp_path: Path) -> None:
     behind = Path(urlsplit(settings.CELERY_BROKER_URL.replace("%2F", "/")).path)
     key = f"proxy-{tmp_path.name}"
     listen = tmp_path / "r.sock"
-    with proxy(listen, behind, ends_an_answer=ends_an_answer_of_redis) as network:
+    with proxy(listen, behind) as network:
         client = redis.Redis(unix_socket_path=str(listen), retry=None)
         client.set(key, 1)
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from workflows.engine.plan import Plan, load_plan
 from workflows.models import Run, Version
 from workflows.services.errors import NotFoundError
+from workflows.services.patience import patiently
 
 
 @lru_cache(maxsize=256)
@@ -29,7 +30,8 @@ def pinned(run_id: UUID) -> Pinned:
 
     Raises NotFoundError when there is no such run.
     """
-    version = Run.objects.filter(pk=run_id).values_list("version_id", flat=True).first()
+    found = Run.objects.filter(pk=run_id).values_list("version_id", flat=True)
+    version = patiently(found.first)
     if version is None:
         raise NotFoundError("run", run_id)
     return pinned_to(run_id, version)
@@ -37,4 +39,4 @@ def pinned(run_id: UUID) -> Pinned:
 
 def pinned_to(run_id: UUID, version_id: UUID) -> Pinned:
     """Return the plan of a run whose version is known."""
-    return Pinned(run_id, version_id, plan_of_version(version_id))
+    return Pinned(run_id, version_id, patiently(lambda: plan_of_version(version_id)))

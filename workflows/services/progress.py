@@ -8,8 +8,7 @@ from functools import partial
 from random import Random, SystemRandom
 from typing import TypeVar
 
-from django.db import OperationalError, connection, transaction
-from psycopg import errors as pg
+from django.db import connection, transaction
 
 from environments.models import queue_name
 from workflows import store
@@ -22,6 +21,7 @@ from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
 from workflows.services import outbox
+from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.store import Ahead, Expected, NewRun, Seen
 
@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 ENGINE = "engine"
 CHANCE: Random = SystemRandom()
-TRIES = 5
 
 _outbox: ContextVar[list[Dispatch] | None] = ContextVar("outbox", default=None)
 """What is to be sent after the commit of the current flight; None outside of one."""
@@ -261,6 +260,11 @@ def _send(dispatches: list[Dispatch]) -> None:
         transaction.on_commit(partial(outbox.send, dispatches))
 
 
+def send_queued(pinned: Pinned, environment: str) -> None:
+    """Have whatever is queued of a run sent: nobody knows whether it has been."""
+    _send(dispatches_of(pinned, environment, store.queued(pinned.run)))
+
+
 def in_transaction(work: Callable[[], T]) -> T:
     """Do the work in one transaction of Django's; again after a deadlock or a lost connection.
 
@@ -275,34 +279,25 @@ def in_transaction(work: Callable[[], T]) -> T:
     return patiently(once)
 
 
-def in_flight(work: Callable[[], T]) -> T:
-    """Do the work, which asks the store alone, in one transaction of few round trips."""
+def in_flight(
+    work: Callable[[], T], recall: Callable[[], T | None] | None = None, *, again: bool = False
+) -> T:
+    """Do the work, which asks the store alone, in one transaction of few round trips.
+
+    What any of the tries made ready is sent: the one that was not heard of may have come through.
+    """
+    ready: list[Dispatch] = []
 
     def once() -> T:
         if connection.in_atomic_block:
             return in_transaction(work)
-        ready: list[Dispatch] = []
         token = _outbox.set(ready)
         try:
             with store.flight():
-                result = work()
+                return work()
         finally:
             _outbox.reset(token)
-        outbox.send(ready)
-        return result
 
-    return patiently(once)
-
-
-def patiently(once: Callable[[], T]) -> T:
-    """Do what is a transaction of its own; again after a deadlock or a lost connection."""
-    for _ in range(TRIES - 1):
-        try:
-            return once()
-        except (pg.OperationalError, OperationalError) as error:
-            cause = error if isinstance(error, pg.Error) else error.__cause__
-            if store.is_lost():
-                connection.close()
-            elif not isinstance(cause, pg.DeadlockDetected):
-                raise
-    return once()
+    result = patiently(once, recall, again=again)
+    outbox.send(list(dict.fromkeys(ready)))
+    return result

@@ -42,7 +42,7 @@ class RecoveryReport:
 def recover(*, now: datetime) -> RecoveryReport:
     """Sweep once, in small batches."""
     report = RecoveryReport()
-    _end_expired_leases(report, now, until=now)
+    _end_expired_leases(report, now)
     _send_again(report, now)
     _settle_scopes(report, now)
     due = timers.tick(now=now)
@@ -54,16 +54,33 @@ def recover(*, now: datetime) -> RecoveryReport:
 def release_all(*, now: datetime) -> RecoveryReport:
     """End every lease at once: for whoever knows that all workers are gone."""
     report = RecoveryReport()
-    while _end_expired_leases(report, now, until=now + lease()):
-        pass
+    until = now + lease()
+    ended = True
+    while ended:
+        held = store.due_steps(StepState.RUNNING, now=until, limit=BATCH)
+        found = [(run_id, path, attempt) for run_id, path, _, attempt in held]
+        ended = _end_leases(report, found, now, until=until)
     return report
 
 
-def _end_expired_leases(report: RecoveryReport, now: datetime, *, until: datetime) -> bool:
-    """End the leases of one batch, and say whether there may be more."""
+def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
+    """End the leases of one batch, but not before their workers had a chance to renew them."""
+    expired = store.expired_leases(now=now, lease=lease(), limit=BATCH)
+    silent = [(run_id, path, attempt) for run_id, path, attempt, spared in expired if not spared]
+    _end_leases(report, silent, now, until=now)
+    if spared := len(expired) - len(silent):
+        report.lines.append(
+            f"{spared} leases have expired while the database was away; their workers have"
+            f" {lease().total_seconds():g} s from its return to renew them"
+        )
+
+
+def _end_leases(
+    report: RecoveryReport, found: list[tuple[UUID, str, int]], now: datetime, *, until: datetime
+) -> bool:
+    """End leases that run out by `until`, and say whether any was."""
     known = len(report.lines)
-    expired = store.due_steps(StepState.RUNNING, now=until, limit=BATCH)
-    for run_id, path, _, attempt in expired:
+    for run_id, path, attempt in found:
         if helped(run_id, path, partial(_end_lease, run_id, path, attempt, now, until)):
             report.lines.append(f"run {run_id} step {path}: the lease of attempt {attempt} expired")
     return len(report.lines) > known

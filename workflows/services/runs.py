@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from django.db import transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
@@ -34,6 +35,7 @@ from workflows.services.errors import (
     StateRefusedError,
     refuse_unstorable,
 )
+from workflows.services.patience import patiently
 from workflows.services.plans import Pinned, pinned, plan_of_version
 from workflows.services.progress import (
     advance_run,
@@ -41,11 +43,15 @@ from workflows.services.progress import (
     dispatches_of,
     in_flight,
     in_transaction,
+    send_queued,
 )
 from workflows.services.report import Report, each
 
 BATCH = 100
 """Runs that are started in one transaction when many are ordered at once."""
+
+THE_RUN_ITSELF = "workflows_run_pkey"
+"""The constraint that a second try of a start meets when the first came through unheard."""
 
 LONGEST_KEY = 200
 """Characters of an idempotency key, as many as its column takes."""
@@ -134,17 +140,17 @@ def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun]:
     Raises what `start_run` raises.
     """
     desk = _Desk()
-    checked = [_check(desk, order) for order in orders]
+    checked = [patiently(partial(_check, desk, order)) for order in orders]
     started = []
     for first in range(0, len(checked), BATCH):
         batch = checked[first : first + BATCH]
-        begun = in_flight(partial(_start_batch, batch, by))
-        started += [run or _existing(one) for run, one in zip(begun, batch, strict=True)]
+        started += _start_batch(batch, by)
     return started
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
+    id: UUID
     order: Order
     version: Version
     plan: Plan
@@ -169,7 +175,7 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         message = f"The input does not fit what {order.workflow} v{version.number} asks for."
         raise InputRefusedError(message, findings) from error
     refuse_unstorable("the input", given)
-    return _Checked(order, version, plan, environment, given)
+    return _Checked(uuid7(), order, version, plan, environment, given)
 
 
 def _check_key(key: str) -> None:
@@ -179,7 +185,20 @@ def _check_key(key: str) -> None:
         raise InputRefusedError(message)
 
 
-def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
+def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun]:
+    """Start runs in one transaction; a key that was used before is the run that there is."""
+    try:
+        begun = in_flight(partial(_start_all, batch, by))
+    except psycopg.errors.UniqueViolation as error:
+        if error.diag.constraint_name != THE_RUN_ITSELF:
+            raise
+        begun = [None] * len(batch)
+    return [
+        run or patiently(partial(_existing, one)) for run, one in zip(begun, batch, strict=True)
+    ]
+
+
+def _start_all(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
     """Start runs in the order of their keys, so that two callers with the same ones can wait."""
     order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
     begun = {place: _start(batch[place], by) for place in order}
@@ -189,7 +208,7 @@ def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
 def _start(one: _Checked, by: str) -> StartedRun | None:
     """Start a run; None when there is one with its key already."""
     now = timezone.now()
-    pin = Pinned(uuid7(), one.version.pk, one.plan)
+    pin = Pinned(one.id, one.version.pk, one.plan)
     new = store.NewRun(
         workflow=one.version.workflow_id,
         version=one.version.pk,
@@ -215,8 +234,12 @@ def _start(one: _Checked, by: str) -> StartedRun | None:
 
 
 def _existing(one: _Checked) -> StartedRun:
-    key = one.order.idempotency_key
+    """Return the run that there is: begun by a try that nobody heard of, or with the same key."""
     found = Run.objects.select_related("workflow", "version", "environment")
+    if (run := found.filter(pk=one.id).first()) is not None:
+        send_queued(Pinned(run.pk, one.version.pk, one.plan), one.environment.name)
+        return StartedRun(run, created=True)
+    key = one.order.idempotency_key
     run = found.get(workflow=one.version.workflow_id, idempotency_key=key)
     if run.input != one.input:
         message = (

@@ -14,9 +14,10 @@ from workflows import store
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.plan import Plan, Reads
-from workflows.engine.slice import Requirement, Slice, StepView
-from workflows.engine.states import Reason, StepState
+from workflows.engine.slice import Requirement, RunView, Slice, StepView
+from workflows.engine.states import Reason, RunState, StepState
 from workflows.language import expressions
+from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.services.progress import (
     Progress,
@@ -24,7 +25,7 @@ from workflows.services.progress import (
     advance_ahead,
     advance_run,
     in_flight,
-    patiently,
+    send_queued,
 )
 from workflows.store import Seen
 
@@ -63,8 +64,10 @@ class Work:
 class Taker:
     """Who takes work, and where: a worker's name and the queue it was called from.
 
-    `brought` is the step whose message is on its way. `fan` is the scope of a fan-out: its
-    queued steps are as good as a successor, and the body of its chord settles it.
+    The name is of one message that a worker carries out, and of no other: by it the worker knows
+    its own claim again when the answer to it was lost. `brought` is the step whose message is on
+    its way. `fan` is the scope of a fan-out: its queued steps are as good as a successor, and the
+    body of its chord settles it.
     """
 
     worker: str
@@ -78,22 +81,45 @@ class Taker:
         return frozenset() if self.fan is None else frozenset({self.fan})
 
 
-def claim_step(*, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
-    """Claim a queued attempt; None when somebody else has it, or it is no longer wanted."""
-    return patiently(partial(_claim, pin, path, attempt, taker, now))
-
-
-def claim_any_step(*, pin: Pinned, taker: Taker, now: datetime, after: int = -1) -> Work | None:
-    """Claim a queued step of the fan-out that no other worker is taking, first behind `after`."""
-    return in_flight(partial(_claim_any, pin, taker, now, after))
-
-
-def record_outcome(
-    *, work: Work, outcome: Outcome, taker: Taker, run_on: bool, now: datetime
+def claim_step(  # noqa: PLR0913 - the facts of a message, named
+    *, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime, again: bool = False
 ) -> Work | None:
-    """Record how an attempt ended; with `run_on`, return the next one, claimed already."""
+    """Claim a queued attempt; None when somebody else has it, or it is no longer wanted.
+
+    With `again`, an earlier call of the same taker may have come through unheard.
+    """
+    once = partial(_claim, pin, path, attempt, taker, now)
+    return patiently(once, partial(_claimed_before, pin, taker, path), again=again)
+
+
+def claim_any_step(
+    *, pin: Pinned, taker: Taker, now: datetime, after: int = -1, again: bool = False
+) -> Work | None:
+    """Claim a queued step of the fan-out that no other worker is taking, first behind `after`.
+
+    With `again`, an earlier call of the same taker may have come through unheard.
+    """
+    once = partial(_claim_any, pin, taker, now, after)
+    return in_flight(once, partial(_claimed_before, pin, taker), again=again)
+
+
+def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
+    *,
+    work: Work,
+    outcome: Outcome,
+    taker: Taker,
+    run_on: bool,
+    now: datetime,
+    again: bool = False,
+) -> Work | None:
+    """Record how an attempt ended; with `run_on`, return the next one, claimed already.
+
+    With `again`, an earlier call of the same taker may have come through unheard.
+    """
     wish = Wish(work.queue, taker.worker, now + lease()) if run_on else None
-    progress = patiently(partial(_record_ahead, work, outcome, taker, wish, now)) or in_flight(
+    recall = partial(_recorded_before, work, taker)
+    ahead = partial(_record_ahead, work, outcome, taker, wish, now)
+    progress = patiently(ahead, recall, again=again) or in_flight(
         lambda: advance_run(
             work.pinned,
             outcome,
@@ -101,14 +127,35 @@ def record_outcome(
             wish=wish,
             unsettled=taker.unsettled,
             brought=taker.brought,
-        )
+        ),
+        recall,
     )
     if progress.claimed is not None:
-        return _work_of(work.pinned, progress, work.queue, progress.claimed)
+        return patiently(partial(_work_of, work.pinned, progress, work.queue, progress.claimed))
     if run_on and taker.fan is not None:
         after = work.pinned.plan.node(work.path).index
-        return claim_any_step(pin=work.pinned, taker=taker, now=now, after=after)
+        return claim_any_step(pin=work.pinned, taker=taker, now=now, after=after, again=again)
     return None
+
+
+def _claimed_before(pin: Pinned, taker: Taker, path: str | None = None) -> Work | None:
+    """Return what the taker has claimed without hearing of it; of one step, or of any."""
+    claimed = store.held_by(pin.run, taker.worker, path)
+    held = _slice_of(pin, environment_of(taker.queue))
+    return _work_of(pin, Progress(held=held), taker.queue, claimed)
+
+
+def _recorded_before(work: Work, taker: Taker) -> Progress | None:
+    """Return what came of an outcome whose answer was lost; None when it was not recorded."""
+    if not store.has_ended_by(work.run, work.path, work.attempt, taker.worker):
+        return None
+    send_queued(work.pinned, work.environment)
+    held = _slice_of(work.pinned, work.environment)
+    return Progress(held=held, claimed=store.held_by(work.run, taker.worker))
+
+
+def _slice_of(pin: Pinned, environment: str) -> Slice:
+    return Slice(run=RunView(str(pin.run), RunState.RUNNING, environment=environment))
 
 
 def _record_ahead(

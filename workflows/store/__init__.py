@@ -1,8 +1,8 @@
 """Rows and engine values: all SQL of the hot path, the only row locks, the only state writes.
 
 `loading` reads a Slice under locks, `committing` stores a Decision, `rows` finds what is
-queued or due, `pruning` removes what is old. The statements are psycopg's own, prepared
-on the server; values are never part of a statement.
+queued or due, `pruning` removes what is old, `trouble` says what to make of an error. The
+statements are psycopg's own, prepared on the server; values are never part of a statement.
 """
 
 from workflows.store.committing import Ahead, Expected, NewRun, Seen, commit
@@ -13,6 +13,9 @@ from workflows.store.rows import (
     corrected_arguments,
     due_runs,
     due_steps,
+    expired_leases,
+    has_ended_by,
+    held_by,
     hold_expired,
     make_due,
     next_queued,
@@ -23,10 +26,13 @@ from workflows.store.rows import (
     unjoined_scopes,
     why_queued,
 )
-from workflows.store.session import act_as, cursor, flight, is_lost, session
+from workflows.store.session import act_as, cursor, flight, session
+from workflows.store.trouble import ERRORS, Cure, cure_of, outage
 
 __all__ = [
+    "ERRORS",
     "Ahead",
+    "Cure",
     "Expected",
     "NewRun",
     "Seen",
@@ -35,16 +41,20 @@ __all__ = [
     "cancel_requested",
     "commit",
     "corrected_arguments",
+    "cure_of",
     "cursor",
     "due_runs",
     "due_steps",
+    "expired_leases",
     "flight",
+    "has_ended_by",
+    "held_by",
     "hold_expired",
-    "is_lost",
     "load",
     "lock_run",
     "make_due",
     "next_queued",
+    "outage",
     "postpone_queued",
     "queued",
     "read",

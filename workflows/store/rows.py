@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -81,6 +81,34 @@ MAKE_FAN_DUE = """
     )
 """
 
+EXPIRED_LEASES = """
+    WITH known AS MATERIALIZED (
+        SELECT min(backend_start) AS since FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend'
+    )
+    SELECT run_id, path, attempt,
+        started_at <= known.since AND %(now)s < known.since + %(lease)s AS spared
+    FROM workflows_step, known
+    WHERE wake_at <= %(now)s AND state = 'RUNNING'
+    ORDER BY spared, wake_at LIMIT %(limit)s
+"""
+
+HELD_BY = """
+    SELECT path, node, scope, attempt FROM workflows_step
+    WHERE run_id = %(run)s AND worker = %(worker)s AND state = 'RUNNING'
+        AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+        AND (%(path)s::text IS NULL OR path = %(path)s)
+    ORDER BY node LIMIT 1
+"""
+
+HOLD_STEP = "SELECT 1 FROM workflows_step WHERE run_id = %s AND path = %s FOR UPDATE"
+
+ENDED_BY = """
+    SELECT 1 FROM workflows_step s JOIN workflows_attempt a ON a.step_id = s.id
+    WHERE s.run_id = %s AND s.path = %s AND a.number = %s AND a.worker = %s
+        AND a."end" <> 'lost'
+"""
+
 HOLD_EXPIRED = """
     SELECT 1 FROM workflows_step
     WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING' AND wake_at <= %s
@@ -155,6 +183,40 @@ def renew(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool | N
     """Renew a lease: None when the attempt is no longer the step's own, else whether to stop."""
     row = cursor().execute(RENEW, (until, run_id, path, attempt)).fetchone()
     return None if row is None else bool(row[0])
+
+
+def held_by(run_id: UUID, worker: str, path: str | None = None) -> StepView | None:
+    """Return the step of a run, or the one at `path`, that a worker has claimed and not ended.
+
+    With a `path`, whoever is changing that step at the moment is waited for first.
+    """
+    if path is not None:
+        cursor().execute(HOLD_STEP, (run_id, path))
+    values = {"run": run_id, "worker": worker, "path": path}
+    row = cursor().execute(HELD_BY, values).fetchone()
+    if row is None:
+        return None
+    found, node, scope, attempt = row
+    return StepView(found, node, scope, StepState.RUNNING, attempt, worker=worker)
+
+
+def has_ended_by(run_id: UUID, path: str, attempt: int, worker: str) -> bool:
+    """Say whether a worker has ended its attempt, once nobody is changing the step any more."""
+    cursor().execute(HOLD_STEP, (run_id, path))
+    return bool(cursor().execute(ENDED_BY, (run_id, path, attempt, worker)).fetchall())
+
+
+def expired_leases(
+    *, now: datetime, lease: timedelta, limit: int
+) -> list[tuple[UUID, str, int, bool]]:
+    """Return the run, path and attempt of steps whose lease has expired, and whether to spare it.
+
+    When the oldest connection to the database is younger than the attempt, everybody was cut off
+    from it meanwhile, and nobody could renew: then a lease is spared until that connection is as
+    old as a lease is long.
+    """
+    values = {"now": now, "lease": lease, "limit": limit}
+    return cursor().execute(EXPIRED_LEASES, values).fetchall()
 
 
 def hold_expired(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool:

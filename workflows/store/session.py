@@ -13,7 +13,8 @@ Row = tuple[Any, ...]
 
 def session() -> psycopg.Connection[Row]:
     """Return the connection of the current transaction; a new one where the last was lost."""
-    if is_lost():
+    conn = connection.connection
+    if conn is not None and conn.closed and not connection.in_atomic_block:
         connection.close()
     connection.ensure_connection()
     return cast("psycopg.Connection[Row]", connection.connection)
@@ -39,12 +40,6 @@ def flight() -> Iterator[None]:
     finally:
         if not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
             conn.execute("ROLLBACK")
-
-
-def is_lost() -> bool:
-    """Say whether the connection is gone and no transaction of the caller's goes with it."""
-    conn = connection.connection
-    return conn is not None and conn.closed and not connection.in_atomic_block
 
 
 def cursor() -> psycopg.Cursor[Row]:
