@@ -3,7 +3,9 @@
 One thread in each process renews the lease of the step that the process is
 carrying out. A short step costs nothing: the thread first looks after a moment.
 A step that has overrun its own time limit is no longer spoken for; its lease
-expires, and the attempt ends as lost.
+expires, and the attempt ends as lost. One that has ended is spoken for until its
+outcome is recorded. While the database is away nobody can renew, and nobody loses a
+lease for that (`workflows.services.recovery`), but each is soon to be heard after it.
 """
 
 import threading
@@ -13,18 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
-from django.db import Error, connection
+from django.db import connection
 from django.utils import timezone
 
 from workers.probing import PROBE_WITHIN
 from workflows import store
 from workflows.services.steps import Work, lease
 
-log = structlog.get_logger(__name__)
-
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether a running step is to be cancelled."""
+
+LOOK_AGAIN = 0.5
+"""Seconds to the next look after one that the database did not answer."""
 
 RENEWALS = 3
 """How often a lease is renewed in its time: two may be lost before the third is too late."""
@@ -41,11 +43,18 @@ class Held:
     began: float = field(default_factory=time.monotonic)
     renewed: float = field(default_factory=time.monotonic)
     stop: bool = False
+    ended: bool = False
+
+    def end(self) -> None:
+        """Note that the step has ended: no limit holds any more while its outcome is recorded."""
+        self.ended = True
 
     def overran(self, now: float) -> bool:
         """Say whether the step should have ended long ago."""
         timeout, asking = self.work.timeout, PROBE_WITHIN if self.work.probe_first else 0.0
-        return timeout is not None and now - self.began > asking + timeout + OVERRUN
+        return (
+            timeout is not None and not self.ended and now - self.began > asking + timeout + OVERRUN
+        )
 
 
 class GivesBack(Protocol):
@@ -90,9 +99,10 @@ class Keeper:
             rest.give_back()
 
     def _run(self) -> None:
+        away = False
         while True:
             with self._changed:
-                self._changed.wait(look_every())
+                self._changed.wait(min(LOOK_AGAIN, look_every()) if away else look_every())
                 held = self._held
             if held is None or time.monotonic() - held.began < look_every():
                 continue
@@ -100,9 +110,14 @@ class Keeper:
                 rest.give_back()
             try:
                 look(held, now=time.monotonic())
-            except Error as error:
-                log.warning("lease.unreachable", path=held.work.path, error=str(error))
+            except store.ERRORS as error:
+                store.outage.note(error)
                 connection.close()
+                away = True
+            else:
+                if away:
+                    store.outage.over()
+                away = False
 
 
 def renew_every() -> float:

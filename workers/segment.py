@@ -1,17 +1,20 @@
 """A segment: carry out a claimed step, record its outcome, run on while there is time.
 
-Each step is committed on its own; only the way through the broker is saved.
+Each step is committed on its own; only the way through the broker is saved. The lease is held
+until the outcome is recorded, which may take as long as the database is away.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
 from django.utils import timezone
 
 from workers import executor
 from workers.executor import Assignment
-from workers.leases import keeper
+from workers.leases import Held, keeper
+from workers.outage import outlast
 from workers.registry import catalog
 from workflows.dispatch import Segment
 from workflows.engine.events import Succeeded
@@ -26,15 +29,12 @@ def run_on(work: Work | None, taker: Taker, *, began: float) -> bool:
     """Carry out `work` and what follows on its queue; return whether the last one succeeded."""
     completed = False
     while work is not None:
-        outcome = carry_out(work)
-        completed = isinstance(outcome, Succeeded)
-        work = steps.record_outcome(
-            work=work,
-            outcome=outcome,
-            taker=taker,
-            run_on=time.monotonic() - began < SLICE,
-            now=timezone.now(),
-        )
+        with keeper.hold(work) as held:
+            outcome = carry_out(work, held)
+            held.end()
+            completed = isinstance(outcome, Succeeded)
+            further = time.monotonic() - began < SLICE
+            work = outlast(partial(record, work, outcome, taker, further))
     return completed
 
 
@@ -58,8 +58,15 @@ class Rest:
             outbox.send(left)
 
 
-def carry_out(work: Work) -> Outcome:
-    """Carry out one attempt under its lease."""
+def record(work: Work, outcome: Outcome, taker: Taker, further: bool, again: bool) -> Work | None:
+    """Record how an attempt ended, and return the next one."""
+    return steps.record_outcome(
+        work=work, outcome=outcome, taker=taker, run_on=further, now=timezone.now(), again=again
+    )
+
+
+def carry_out(work: Work, held: Held) -> Outcome:
+    """Carry out one attempt."""
     assignment = Assignment(
         run_id=str(work.run),
         path=work.path,
@@ -72,5 +79,4 @@ def carry_out(work: Work) -> Outcome:
         timeout=work.timeout,
         probe_first=work.probe_first,
     )
-    with keeper.hold(work) as held:
-        return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)
+    return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)

@@ -1,5 +1,7 @@
 """The Celery tasks: take the ids of a message, call one service, go on as it says."""
 
+import os
+import secrets
 import time
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -10,11 +12,12 @@ from django.utils import timezone
 
 from workers import publisher, sandbox
 from workers.leases import keeper
+from workers.outage import outlast
 from workers.segment import SLICE, Rest, run_on
 from workflows.dispatch import Segment
 from workflows.services import recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
-from workflows.services.steps import Taker
+from workflows.services.steps import Taker, Work
 
 BoundTask: TypeAlias = "Task[..., Any]"
 
@@ -32,9 +35,7 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
     """Begin at one queued attempt and run on; a line goes on only behind a completed step."""
     began = time.monotonic()
     taker = Taker(*_place(self), brought=brings)
-    work = steps.claim_step(
-        pin=_pin(run, version), path=path, attempt=attempt, taker=taker, now=timezone.now()
-    )
+    work = _claim(Segment(UUID(run), UUID(version), path, attempt, taker.queue), taker)
     if not run_on(work, taker, began=began):
         self.request.chain = None
 
@@ -47,14 +48,7 @@ def run_bundle(self: BoundTask, *, fences: list[tuple[str, str, str, int]]) -> N
     bundle = Rest(Segment(UUID(a), UUID(b), path, n, taker.queue) for a, b, path, n in fences)
     with keeper.minding(bundle):
         while (segment := bundle.next()) is not None:
-            work = steps.claim_step(
-                pin=pinned_to(segment.run, segment.version),
-                path=segment.path,
-                attempt=segment.attempt,
-                taker=taker,
-                now=timezone.now(),
-            )
-            run_on(work, taker, began=began)
+            run_on(_claim(segment, taker), taker, began=began)
             if time.monotonic() - began > SLICE:
                 bundle.give_back()
 
@@ -65,9 +59,11 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     began = time.monotonic()
     taker = Taker(*_place(self), fan=scope)
     pin = _pin(run, version)
-    work = steps.claim_any_step(pin=pin, taker=taker, now=timezone.now())
+    work = outlast(
+        lambda again: steps.claim_any_step(pin=pin, taker=taker, now=timezone.now(), again=again)
+    )
     run_on(work, taker, began=began)
-    if work is not None and steps.has_queued(pin=pin, taker=taker):
+    if work is not None and outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
         again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
         raise self.replace(again)
 
@@ -75,29 +71,32 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
 @shared_task(name=publisher.SETTLE)
 def settle(*, run: str, version: str, scope: str) -> None:
     """End a scope whose steps have all been carried out."""
-    steps.settle_scope(pin=_pin(run, version), scope=scope, now=timezone.now())
+    pin = _pin(run, version)
+    outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=timezone.now()))
 
 
 @shared_task(name="workers.tick", expires=30)
 def tick() -> int:
     """Do what is due."""
-    return timers.tick(now=timezone.now())
+    return outlast(lambda _: timers.tick(now=timezone.now()))
 
 
 @shared_task(name="workers.recover", expires=30)
 def recover() -> list[str]:
     """Find what was lost, and put it right."""
-    return recovery.recover(now=timezone.now()).lines
+    return outlast(lambda _: recovery.recover(now=timezone.now())).lines
 
 
 @shared_task(name="workers.prune", expires=30)
 def prune() -> int:
     """Remove some of the runs that are older than the settings want them kept."""
     until = time.monotonic() + PRUNING_SECONDS
-    removed = retention.prune_by_policy(
-        now=timezone.now(),
-        go_on=lambda: time.monotonic() < until,
-        pause=lambda: time.sleep(PRUNING_PAUSE),
+    removed = outlast(
+        lambda _: retention.prune_by_policy(
+            now=timezone.now(),
+            go_on=lambda: time.monotonic() < until,
+            pause=lambda: time.sleep(PRUNING_PAUSE),
+        )
     )
     return removed.runs
 
@@ -108,11 +107,25 @@ def tidy_up(**_: object) -> None:
     sandbox.remove_left_behind()
 
 
+def _claim(segment: Segment, taker: Taker) -> Work | None:
+    pin = outlast(lambda _: pinned_to(segment.run, segment.version))
+    path, attempt = segment.path, segment.attempt
+    return outlast(
+        lambda again: steps.claim_step(
+            pin=pin, path=path, attempt=attempt, taker=taker, now=timezone.now(), again=again
+        )
+    )
+
+
 def _pin(run: str, version: str) -> Pinned:
-    return pinned_to(UUID(run), UUID(version))
+    return outlast(lambda _: pinned_to(UUID(run), UUID(version)))
 
 
 def _place(task: BoundTask) -> tuple[str, str]:
-    """Return the name of this worker, and the queue that the message came from."""
+    """Return a name that nobody else has, and the queue that the message came from.
+
+    It is of this one carrying out of the message, see `workflows.services.steps.Taker`.
+    """
+    name = f"{task.request.hostname}/{os.getpid()}-{secrets.token_hex(4)}"
     delivery = task.request.delivery_info
-    return str(task.request.hostname), str(delivery["routing_key"] if delivery else "")
+    return name, str(delivery["routing_key"] if delivery else "")

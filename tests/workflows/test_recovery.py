@@ -65,6 +65,48 @@ def test_a_lease_that_is_renewed_does_not_expire() -> None:
     assert states(run)["only"] == "RUNNING"
 
 
+def test_a_lease_from_before_an_outage_is_spared_until_its_worker_could_renew_it() -> None:
+    run = a_run(task("only"))
+    claimed(run, "only", now=in_future(-60))
+    everybody_was_cut_off()
+
+    report = recover(now=timezone.now())
+    assert states(run)["only"] == "RUNNING"
+    assert [line.partition(";")[0] for line in report.lines] == [
+        "1 leases have expired while the database was away"
+    ]
+    recover(now=in_future(31))
+
+    assert (states(run)["only"], step(run, "only").attempt) == ("QUEUED", 2)
+
+
+def test_an_attempt_that_began_after_an_outage_is_not_spared() -> None:
+    run = a_run(task("only"))
+    everybody_was_cut_off()
+    claimed(run, "only")
+    set_due(run, "only")
+
+    recover(now=timezone.now())
+
+    assert states(run)["only"] == "QUEUED"
+
+
+def test_when_all_workers_are_known_to_be_gone_nothing_is_spared() -> None:
+    run = a_run(task("only"))
+    claimed(run, "only", now=in_future(-60))
+    everybody_was_cut_off()
+
+    release_all(now=timezone.now())
+
+    assert states(run)["only"] == "QUEUED"
+
+
+def everybody_was_cut_off() -> None:
+    """Have every connection to the database be a new one."""
+    connection.close()
+    sql("SELECT 1")
+
+
 def test_lost_workers_have_a_budget_of_their_own() -> None:
     retry = {"max_attempts": 1, "worker_lost_attempts": 3}
     run = a_run(task("only", retry=retry))
@@ -238,14 +280,14 @@ def test_a_lease_that_was_renewed_at_the_last_moment_holds(
 ) -> None:
     run = a_run(task("only"))
     claimed(run, "only")
-    found = store.due_steps
+    found = store.expired_leases
 
-    def found_and_renewed(*states: object, **facts: object) -> object:
-        rows = found(*states, **facts)  # type: ignore[arg-type]
+    def found_and_renewed(**facts: object) -> object:
+        rows = found(**facts)  # type: ignore[arg-type]
         store.renew(run.pk, "only", 1, until=in_future(90))
         return rows
 
-    monkeypatch.setattr(store, "due_steps", found_and_renewed)
+    monkeypatch.setattr(store, "expired_leases", found_and_renewed)
     recover(now=in_future(31))
 
     assert states(run)["only"] == "RUNNING"

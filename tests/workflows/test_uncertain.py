@@ -27,9 +27,10 @@ from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
 from workflows.services.errors import StateRefusedError
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
+from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, pause_run
-from workflows.services.steps import Work, record_outcome
+from workflows.services.steps import Work, claim_step, record_outcome
 from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -105,6 +106,19 @@ def test_a_worker_that_runs_on_with_what_it_was_interrupted_in_asks_too() -> Non
 
     assert second is not None
     assert (second.attempt, second.probe_first) == (2, True)
+
+
+def test_a_worker_that_did_not_hear_of_its_claim_asks_too() -> None:
+    run = a_run(PROBED)
+    claimed(run, "pay")
+    lose(run)
+    claimed(run, "pay", 2)
+
+    facts = {"pin": pinned(run.pk), "path": "pay", "attempt": 2, "now": timezone.now()}
+    second = claim_step(**facts, taker=TAKER, again=True)
+
+    assert second is not None
+    assert second.probe_first
 
 
 def test_an_ordinary_retry_asks_nothing() -> None:

@@ -94,7 +94,7 @@ EXPIRED_LEASES = """
 """
 
 HELD_BY = """
-    SELECT path, node, scope, attempt FROM workflows_step
+    SELECT path, node, scope, attempt, reason FROM workflows_step
     WHERE run_id = %(run)s AND worker = %(worker)s AND state = 'RUNNING'
         AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
         AND (%(path)s::text IS NULL OR path = %(path)s)
@@ -196,8 +196,9 @@ def held_by(run_id: UUID, worker: str, path: str | None = None) -> StepView | No
     row = cursor().execute(HELD_BY, values).fetchone()
     if row is None:
         return None
-    found, node, scope, attempt = row
-    return StepView(found, node, scope, StepState.RUNNING, attempt, worker=worker)
+    found, node, scope, attempt, reason = row
+    why = Reason(reason) if reason else None
+    return StepView(found, node, scope, StepState.RUNNING, attempt, reason=why, worker=worker)
 
 
 def has_ended_by(run_id: UUID, path: str, attempt: int, worker: str) -> bool:
