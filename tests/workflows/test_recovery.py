@@ -1,6 +1,7 @@
 """Recovery and timers: what was lost is found, what is due is done, twice as well as once."""
 
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
@@ -65,10 +66,12 @@ def test_a_lease_that_is_renewed_does_not_expire() -> None:
     assert states(run)["only"] == "RUNNING"
 
 
-def test_a_lease_from_before_an_outage_is_spared_until_its_worker_could_renew_it() -> None:
+def test_a_lease_from_before_an_outage_is_spared_until_its_worker_could_renew_it(
+    cut_off: Callable[[], None],
+) -> None:
     run = a_run(task("only"))
     claimed(run, "only", now=in_future(-60))
-    everybody_was_cut_off()
+    cut_off()
 
     report = recover(now=timezone.now())
     assert states(run)["only"] == "RUNNING"
@@ -80,9 +83,9 @@ def test_a_lease_from_before_an_outage_is_spared_until_its_worker_could_renew_it
     assert (states(run)["only"], step(run, "only").attempt) == ("QUEUED", 2)
 
 
-def test_an_attempt_that_began_after_an_outage_is_not_spared() -> None:
+def test_an_attempt_that_began_after_an_outage_is_not_spared(cut_off: Callable[[], None]) -> None:
     run = a_run(task("only"))
-    everybody_was_cut_off()
+    cut_off()
     claimed(run, "only")
     set_due(run, "only")
 
@@ -91,20 +94,36 @@ def test_an_attempt_that_began_after_an_outage_is_not_spared() -> None:
     assert states(run)["only"] == "QUEUED"
 
 
-def test_when_all_workers_are_known_to_be_gone_nothing_is_spared() -> None:
+def test_when_all_workers_are_known_to_be_gone_nothing_is_spared(
+    cut_off: Callable[[], None],
+) -> None:
     run = a_run(task("only"))
     claimed(run, "only", now=in_future(-60))
-    everybody_was_cut_off()
+    cut_off()
 
     release_all(now=timezone.now())
 
     assert states(run)["only"] == "QUEUED"
 
 
-def everybody_was_cut_off() -> None:
-    """Have every connection to the database be a new one."""
-    connection.close()
-    sql("SELECT 1")
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have every connection to the database be a new one: of this test's, of real workers too."""
+
+    def cut() -> None:
+        back = timezone.now()
+        monkeypatch.setattr(store, "connected_since", lambda: back)
+
+    return cut
+
+
+def test_who_is_connected_knows_since_when() -> None:
+    before = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+        [mine] = cursor.fetchone()
+
+    assert store.connected_since() <= mine <= before
 
 
 def test_lost_workers_have_a_budget_of_their_own() -> None:

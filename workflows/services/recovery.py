@@ -64,8 +64,13 @@ def release_all(*, now: datetime) -> RecoveryReport:
 
 
 def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
-    """End the leases of one batch, but not before their workers had a chance to renew them."""
-    expired = store.expired_leases(now=now, lease=lease(), limit=BATCH)
+    """End the leases of one batch, but not before their workers had a chance to renew them.
+
+    When nobody's connection to the database is as old as an attempt, all were cut off from it, by
+    whatever outage, and none could renew.
+    """
+    since = store.connected_since()
+    expired = store.expired_leases(now=now, since=since, lease=lease(), limit=BATCH)
     silent = [(run_id, path, attempt) for run_id, path, attempt, spared in expired if not spared]
     _end_leases(report, silent, now, until=now)
     if spared := len(expired) - len(silent):

@@ -10,6 +10,7 @@ from workflows.store.loading import load, lock_run, read
 from workflows.store.rows import (
     Unclaimed,
     cancel_requested,
+    connected_since,
     corrected_arguments,
     due_runs,
     due_steps,
@@ -40,6 +41,7 @@ __all__ = [
     "act_as",
     "cancel_requested",
     "commit",
+    "connected_since",
     "corrected_arguments",
     "cure_of",
     "cursor",

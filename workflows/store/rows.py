@@ -81,15 +81,15 @@ MAKE_FAN_DUE = """
     )
 """
 
+CONNECTED_SINCE = """
+    SELECT min(backend_start) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+"""
+
 EXPIRED_LEASES = """
-    WITH known AS MATERIALIZED (
-        SELECT min(backend_start) AS since FROM pg_stat_activity
-        WHERE datname = current_database() AND backend_type = 'client backend'
-    )
     SELECT run_id, path, attempt,
-        started_at <= known.since AND %(now)s < known.since + %(lease)s AS spared
-    FROM workflows_step, known
-    WHERE wake_at <= %(now)s AND state = 'RUNNING'
+        started_at <= %(since)s AND %(now)s < %(since)s + %(lease)s AS spared
+    FROM workflows_step WHERE wake_at <= %(now)s AND state = 'RUNNING'
     ORDER BY spared, wake_at LIMIT %(limit)s
 """
 
@@ -207,16 +207,21 @@ def has_ended_by(run_id: UUID, path: str, attempt: int, worker: str) -> bool:
     return bool(cursor().execute(ENDED_BY, (run_id, path, attempt, worker)).fetchall())
 
 
+def connected_since() -> datetime:
+    """Return since when somebody has been connected to the database without a break."""
+    found: datetime = cursor().execute(CONNECTED_SINCE).fetchall()[0][0]
+    return found
+
+
 def expired_leases(
-    *, now: datetime, lease: timedelta, limit: int
+    *, now: datetime, since: datetime, lease: timedelta, limit: int
 ) -> list[tuple[UUID, str, int, bool]]:
     """Return the run, path and attempt of steps whose lease has expired, and whether to spare it.
 
-    When the oldest connection to the database is younger than the attempt, everybody was cut off
-    from it meanwhile, and nobody could renew: then a lease is spared until that connection is as
-    old as a lease is long.
+    The lease of an attempt that began before `since`, when everybody was cut off, is spared until
+    a lease's time has passed since then.
     """
-    values = {"now": now, "lease": lease, "limit": limit}
+    values = {"now": now, "since": since, "lease": lease, "limit": limit}
     return cursor().execute(EXPIRED_LEASES, values).fetchall()
 
 
