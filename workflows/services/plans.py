@@ -16,6 +16,13 @@ def plan_of_version(version_id: UUID) -> Plan:
     return load_plan(bytes(Version.objects.values_list("plan", flat=True).get(pk=version_id)))
 
 
+@lru_cache(maxsize=256)
+def version_with_workflow(version_id: UUID) -> Version:
+    """Return a version without what is large of it."""
+    found = Version.objects.defer("source", "document", "plan").select_related("workflow")
+    return found.get(pk=version_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """A run and the plan it is pinned to."""

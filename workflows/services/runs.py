@@ -36,7 +36,7 @@ from workflows.services.errors import (
     refuse_unstorable,
 )
 from workflows.services.patience import patiently
-from workflows.services.plans import Pinned, pinned, plan_of_version
+from workflows.services.plans import Pinned, pinned, plan_of_version, version_with_workflow
 from workflows.services.progress import (
     advance_run,
     begin_run,
@@ -52,6 +52,8 @@ BATCH = 100
 
 THE_RUN_ITSELF = "workflows_run_pkey"
 """The constraint that a second try of a start meets when the first came through unheard."""
+
+ENVIRONMENT_FIELDS = ("id", "name", "state", "classes")
 
 LONGEST_KEY = 200
 """Characters of an idempotency key, as many as its column takes."""
@@ -86,23 +88,19 @@ class _Desk:
     def version(self, order: Order) -> Version:
         key = (order.workflow, order.version)
         if key not in self.versions:
-            found = Version.objects.defer("source", "document", "plan").select_related("workflow")
-            found = found.filter(workflow__name=order.workflow).order_by("-number")
-            if order.version is not None:
-                found = found.filter(number=order.version)
-            version = found.first()
-            if version is None:
+            found = store.version_of(order.workflow, order.version)
+            if found is None:
                 wanted = order.workflow + (f" v{order.version}" if order.version else "")
                 raise NotFoundError("workflow", wanted)
-            self.versions[key] = version
+            self.versions[key] = version_with_workflow(found)
         return self.versions[key]
 
     def environment(self, name: str, plan: Plan) -> Environment:
         if name not in self.environments:
-            found = Environment.objects.filter(name=name).first()
+            found = store.environment_named(name)
             if found is None:
                 raise NotFoundError("environment", name)
-            self.environments[name] = found
+            self.environments[name] = Environment.from_db(None, ENVIRONMENT_FIELDS, found)
         environment = self.environments[name]
         if environment.state != EnvironmentState.ACTIVE:
             message = f"The environment {name} is {environment.state} and takes no new runs."

@@ -14,6 +14,7 @@ from workflows.store.rows import (
     corrected_arguments,
     due_runs,
     due_steps,
+    environment_named,
     expired_leases,
     has_ended_by,
     held_by,
@@ -25,6 +26,7 @@ from workflows.store.rows import (
     renew,
     unfinished_runs,
     unjoined_scopes,
+    version_of,
     why_queued,
 )
 from workflows.store.session import act_as, cursor, flight, session
@@ -47,6 +49,7 @@ __all__ = [
     "cursor",
     "due_runs",
     "due_steps",
+    "environment_named",
     "expired_leases",
     "flight",
     "has_ended_by",
@@ -64,5 +67,6 @@ __all__ = [
     "session",
     "unfinished_runs",
     "unjoined_scopes",
+    "version_of",
     "why_queued",
 ]

@@ -11,6 +11,13 @@ from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, StepState
 from workflows.store.session import cursor
 
+VERSION = """
+    SELECT v.id FROM workflows_workflow w JOIN workflows_version v ON v.workflow_id = w.id
+    WHERE w.name = %s AND v.number = COALESCE(%s, v.number) ORDER BY v.number DESC LIMIT 1
+"""
+
+ENVIRONMENT = "SELECT id, name, state, classes FROM environments_environment WHERE name = %s"
+
 NEXT_QUEUED = """
     SELECT path, attempt FROM workflows_step
     WHERE run_id = %s AND scope = %s AND node > %s AND queue = %s AND state = 'QUEUED'
@@ -163,6 +170,18 @@ class Unclaimed:
     attempt: int
     queue: str
     scope: str
+
+
+def version_of(workflow: str, number: int | None) -> UUID | None:
+    """Return the version of a workflow with that number, or the newest."""
+    row = cursor().execute(VERSION, (workflow, number), prepare=True).fetchone()
+    return None if row is None else row[0]
+
+
+def environment_named(name: str) -> tuple[UUID, str, str, list[str]] | None:
+    """Return the id, name, state and classes of an environment as they are now."""
+    row = cursor().execute(ENVIRONMENT, (name,), prepare=True).fetchone()
+    return None if row is None else (*row[:3], json.loads(row[3]))
 
 
 def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[str, int] | None:
