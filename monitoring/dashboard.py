@@ -1,7 +1,7 @@
 """The first page: what needs a person, what is under way, where it may run. Bounded throughout."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,10 +9,13 @@ from django.db.models import Count, Min, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
-from environments.badges import ENVIRONMENT_LOOKS, Look
+from environments.badges import ENVIRONMENT_LOOKS, Look, badge
 from environments.models import Environment
 from environments.states import EnvironmentState
+from workers.canaries import verdicts
+from workers.vitals import Health, Verdict
 from workflows.admin.base import duration
 from workflows.admin.incident import causes
 from workflows.admin.looks import look_of, words_of
@@ -24,6 +27,15 @@ MOST_COUNTED = 10_000
 SHOWN = 8
 RECENT = timedelta(hours=24)
 OLD = timedelta(seconds=60)
+QUEUE_LOOKS: Mapping[Health, Look] = {
+    Health.HEALTHY: Look("ok", "check_circle"),
+    Health.BUSY: Look("busy", "hourglass_top"),
+    Health.WEDGED: Look("bad", "error"),
+    Health.UNSERVED: Look("care", "person_off"),
+    Health.AWAY: Look("bad", "cloud_off"),
+    Health.STOPPED: Look("bad", "timer_off"),
+    Health.UNKNOWN: Look("quiet", "help"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +49,17 @@ class Tile:
     said: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class QueueLine:
-    """What waits in a queue."""
+    """How a queue is, and how many steps wait in it."""
 
     name: str
-    waiting: str
-    oldest: str
-    is_slow: bool
+    badge: SafeString
+    verdict: Verdict
+    since: str
+    waiting: str = "0"
+    oldest: str = ""
+    is_slow: bool = False
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -132,19 +147,31 @@ def environments() -> list[dict[str, Any]]:
 
 
 def queues(*, now: datetime) -> list[QueueLine]:
-    """Return the queues in which steps wait: the rows are the truth, not the broker."""
+    """Return the queues, in trouble or fullest first; the rows are the truth, not the broker."""
     waiting = Step.objects.filter(state=StepState.QUEUED).order_by().values("pk")[:MOST_COUNTED]
     found = Step.objects.filter(pk__in=waiting).order_by().values("queue")
-    lines = found.annotate(number=Count("pk"), oldest=Min("queued_at")).order_by("-number")[:SHOWN]
-    return [
-        QueueLine(
-            line["queue"],
-            _bound(line["number"]),
-            duration(line["oldest"], now),
-            bool(line["oldest"] and now - line["oldest"] > OLD),
-        )
-        for line in lines
-    ]
+    counts = found.annotate(number=Count("pk"), oldest=Min("queued_at"))
+    full = {count["queue"]: (count["number"], count["oldest"]) for count in counts}
+    said = sorted(
+        verdicts(),
+        key=lambda one: (one.is_good, -full.get(one.queue, (0, None))[0], one.queue),
+    )
+    lines = [_line(one, *full.get(one.queue, (0, None)), now) for one in said[:SHOWN]]
+    for line in [line for line in lines if line.verdict.health is Health.AWAY][1:]:
+        line.verdict = replace(line.verdict, matter="", next="")  # It is away from all of them.
+    return lines
+
+
+def _line(verdict: Verdict, number: int, oldest: datetime | None, now: datetime) -> QueueLine:
+    return QueueLine(
+        name=verdict.queue,
+        badge=badge(verdict.health.value.capitalize(), QUEUE_LOOKS[verdict.health]),
+        verdict=verdict,
+        since=duration(verdict.since, now) if verdict.since else "",
+        waiting=_bound(number),
+        oldest=duration(oldest, now),
+        is_slow=bool(oldest and now - oldest > OLD),
+    )
 
 
 def bounded(rows: QuerySet[Any]) -> str:

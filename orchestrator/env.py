@@ -162,6 +162,11 @@ class Env(BaseSettings):
         description="seconds, at least 3, that a worker may be silent about a running step "
         "before it counts as lost; a third of that is how often it speaks",
     )
+    canary_seconds: Annotated[float, Field(ge=1, le=25)] = Field(
+        default=20,
+        description="seconds, 1 to 25, between two looks at whether each queue is consumed; "
+        "one that is not is reported after four and a half times that, at the latest",
+    )
     soft_shutdown_seconds: Seconds = Field(
         default=10, description="seconds that a stopping worker gives its running steps"
     )

@@ -210,6 +210,7 @@ ORCHESTRATOR: dict[str, Any] = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
     "CATALOG": "workers.registry.catalog",
     "LEASE_SECONDS": ENV.lease_seconds,
+    "CANARY_SECONDS": ENV.canary_seconds,
     "RETENTION_DAYS": ENV.retention,
     "RETENTION_ARCHIVE": ENV.retention_archive and BASE_DIR / ENV.retention_archive,
 }
@@ -264,6 +265,11 @@ CELERY_BEAT_SCHEDULE = {
     "recover": {
         "task": "workers.recover",
         "schedule": 5.0,
+        "options": {"queue": "orchestrator", "expire_seconds": 15},
+    },
+    "canaries": {
+        "task": "workers.canaries",
+        "schedule": ENV.canary_seconds,
         "options": {"queue": "orchestrator", "expire_seconds": 15},
     },
     "prune": {

@@ -10,7 +10,8 @@ from celery import Task, shared_task
 from celery.signals import worker_process_init
 from django.utils import timezone
 
-from workers import publisher, sandbox
+from workers import canaries, publisher, sandbox
+from workers import pulse as _pulse  # noqa: F401 - it listens to Celery's signals
 from workers.leases import keeper
 from workers.outage import outlast
 from workers.segment import SLICE, Rest, run_on
@@ -85,6 +86,18 @@ def tick() -> int:
 def recover() -> list[str]:
     """Find what was lost, and put it right."""
     return outlast(lambda _: recovery.recover(now=timezone.now())).lines
+
+
+@shared_task(name="workers.canaries", expires=30)
+def send_canaries() -> None:
+    """See how each queue is, and send it what will tell the next time."""
+    canaries.send_round(publisher.CeleryPublisher())
+
+
+@shared_task(bind=True, name=canaries.CANARY)
+def canary(self: BoundTask) -> None:
+    """Answer for a queue."""
+    canaries.came(_place(self)[1])
 
 
 @shared_task(name="workers.prune", expires=30)

@@ -1,15 +1,12 @@
 """Real workers and a real clock whose broker goes, hangs and forgets, and comes back."""
 
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from tests.e2e.builders import ends, log, shell, started, states, until, until_step
-from tests.support.broker import Broker
-from tests.support.platform import Platform, a_process
+from tests.support.broker import Broker, Fleet, a_fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -17,28 +14,12 @@ WITHIN = 30.0
 """Seconds after its broker's return in which everything goes on by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The processes of a platform whose broker is a test's own."""
-
-    broker: Broker
-    platform: Platform
-    processes: list["subprocess.Popen[bytes]"]
-
-    def lives(self) -> bool:
-        return all(process.poll() is None for process in self.processes)
-
-
 @pytest.fixture
 def fleet(committed: None, broker: Broker, process_env: dict[str, str]) -> Iterator[Fleet]:
-    """The engine's worker, one of the environment `default`, and beat."""
-    env = process_env | {"BROKER_URL": broker.url, "RESULT_URL": broker.url}
-    with ExitStack() as stack:
-        programs = [["engine"], ["worker", "default"], ["beat"]]
-        processes = [stack.enter_context(a_process(env, *program)) for program in programs]
-        platform = Platform(env)
-        platform.finished(started(log("warm")))
-        yield Fleet(broker, platform, processes)
+    """A platform that has carried out something."""
+    with a_fleet(broker, process_env) as fleet:
+        fleet.platform.finished(started(log("warm")))
+        yield fleet
 
 
 @contextmanager

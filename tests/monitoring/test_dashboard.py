@@ -12,6 +12,7 @@ from environments.models import Environment
 from monitoring.dashboard import queues
 from monitoring.roles import ROLES, ensure_roles
 from tests.admin.builders import TWO_STEPS, completed, failed, person, started
+from workers.vitals import Health
 
 pytestmark = pytest.mark.django_db
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -68,8 +69,10 @@ def test_a_queue_that_nobody_serves_is_slow() -> None:
     lines = queues(now=timezone.now() + timedelta(minutes=5))
 
     assert [(line.name, line.waiting, line.is_slow) for line in lines] == [
-        ("env.default.default", "1", True)
+        ("env.default.default", "1", True),
+        ("orchestrator", "0", False),
     ]
+    assert {line.verdict.health for line in lines} == {Health.UNSERVED}
 
 
 def test_the_overview_shows_environments_with_their_runs() -> None:

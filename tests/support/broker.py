@@ -2,9 +2,10 @@
 
 import os
 import signal
+import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from celery import Celery, current_app
 
 from orchestrator import embedded
 from orchestrator.celery import application
+from tests.support.platform import Platform, a_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +93,27 @@ def sending_through(broker: Broker) -> Iterator[Celery]:
     finally:
         own.close()
         before.set_current()
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The processes of a platform whose broker is a test's own, by the program that they are."""
+
+    broker: Broker
+    platform: Platform
+    processes: dict[str, "subprocess.Popen[bytes]"]
+
+    def lives(self) -> bool:
+        return all(process.poll() is None for process in self.processes.values())
+
+
+@contextmanager
+def a_fleet(broker: Broker, env: Mapping[str, str]) -> Iterator[Fleet]:
+    """Have beat, the engine's worker and one of `default` until the block ends."""
+    env = dict(env) | {"BROKER_URL": broker.url, "RESULT_URL": broker.url}
+    with ExitStack() as stack:
+        processes = {
+            program: stack.enter_context(a_process(env, *program.split()))
+            for program in ("engine", "worker default", "beat")
+        }
+        yield Fleet(broker, Platform(env), processes)
