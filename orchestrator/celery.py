@@ -142,6 +142,14 @@ def _refuse_unsafe_settings(**_: object) -> None:
         raise SystemExit("\n".join(found))
 
 
+@beat_init.connect
+def _keep_a_lookout(**_: object) -> None:
+    """Have beat do itself what the engine is late with."""
+    from workers import lookout
+
+    lookout.begin()
+
+
 @setup_logging.connect
 def _keep_our_logging(**_: object) -> None:
     """Being connected is enough: Celery then leaves the logging of `orchestrator.logs` alone."""

@@ -124,11 +124,10 @@ def _release_steps_of_ended_workers() -> None:
 
     Only with the embedded database, whose workers are this launcher's and have been ended.
     """
-    from django.utils import timezone
-
+    from workflows import store
     from workflows.services import recovery
 
-    for line in recovery.release_all(now=timezone.now()).lines:
+    for line in recovery.release_all(now=store.now()).lines:
         say("launcher", line)
 
 

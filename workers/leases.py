@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from django.db import connection
-from django.utils import timezone
 
 from workers.probing import PROBE_WITHIN
 from workflows import store
@@ -136,7 +135,7 @@ def look(held: Held, *, now: float) -> None:
     if held.overran(now):
         return
     if now - held.renewed >= renew_every():
-        until = timezone.now() + lease()
+        until = store.now() + lease()
         answer = store.renew(work.run, work.path, work.attempt, until=until)
         held.renewed = now
     else:

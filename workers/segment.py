@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 
-from django.utils import timezone
-
 from workers import executor
 from workers.executor import Assignment
 from workers.leases import Held, keeper
 from workers.outage import outlast
 from workers.registry import catalog
+from workflows import store
 from workflows.dispatch import Segment
 from workflows.engine.events import Succeeded
 from workflows.services import outbox, steps
@@ -61,7 +60,7 @@ class Rest:
 def record(work: Work, outcome: Outcome, taker: Taker, further: bool, again: bool) -> Work | None:
     """Record how an attempt ended, and return the next one."""
     return steps.record_outcome(
-        work=work, outcome=outcome, taker=taker, run_on=further, now=timezone.now(), again=again
+        work=work, outcome=outcome, taker=taker, run_on=further, now=store.now(), again=again
     )
 
 

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from celery import Task, shared_task
 from celery.signals import worker_process_init
-from django.utils import timezone
 
 from workers import canaries, publisher, sandbox
 from workers import pulse as _pulse  # noqa: F401 - it listens to Celery's signals
 from workers.leases import keeper
 from workers.outage import outlast
 from workers.segment import SLICE, Rest, run_on
+from workflows import store
 from workflows.dispatch import Segment
 from workflows.services import recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
@@ -61,7 +61,7 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     taker = Taker(*_place(self), fan=scope)
     pin = _pin(run, version)
     work = outlast(
-        lambda again: steps.claim_any_step(pin=pin, taker=taker, now=timezone.now(), again=again)
+        lambda again: steps.claim_any_step(pin=pin, taker=taker, now=store.now(), again=again)
     )
     run_on(work, taker, began=began)
     if work is not None and outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
@@ -73,19 +73,19 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
 def settle(*, run: str, version: str, scope: str) -> None:
     """End a scope whose steps have all been carried out."""
     pin = _pin(run, version)
-    outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=timezone.now()))
+    outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=store.now()))
 
 
 @shared_task(name="workers.tick", expires=30)
 def tick() -> int:
     """Do what is due."""
-    return outlast(lambda _: timers.tick(now=timezone.now()))
+    return outlast(lambda _: timers.tick(now=store.now()))
 
 
 @shared_task(name="workers.recover", expires=30)
 def recover() -> list[str]:
     """Find what was lost, and put it right."""
-    return outlast(lambda _: recovery.recover(now=timezone.now())).lines
+    return outlast(lambda _: recovery.recover(now=store.now())).lines
 
 
 @shared_task(name="workers.canaries", expires=30)
@@ -106,7 +106,7 @@ def prune() -> int:
     until = time.monotonic() + PRUNING_SECONDS
     removed = outlast(
         lambda _: retention.prune_by_policy(
-            now=timezone.now(),
+            now=store.now(),
             go_on=lambda: time.monotonic() < until,
             pause=lambda: time.sleep(PRUNING_PAUSE),
         )
@@ -125,7 +125,7 @@ def _claim(segment: Segment, taker: Taker) -> Work | None:
     path, attempt = segment.path, segment.attempt
     return outlast(
         lambda again: steps.claim_step(
-            pin=pin, path=path, attempt=attempt, taker=taker, now=timezone.now(), again=again
+            pin=pin, path=path, attempt=attempt, taker=taker, now=store.now(), again=again
         )
     )
 

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
-
+from workflows import store
 from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
 from workflows.engine.states import StepState
 from workflows.models import Incident, Resolution, Run
@@ -114,7 +113,7 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
             f"The incident {incident_id} was {incident.resolution} by {incident.resolved_by}"
             " already."
         )
-    now = timezone.now()
+    now = store.now()
     others = Incident.objects.filter(run_id=run_id, resolution="").exclude(pk=incident_id)
     known = list(others.values_list("pk", flat=True))
     event: Event = decide(incident.path)

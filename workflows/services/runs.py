@@ -8,7 +8,6 @@ from uuid import UUID
 
 import psycopg
 from django.db import transaction
-from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from environments.models import Environment
@@ -205,7 +204,7 @@ def _start_all(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
 
 def _start(one: _Checked, by: str) -> StartedRun | None:
     """Start a run; None when there is one with its key already."""
-    now = timezone.now()
+    now = store.now()
     pin = Pinned(one.id, one.version.pk, one.plan)
     new = store.NewRun(
         workflow=one.version.workflow_id,
@@ -281,7 +280,7 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
         state = Run.objects.values_list("state", flat=True).get(pk=run_id)
         if state not in allowed:
             raise StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
-        now = timezone.now()
+        now = store.now()
         store.act_as(by)
         if not isinstance(event, CancelRequested):
             store.lock_run(run_id)
@@ -302,7 +301,7 @@ def _close_incidents(run_id: UUID, by: str) -> None:
     found.exclude(error_class=ErrorClass.UNCERTAIN.value).update(
         resolution=Resolution.CANCELLED.value,
         resolved_by=by,
-        resolved_at=timezone.now(),
+        resolved_at=store.now(),
         note="The run was cancelled.",
     )
 

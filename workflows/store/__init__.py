@@ -5,6 +5,7 @@ queued or due, `pruning` removes what is old, `trouble` says what to make of an 
 statements are psycopg's own, prepared on the server; values are never part of a statement.
 """
 
+from workflows.store.clock import now
 from workflows.store.committing import Ahead, Expected, NewRun, Seen, commit
 from workflows.store.loading import load, lock_run, read
 from workflows.store.rows import (
@@ -19,6 +20,7 @@ from workflows.store.rows import (
     has_ended_by,
     held_by,
     hold_expired,
+    is_overdue,
     make_due,
     next_queued,
     postpone_queued,
@@ -55,10 +57,12 @@ __all__ = [
     "has_ended_by",
     "held_by",
     "hold_expired",
+    "is_overdue",
     "load",
     "lock_run",
     "make_due",
     "next_queued",
+    "now",
     "outage",
     "postpone_queued",
     "queued",

@@ -50,6 +50,20 @@ DUE_STEPS = """
     WHERE wake_at <= %s AND state = ANY(%s) ORDER BY wake_at LIMIT %s
 """
 
+OVERDUE = """
+    SELECT EXISTS (
+        SELECT 1 FROM workflows_step s
+        WHERE s.wake_at <= %s AND (
+            s.state IN ('RUNNING', 'RETRYING', 'WAITING')
+            OR s.state = 'QUEUED' AND EXISTS (
+                SELECT 1 FROM workflows_run r WHERE r.id = s.run_id AND r.state = 'RUNNING'
+            )
+        )
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_run WHERE deadline_at <= %s AND state = 'RUNNING'
+    )
+"""
+
 DUE_RUNS = """
     SELECT id FROM workflows_run
     WHERE deadline_at <= %s AND state = 'RUNNING' ORDER BY deadline_at LIMIT %s
@@ -283,6 +297,12 @@ def due_steps(
     names = [state.value for state in states]
     rows = cursor().execute(DUE_STEPS, (now, names, limit)).fetchall()
     return [(run, path, StepState(state), attempt) for run, path, state, attempt in rows]
+
+
+def is_overdue(before: datetime) -> bool:
+    """Say whether something was due before that, and nobody has done it."""
+    row = cursor().execute(OVERDUE, (before, before)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def due_runs(*, now: datetime, limit: int) -> list[UUID]:

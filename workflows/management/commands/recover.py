@@ -3,8 +3,8 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
+from workflows import store
 from workflows.management.door import Door
 from workflows.services.recovery import recover
 
@@ -17,7 +17,7 @@ class Command(Door):
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
 
     def recover(self, *, as_json: bool, **_: Any) -> None:
-        report = recover(now=timezone.now())
+        report = recover(now=store.now())
         if as_json:
             self.print_json({"results": list(report.lines)})
             return
