@@ -1,6 +1,7 @@
 """The Celery application. With settings that could lose work, workers and beat refuse to start."""
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -148,6 +149,17 @@ def _keep_a_lookout(**_: object) -> None:
     from workers import lookout
 
     lookout.begin()
+
+
+@beat_init.connect
+def _stop_between_two_ticks(sender: Any, **_: object) -> None:
+    """Have beat end when it has done what it is at.
+
+    Celery's own handler stores the schedule at once, and waits for ever for the lock of the
+    connection if the signal came in the middle of a query.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sender.stop())
 
 
 @setup_logging.connect

@@ -254,6 +254,7 @@ class Play:
                 return
             time.sleep(0.3)
         self._told_at(f"not still after {QUIET_WITHIN:g} s: {self._moves()}, {self._queued()}")
+        self.stage.dump_stacks()
 
     def _moves(self) -> int:
         """Count what still moves: steps, and runs that nobody needs to look at."""

@@ -213,6 +213,16 @@ class Stage:
             if one.what == what and one.ended is None:
                 one.ended = time.time()
 
+    def dump_stacks(self) -> None:
+        """Write down where every process of the platform is, for whoever asks why it is stuck."""
+        spy = Path(sys.executable).with_name("py-spy")
+        for name in self.actors:
+            pids = [self.pid(name), *(child.pid for child in self.children(name))]
+            with (self.home / "logs" / f"{name}.stacks").open("ab") as output:
+                for pid in filter(None, pids):
+                    command = [spy, "dump", "--pid", str(pid)]
+                    subprocess.run(command, stdout=output, stderr=output, check=False, timeout=30)
+
     def stop(self) -> list[str]:
         """Stop every part as production does, and return what of them did not end or was left."""
         left = []
@@ -228,6 +238,7 @@ class Stage:
                 actor.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 left.append(f"{name} did not end within {SOFT_SHUTDOWN + 15:g} s of SIGTERM")
+                self.dump_stacks()
         return left
 
     def leftovers(self) -> list[str]:

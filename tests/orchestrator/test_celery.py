@@ -1,10 +1,12 @@
 """Celery runs only with settings that keep messages, and sends only where somebody listens."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
+from celery.beat import Service
 from celery.exceptions import QueueNotFound
 from django.conf import settings
 
@@ -12,6 +14,7 @@ from environments.models import Environment
 from orchestrator.celery import (
     REQUIRED,
     _refuse_unsafe_settings,
+    _stop_between_two_ticks,
     app,
     eviction_refusals,
     queue_of,
@@ -55,6 +58,19 @@ def test_a_process_with_unsafe_settings_ends(changed: dict[str, Any]) -> None:
 
     with pytest.raises(SystemExit, match="task_acks_late"):
         _refuse_unsafe_settings()
+
+
+def test_beat_ends_when_it_has_done_what_it_is_at() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    beat = Service(app)
+    _stop_between_two_ticks(sender=beat)
+
+    signal.raise_signal(signal.SIGTERM)
+
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert beat._is_shutdown.is_set()
+    assert not beat._is_stopped.is_set()
 
 
 def test_a_redis_that_would_forget_queues_is_refused() -> None:
