@@ -7,7 +7,7 @@ of beat looks now and then, with one statement, and sweeps only where somebody i
 
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -27,9 +27,8 @@ def begin() -> None:
     threading.Thread(target=_run, name="lookout", daemon=True).start()
 
 
-def look() -> list[str]:
+def look(*, now: datetime) -> list[str]:
     """Sweep if something is late, and return what was done."""
-    now = store.now()
     if not store.is_overdue(now - LATE):
         return []
     return recovery.recover(now=now).lines
@@ -39,7 +38,7 @@ def _run() -> None:
     while True:
         time.sleep(LOOK_EVERY)
         try:
-            for line in outlast(lambda _: look()):
+            for line in outlast(lambda _: look(now=store.now())):
                 log.warning("lookout.swept", did=line)
         except Exception:
             log.exception("lookout.trouble")
