@@ -159,6 +159,23 @@ def test_a_bulk_start_sent_again_starts_nothing() -> None:
     assert again.json()["runs"][0]["id"] == first["runs"][0]["id"]
 
 
+def test_a_bulk_start_says_of_each_order_what_became_of_it() -> None:
+    a_version()
+    client = a_client("start_workflow")
+    first = {"workflow": "nightly", "idempotency_key": "k"}
+    client.post(f"{API}/runs/bulk/", {"runs": [first]})
+    orders = [{"workflow": "nightly"}, first | {"input": {"other": 1}}, first]
+
+    response = client.post(f"{API}/runs/bulk/", {"runs": orders})
+
+    body = response.json()
+    assert (response.status_code, body["created"], body["refused"]) == (201, 1, 1)
+    new, refused, known = body["runs"]
+    assert (new["created"], known["created"], known["refused"]) == (True, False, None)
+    assert (refused["id"], refused["state"]) == (None, None)
+    assert known["id"] in refused["refused"]
+
+
 @pytest.mark.parametrize("number", [0, 1001])
 def test_a_bulk_start_has_from_one_to_a_thousand_runs(number: int) -> None:
     order = {"runs": [{"workflow": "nightly"}] * number}

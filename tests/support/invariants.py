@@ -108,13 +108,14 @@ ALWAYS: Mapping[str, str] = {
         SELECT id, '', state FROM workflows_run
         WHERE state = ANY (%(finished_runs)s) AND deadline_at IS NOT NULL
     """,
-    "an open incident is about a failed step of a run that it can still help": """
+    "an open incident is about a failed step, of a run that is over only if it is uncertain": """
         SELECT n.run_id, n.path, s.state || ' in a run that is ' || r.state
         FROM workflows_incident n
         JOIN workflows_step s ON s.id = n.step_id JOIN workflows_run r ON r.id = n.run_id
         WHERE n.resolution = '' AND (
             s.state NOT IN ('FAILED', 'COMPENSATION_FAILED')
-            OR r.state IN ('COMPLETED', 'CANCELLED', 'COMPENSATED')
+            OR (n.error_class <> 'uncertain'
+                AND r.state IN ('COMPLETED', 'CANCELLED', 'COMPENSATED'))
         )
     """,
     "a failed run says why: by an incident, or by an error of its own": """

@@ -83,6 +83,20 @@ def test_the_same_key_within_one_call_is_one_run() -> None:
     assert first.run.pk == second.run.pk == third.run.pk
 
 
+def test_among_many_a_key_that_was_used_for_another_input_is_answered_by_itself() -> None:
+    name = a_workflow()
+    run = start_run(workflow=name, input={"size": 1}, idempotency_key="monday", by=ANN).run
+    keys = ["sunday", "monday", "tuesday", "tuesday"]
+    orders = [Order(name, {"size": n}, idempotency_key=key) for n, key in enumerate(keys, start=5)]
+
+    sunday, monday, tuesday, another = start_runs(orders=orders, by=ANN)
+
+    assert (sunday.created, tuesday.created) == (True, True)
+    assert (monday.order, another.order) == (orders[1], orders[3])
+    assert str(run.pk) in str(monday.error)
+    assert Run.objects.count() == 3
+
+
 def test_two_callers_with_the_same_keys_in_opposite_order_both_get_their_runs() -> None:
     name = a_workflow()
     orders = [Order(name, idempotency_key=f"day-{n}") for n in range(20)]

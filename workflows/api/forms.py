@@ -178,7 +178,7 @@ class KeyedOrder(StartOrder):
 
 
 class BulkOrder(Form):
-    """Many runs to be started. One that is refused refuses them all."""
+    """Many runs to be started. One that is wrong refuses them all; a key in use only its own."""
 
     runs = KeyedOrder(many=True, allow_empty=False, max_length=MAX_BULK)  # type: ignore[call-arg] # of `many`
 

@@ -27,6 +27,7 @@ from workflows.services.errors import StateRefusedError
 from workflows.services.incidents import replay_run
 from workflows.services.runs import (
     Order,
+    RefusedOrder,
     StartedRun,
     cancel_run,
     pause_run,
@@ -80,13 +81,21 @@ class BulkRuns(Door):
         responses={201: BulkDocument, 200: BulkDocument},
     )
     def post(self, request: Request) -> Response:
-        """Start up to 1,000 runs, each with a key of its own: 201 if any of them is new."""
+        """Start up to 1,000 runs, each with a key of its own: 201 if any of them is new.
+
+        An order whose key was used with another input is refused by itself; see each one's
+        `refused`.
+        """
         if _key_of(request):
             raise ValidationError({"Idempotency-Key": ["Give each run its `idempotency_key`."]})
         orders = [Order(**order) for order in self.body(BulkOrder)["runs"]]
         started = start_runs(orders=orders, by=self.actor)
-        created = sum(one.created for one in started)
-        answer = {"created": created, "runs": [_started(one) for one in started]}
+        runs = [
+            _refused(one) if isinstance(one, RefusedOrder) else _started(one) for one in started
+        ]
+        created = sum(one["created"] for one in runs)
+        refused = sum(one["refused"] is not None for one in runs)
+        answer = {"created": created, "refused": refused, "runs": runs}
         return Response(answer, status=201 if created else 200)
 
 
@@ -170,4 +179,15 @@ def _started(one: StartedRun) -> dict[str, Any]:
         "workflow": one.run.workflow.name,
         "state": one.run.state,
         "created": one.created,
+        "refused": None,
+    }
+
+
+def _refused(one: RefusedOrder) -> dict[str, Any]:
+    return {
+        "id": None,
+        "workflow": one.order.workflow,
+        "state": None,
+        "created": False,
+        "refused": str(one.error),
     }

@@ -6,18 +6,24 @@ from workflows.selectors.shapes import Id, RunStateName, Time
 
 
 class StartedDocument(TypedDict):
-    """A run of a bulk start. `created` is false if its idempotency key was known."""
+    """What became of an order of a bulk start.
 
-    id: Id
+    `created` is false if its idempotency key was known. `refused` says why there is no run:
+    the key was used with another input.
+    """
+
+    id: Id | None
     workflow: str
-    state: RunStateName
+    state: RunStateName | None
     created: bool
+    refused: str | None
 
 
 class BulkDocument(TypedDict):
     """What became of a bulk start, in the order of the orders."""
 
     created: int
+    refused: int
     runs: list[StartedDocument]
 
 

@@ -77,6 +77,14 @@ class StartedRun:
     created: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedOrder:
+    """An order among many that was refused by itself: its key was used for something else."""
+
+    order: Order
+    error: IdempotencyMismatchError
+
+
 @dataclass(slots=True)
 class _Desk:
     """What the orders of one call have in common, looked up once."""
@@ -128,17 +136,22 @@ def start_run(  # noqa: PLR0913 - the keys of an order, by name
     Raises NotFoundError, InputRefusedError, EnvironmentClosedError, IdempotencyMismatchError.
     """
     order = Order(workflow, input, environment, version, idempotency_key)
-    return start_runs(orders=[order], by=by)[0]
+    [one] = start_runs(orders=[order], by=by)
+    if isinstance(one, RefusedOrder):
+        raise one.error
+    return one
 
 
-def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun]:
+def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun | RefusedOrder]:
     """Start many runs, a hundred in a transaction. All orders are checked before any is begun.
 
-    Raises what `start_run` raises.
+    What a key was used for is known only when its run is begun, others having been started: so
+    such an order is answered as refused in its place, and the rest as what became of them.
+    Raises NotFoundError, InputRefusedError and EnvironmentClosedError; then nothing was started.
     """
     desk = _Desk()
     checked = [patiently(partial(_check, desk, order)) for order in orders]
-    started = []
+    started: list[StartedRun | RefusedOrder] = []
     for first in range(0, len(checked), BATCH):
         batch = checked[first : first + BATCH]
         started += _start_batch(batch, by)
@@ -182,8 +195,9 @@ def _check_key(key: str) -> None:
         raise InputRefusedError(message)
 
 
-def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun]:
+def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | RefusedOrder]:
     """Start runs in one transaction; a key that was used before is the run that there is."""
+    begun: Sequence[StartedRun | None]
     try:
         begun = in_flight(partial(_start_all, batch, by))
     except psycopg.errors.UniqueViolation as error:
@@ -230,7 +244,7 @@ def _start(one: _Checked, by: str) -> StartedRun | None:
     return StartedRun(run, created=True)
 
 
-def _existing(one: _Checked) -> StartedRun:
+def _existing(one: _Checked) -> StartedRun | RefusedOrder:
     """Return the run that there is: begun by a try that nobody heard of, or with the same key."""
     found = Run.objects.select_related("workflow", "version", "environment")
     if (run := found.filter(pk=one.id).first()) is not None:
@@ -243,7 +257,7 @@ def _existing(one: _Checked) -> StartedRun:
             f"The key {key} was used on {run.created_at:%Y-%m-%d %H:%M:%S} UTC to start the run"
             f" {run.pk} of {one.order.workflow} with another input. Use a new key."
         )
-        raise IdempotencyMismatchError(message)
+        return RefusedOrder(one.order, IdempotencyMismatchError(message))
     return StartedRun(run, created=False)
 
 
