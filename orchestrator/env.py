@@ -155,7 +155,16 @@ class Env(BaseSettings):
     )
     longest_step_seconds: Seconds = Field(
         default=6 * 3600,
-        description="seconds after which a worker process is killed with whatever step it has",
+        description="seconds that any step may take; then its process is ended",
+    )
+    timeout_grace_seconds: Seconds = Field(
+        default=10,
+        description="seconds that an interrupted step has to end before its process is ended",
+    )
+    worker_memory_mib: Annotated[int, Field(ge=256)] | None = Field(
+        default=None,
+        description="MiB, at least 256, that each process of a worker, and each command that a "
+        "step starts, may take; without it only the machine bounds them",
     )
     lease_seconds: Annotated[float, Field(ge=3)] = Field(
         default=30,

@@ -141,7 +141,7 @@ def _supervise_behind(
 ) -> int:
     url = _url_of(env.web_host, door.getsockname()[1])
     flower = f"http://flower:{secrets.token_hex(16)}@127.0.0.1:{any_free_port()}"
-    supervisor = Supervisor(env.home)
+    supervisor = Supervisor(env.home, patience=env.soft_shutdown_seconds)
     shared = {"FLOWER_URL": flower}
     if "log_level" not in env.model_fields_set:
         shared["LOG_LEVEL"] = QUIET

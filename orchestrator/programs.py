@@ -83,7 +83,10 @@ def flower(env: Env) -> None:
 
 
 def _worker(name: str, queues: list[str], processes: int) -> None:
-    """Be a Celery worker. At SIGTERM a running step has SOFT_SHUTDOWN_SECONDS left."""
+    """Be a Celery worker; `workers.warden` says what it does when it is told to stop.
+
+    Its children hear SIGQUIT and ignore SIGTERM, which systemd sends to all processes at once.
+    """
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
     # Celery warns root of pickled messages, which no worker of ours accepts.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")

@@ -213,6 +213,10 @@ ORCHESTRATOR: dict[str, Any] = {
     "CANARY_SECONDS": ENV.canary_seconds,
     "RETENTION_DAYS": ENV.retention,
     "RETENTION_ARCHIVE": ENV.retention_archive and BASE_DIR / ENV.retention_archive,
+    "LONGEST_STEP_SECONDS": ENV.longest_step_seconds,
+    "TIMEOUT_GRACE_SECONDS": ENV.timeout_grace_seconds,
+    "SOFT_SHUTDOWN_SECONDS": ENV.soft_shutdown_seconds,
+    "WORKER_MEMORY_MIB": ENV.worker_memory_mib,
 }
 
 # What a late or repeated message does is decided by the fence in the database; these only keep
@@ -226,8 +230,10 @@ CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 1.0
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A step that overruns is ended by `workers.warden`; this comes after that and a whole slice.
+CELERY_TASK_TIME_LIMIT = ENV.longest_step_seconds + ENV.timeout_grace_seconds + 60
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": int(ENV.longest_step_seconds) + 3600,
+    "visibility_timeout": int(CELERY_TASK_TIME_LIMIT) + 3600,
     # A consumer whose broker is gone without a word finds out; `orchestrator.celery` has less
     # patience with it where something is sent.
     "socket_timeout": 10.0,
@@ -243,13 +249,16 @@ CELERY_TASK_ACKS_ON_FAILURE = True
 CELERY_TASK_ACKS_ON_TIMEOUT = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_TIME_LIMIT = ENV.longest_step_seconds
 CELERY_TASK_DEFAULT_QUEUE = "orchestrator"
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_CONSUMER = "orchestrator.consumer:SteadyConsumer"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+if ENV.worker_memory_mib:
+    # KiB. A process that has grown so far is replaced after its message, before a step meets the
+    # bound of which `workers.warden` tells the kernel.
+    CELERY_WORKER_MAX_MEMORY_PER_CHILD = ENV.worker_memory_mib * 1024 * 3 // 4
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = ENV.soft_shutdown_seconds
 CELERY_WORKER_SEND_TASK_EVENTS = True

@@ -30,7 +30,8 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 STEADY_AFTER = 30.0
 LAST_WORDS_WITHIN = 1.0
-STOP_WITHIN = 25.0
+STOP_WITHIN = 15.0
+"""Seconds to end in, beside the time that a child gives what it is doing."""
 
 Say = Callable[[str, str], None]
 
@@ -71,12 +72,21 @@ def say(name: str, line: str) -> None:
 
 
 class Supervisor:
-    """Keeps children running until `stop`. `watch` is called again and again, and never waits."""
+    """Keeps children running until `stop`. `watch` is called again and again, and never waits.
+
+    A child that is told to stop has `patience` seconds for what it is doing, and STOP_WITHIN more.
+    """
 
     def __init__(
-        self, home: Path, *, say: Say = say, now: Callable[[], float] = time.monotonic
+        self,
+        home: Path,
+        *,
+        patience: float = 10.0,
+        say: Say = say,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._home = home
+        self._patience = patience
         self._say = say
         self._now = now
         self._watches: dict[str, _Watch] = {}
@@ -142,7 +152,7 @@ class Supervisor:
         running = [watch.process for watch in watches if watch.process is not None]
         for process in running:
             process.terminate()
-        deadline = time.monotonic() + STOP_WITHIN
+        deadline = time.monotonic() + self._patience + STOP_WITHIN
         for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.0, deadline - time.monotonic()))

@@ -8,7 +8,7 @@ import os
 
 os.environ.setdefault("LOCAL_DIR", f".local/test-{os.getpid()}")
 os.environ.setdefault("EXAMPLES", "true")
-os.environ.setdefault("APPS", "tests.support.bank")
+os.environ.setdefault("APPS", "tests.support.bank,tests.support.hostile")
 
 from orchestrator.settings import *  # noqa: F403
 

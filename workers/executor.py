@@ -300,6 +300,14 @@ def _step_error(attempt: Attempt, raised: BaseException) -> StepError:
                 "interrupted. Give the step a longer timeout, or the task less to do.",
                 details={"timeout": attempt.assignment.timeout, **raised.details},
             )
+        case MemoryError():
+            return StepError(
+                _declared(attempt, "task.memory"),
+                "task.memory",
+                f"`{uses}` needed more memory than a worker's process may take. Give it less to "
+                "do at once, or the workers more: WORKER_MEMORY_MIB, where it is set.",
+                details={"traceback": _traceback_tail(raised)},
+            )
         case SystemExit() | KeyboardInterrupt():
             return StepError(
                 ErrorClass.PERMANENT,

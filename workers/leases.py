@@ -2,22 +2,27 @@
 
 One thread in each process renews the lease of the step that the process is
 carrying out. A short step costs nothing: the thread first looks after a moment.
-A step that has overrun its own time limit is no longer spoken for; its lease
-expires, and the attempt ends as lost. One that has ended is spoken for until its
-outcome is recorded. While the database is away nobody can renew, and nobody loses a
-lease for that (`workflows.services.recovery`), but each is soon to be heard after it.
+One that has ended is spoken for until its outcome is recorded. While the database is
+away nobody can renew, and nobody loses a lease for that (`workflows.services.recovery`), but each
+is soon to be heard after it.
+
+While a step runs, its limit stands in the worker's shared memory (`workers.slots`), where the
+parent process sees it (`workers.warden`) and ends the process that overruns it. Should that fail
+too, the step is no longer spoken for, and its lease expires.
 """
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+from django.conf import settings
 from django.db import connection
 
 from workers.probing import PROBE_WITHIN
+from workers.slots import slots
 from workflows import store
 from workflows.services.steps import Work, lease
 
@@ -30,30 +35,29 @@ LOOK_AGAIN = 0.5
 RENEWALS = 3
 """How often a lease is renewed in its time: two may be lost before the third is too late."""
 
-OVERRUN = 15.0
-"""Seconds that a step may take beyond its time limit before it is no longer spoken for."""
+OVERRUN = 10.0
+"""Seconds beyond limit and grace after which a step is no longer spoken for."""
 
 
 @dataclass(slots=True)
 class Held:
-    """The step that a process is carrying out."""
+    """The step that a process is carrying out, and when it must have ended."""
 
     work: Work
-    began: float = field(default_factory=time.monotonic)
-    renewed: float = field(default_factory=time.monotonic)
+    began: float
+    renewed: float
+    limit: float
     stop: bool = False
     ended: bool = False
 
     def end(self) -> None:
         """Note that the step has ended: no limit holds any more while its outcome is recorded."""
+        slots.mark(0.0)
         self.ended = True
 
     def overran(self, now: float) -> bool:
-        """Say whether the step should have ended long ago."""
-        timeout, asking = self.work.timeout, PROBE_WITHIN if self.work.probe_first else 0.0
-        return (
-            timeout is not None and not self.ended and now - self.began > asking + timeout + OVERRUN
-        )
+        """Say whether the process should have been ended long ago."""
+        return not self.ended and now > self.limit + grace() + OVERRUN
 
 
 class GivesBack(Protocol):
@@ -75,7 +79,9 @@ class Keeper:
     @contextmanager
     def hold(self, work: Work) -> Iterator[Held]:
         """Speak for the step until the block ends."""
-        held = Held(work)
+        now = time.monotonic()
+        held = Held(work, began=now, renewed=now, limit=now + time_of(work))
+        slots.mark(held.limit)
         with self._changed:
             self._held = held
             if self._thread is None or not self._thread.is_alive():
@@ -84,6 +90,7 @@ class Keeper:
         try:
             yield held
         finally:
+            slots.mark(0.0)
             with self._changed:
                 self._held = None
 
@@ -127,6 +134,27 @@ def renew_every() -> float:
 def look_every() -> float:
     """Return the seconds between two looks, of which none comes too late for a renewal."""
     return min(LOOK_EVERY, renew_every())
+
+
+def time_of(work: Work) -> float:
+    """Return after how many seconds a step must have ended, with the question to its probe."""
+    asking = PROBE_WITHIN if work.probe_first else 0.0
+    return asking + (longest() if work.timeout is None else min(work.timeout, longest()))
+
+
+def longest() -> float:
+    """Return the seconds that any step may take."""
+    return float(settings.ORCHESTRATOR["LONGEST_STEP_SECONDS"])
+
+
+def bounded(timeout: float | None) -> float | None:
+    """Return after how many seconds a step is interrupted; None for one without a timeout."""
+    return None if timeout is None else min(timeout, longest())
+
+
+def grace() -> float:
+    """Return the seconds that an interrupted step has to end before its process is ended."""
+    return float(settings.ORCHESTRATOR["TIMEOUT_GRACE_SECONDS"])
 
 
 def look(held: Held, *, now: float) -> None:

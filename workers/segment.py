@@ -11,9 +11,10 @@ from functools import partial
 
 from workers import executor
 from workers.executor import Assignment
-from workers.leases import Held, keeper
+from workers.leases import Held, bounded, keeper
 from workers.outage import outlast
 from workers.registry import catalog
+from workers.slots import slots
 from workflows import store
 from workflows.dispatch import Segment
 from workflows.engine.events import Succeeded
@@ -32,7 +33,7 @@ def run_on(work: Work | None, taker: Taker, *, began: float) -> bool:
             outcome = carry_out(work, held)
             held.end()
             completed = isinstance(outcome, Succeeded)
-            further = time.monotonic() - began < SLICE
+            further = time.monotonic() - began < SLICE and not slots.stopping
             work = outlast(partial(record, work, outcome, taker, further))
     return completed
 
@@ -75,7 +76,7 @@ def carry_out(work: Work, held: Held) -> Outcome:
         uses=work.uses,
         arguments=work.arguments,
         names=work.names,
-        timeout=work.timeout,
+        timeout=bounded(work.timeout),
         probe_first=work.probe_first,
     )
     return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)

@@ -2,18 +2,24 @@
 
 import os
 import secrets
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from celery import Task, shared_task
+from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
 from workers import canaries, publisher, sandbox
 from workers import pulse as _pulse  # noqa: F401 - it listens to Celery's signals
+from workers import warden as _warden  # noqa: F401 - as above
 from workers.leases import keeper
 from workers.outage import outlast
 from workers.segment import SLICE, Rest, run_on
+from workers.slots import names_of, slots
 from workflows import store
 from workflows.dispatch import Segment
 from workflows.services import recovery, retention, steps, timers
@@ -36,9 +42,10 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
     """Begin at one queued attempt and run on; a line goes on only behind a completed step."""
     began = time.monotonic()
     taker = Taker(*_place(self), brought=brings)
-    work = _claim(Segment(UUID(run), UUID(version), path, attempt, taker.queue), taker)
-    if not run_on(work, taker, began=began):
-        self.request.chain = None
+    with _memory_to_go_on():
+        work = _claim(Segment(UUID(run), UUID(version), path, attempt, taker.queue), taker)
+        if not run_on(work, taker, began=began):
+            self.request.chain = None
 
 
 @shared_task(bind=True, name=publisher.BUNDLE)
@@ -47,10 +54,10 @@ def run_bundle(self: BoundTask, *, fences: list[tuple[str, str, str, int]]) -> N
     began = time.monotonic()
     taker = Taker(*_place(self))
     bundle = Rest(Segment(UUID(a), UUID(b), path, n, taker.queue) for a, b, path, n in fences)
-    with keeper.minding(bundle):
+    with keeper.minding(bundle), _memory_to_go_on():
         while (segment := bundle.next()) is not None:
             run_on(_claim(segment, taker), taker, began=began)
-            if time.monotonic() - began > SLICE:
+            if time.monotonic() - began > SLICE or slots.stopping:
                 bundle.give_back()
 
 
@@ -60,10 +67,11 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     began = time.monotonic()
     taker = Taker(*_place(self), fan=scope)
     pin = _pin(run, version)
-    work = outlast(
-        lambda again: steps.claim_any_step(pin=pin, taker=taker, now=store.now(), again=again)
-    )
-    run_on(work, taker, began=began)
+    with _memory_to_go_on():
+        work = outlast(
+            lambda again: steps.claim_any_step(pin=pin, taker=taker, now=store.now(), again=again)
+        )
+        run_on(work, taker, began=began)
     if work is not None and outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
         again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
         raise self.replace(again)
@@ -130,6 +138,18 @@ def _claim(segment: Segment, taker: Taker) -> Work | None:
     )
 
 
+@contextmanager
+def _memory_to_go_on() -> Iterator[None]:
+    """End this process when it has no memory left outside of a step; another takes its place.
+
+    Celery would hand the error to the parent process, and that would end with all its children.
+    """
+    try:
+        yield
+    except MemoryError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _pin(run: str, version: str) -> Pinned:
     return outlast(lambda _: pinned_to(UUID(run), UUID(version)))
 
@@ -137,8 +157,11 @@ def _pin(run: str, version: str) -> Pinned:
 def _place(task: BoundTask) -> tuple[str, str]:
     """Return a name that nobody else has, and the queue that the message came from.
 
-    It is of this one carrying out of the message, see `workflows.services.steps.Taker`.
+    It is of this one carrying out of the message, see `workflows.services.steps.Taker`. A worker
+    that is stopping leaves the message to others.
     """
-    name = f"{task.request.hostname}/{os.getpid()}-{secrets.token_hex(4)}"
+    if slots.stopping:
+        raise Reject("the worker is stopping", requeue=True)
+    name = f"{names_of(str(task.request.hostname))}{secrets.token_hex(4)}"
     delivery = task.request.delivery_info
     return name, str(delivery["routing_key"] if delivery else "")

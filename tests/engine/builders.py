@@ -21,6 +21,7 @@ from workflows.engine.events import (
     Event,
     Failed,
     LeaseExpired,
+    Loss,
     Repeat,
     Started,
     StepError,
@@ -82,9 +83,15 @@ def broken(
     return Failed(path, attempt, error_of(code, error_class))
 
 
-def lost(path: str, attempt: int = 1, *, repeat: Repeat = Repeat.FREELY) -> LeaseExpired:
+def lost(
+    path: str,
+    attempt: int = 1,
+    *,
+    repeat: Repeat = Repeat.FREELY,
+    loss: Loss = Loss.SILENT,
+) -> LeaseExpired:
     """Say that the worker of an attempt is gone."""
-    return LeaseExpired(path, attempt, repeat)
+    return LeaseExpired(path, attempt, repeat, loss)
 
 
 def interrupted(path: str, attempt: int = 1, *, repeat: Repeat) -> Failed:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.builders import broken, done, error_of, lost, plan_from, play, task
-from workflows.engine.events import Failed, RetryDue
+from workflows.engine.events import Failed, Loss, RetryDue
 from workflows.engine.plan import Plan
 from workflows.engine.policy import delay, is_retried
 from workflows.engine.simulate import simulate
@@ -176,6 +176,27 @@ def test_lost_workers_have_a_budget_of_their_own() -> None:
     (incident,) = run.incidents
     assert incident.error.error_class == "worker_lost"
     assert [record.end for record in run.attempts] == ["failed", "lost", "lost"]
+
+
+def test_a_worker_that_was_told_to_stop_uses_up_no_try() -> None:
+    run = play(retried(worker_lost_attempts=1))
+
+    run.hear(*(lost("a", number, loss=Loss.STOPPED) for number in (1, 2, 3)))
+
+    assert run.queued == {"a"}
+    assert (run.step("a").attempt, run.step("a").losses) == (4, 0)
+    assert {record.error and record.error.code for record in run.attempts} == {"worker.stopped"}
+
+
+def test_a_step_that_had_to_be_ended_has_timed_out_and_is_retried_as_such() -> None:
+    run = play(retried(max_attempts=2, initial_delay=0, worker_lost_attempts=1))
+
+    run.hear(*(lost("a", number, loss=Loss.OVERRAN) for number in (1, 2)))
+
+    assert run.state is RunState.FAILED
+    assert [record.end for record in run.attempts] == ["failed", "failed"]
+    (incident,) = run.incidents
+    assert (incident.error.error_class, incident.error.code) == ("timeout", "task.timeout")
 
 
 def test_the_next_attempt_is_not_shown_the_error_of_the_last() -> None:

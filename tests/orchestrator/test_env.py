@@ -28,7 +28,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BROKER_URL", "sqs://", "redis://host:6379/0 or amqp://"),
         ("RESULT_URL", "file:///tmp", "redis://host:6379/1"),
         ("WORKER_CONCURRENCY", "0", "1 to 512"),
-        ("LONGEST_STEP_SECONDS", "-1", "seconds after which a worker process is killed"),
+        ("LONGEST_STEP_SECONDS", "-1", "seconds that any step may take"),
         ("RETENTION_DAYS", "-1", "0 keeps it for ever"),
         ("RETENTION_FAILED_DAYS", "a year", "0 keeps it for ever"),
     ],

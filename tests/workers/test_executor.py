@@ -75,6 +75,13 @@ def test_parameters_are_checked_after_they_are_resolved() -> None:
     ]
 
 
+def test_too_little_memory_has_a_code_of_its_own_and_says_what_to_do() -> None:
+    error = error_of(outcome_of(raising(MemoryError())))
+
+    assert (error.error_class, error.code) == (ErrorClass.TRANSIENT, "task.memory")
+    assert "WORKER_MEMORY_MIB" in error.message
+
+
 def test_an_unknown_task_type_is_a_permanent_error() -> None:
     error = error_of(carry_out("shel.run", command=["true"]))
 

@@ -32,8 +32,9 @@ from tests.workflows.builders import (
 )
 from workflows import store
 from workflows.dispatch import Segment
+from workflows.engine.events import Loss
 from workflows.services.plans import plan_of_version
-from workflows.services.recovery import recover, release_all
+from workflows.services.recovery import recover, release_all, release_worker
 from workflows.services.runs import pause_run, resume_run
 from workflows.services.steps import Taker
 from workflows.services.timers import tick
@@ -158,6 +159,48 @@ def test_what_must_not_be_done_twice_is_left_to_a_person() -> None:
 
     assert states(run) == {"pay": "FAILED"}
     assert [one.error_class for one in open_incidents(run)] == ["uncertain"]
+
+
+@pytest.mark.parametrize(
+    ("spoken_for", "end", "code"), [(5, "lost", "worker.lost"), (15, "failed", "task.timeout")]
+)
+def test_who_was_alive_when_the_time_was_up_has_timed_out(
+    spoken_for: int, end: str, code: str
+) -> None:
+    run = a_run(task("only", timeout=10, retry={"initial_delay": "0s"}))
+    claimed(run, "only")
+    store.renew(run.pk, "only", 1, until=in_future(spoken_for + 30))
+
+    recover(now=in_future(60))
+
+    attempt = step(run, "only").attempts.get()
+    assert (attempt.end, attempt.error["code"]) == (end, code)
+
+
+def test_a_worker_that_is_known_to_be_gone_leaves_its_steps_at_once_and_others_keep_theirs() -> (
+    None
+):
+    gone, there = a_run(task("only")), a_run(task("only"))
+    queue = "env.default.default"
+    claimed(gone, "only", taker=Taker("env-default@box/aa11.7-x", queue))
+    claimed(there, "only", taker=Taker("env-default@box/aa11.71-x", queue))
+
+    report = release_worker(worker="env-default@box/aa11.7-", loss=Loss.DIED, now=timezone.now())
+
+    assert report.lines == [f"run {gone.pk} step only: the worker of attempt 1 is gone (died)"]
+    assert (states(gone)["only"], step(gone, "only").attempt) == ("QUEUED", 2)
+    assert states(there)["only"] == "RUNNING"
+
+
+def test_a_worker_that_stops_hands_back_what_all_its_processes_did() -> None:
+    runs = [a_run(task("only")) for _ in range(3)]
+    for run, worker in zip(runs, ("box/aa11.7-", "box/aa11.8", "box/bb22.7"), strict=True):
+        claimed(run, "only", taker=Taker(worker, "env.default.default"))
+
+    release_worker(worker="box/aa11.", loss=Loss.STOPPED, now=timezone.now())
+
+    assert [states(run)["only"] for run in runs] == ["QUEUED", "QUEUED", "RUNNING"]
+    assert step(runs[0], "only").losses == 0
 
 
 def test_a_queued_step_that_nobody_claimed_is_sent_again_with_its_own_fence(sent: Recorder) -> None:

@@ -65,6 +65,19 @@ class Repeat(StrEnum):
     NEVER = "never"
 
 
+class Loss(StrEnum):
+    """Why an attempt ends of which its worker says nothing."""
+
+    SILENT = "silent"
+    """The worker has not renewed its lease."""
+    DIED = "died"
+    """The process is gone."""
+    OVERRAN = "overran"
+    """The process was ended, for the step had used up its time and did not yield."""
+    STOPPED = "stopped"
+    """The worker was told to stop, and the step did not end in the time that it had left."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """The run begins: the steps of its root scope come into being."""
@@ -101,11 +114,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class LeaseExpired:
-    """The worker has not renewed its lease: nobody knows how far it came."""
+    """The worker speaks for the attempt no more: nobody knows how far it came."""
 
     path: str
     attempt: int
     repeat: Repeat
+    loss: Loss = Loss.SILENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ reason `probe`, and its worker asks before it calls. Without a probe, a person i
 """
 
 from datetime import timedelta
+from typing import assert_never
 
 from workflows.engine import ending, policy, starting
 from workflows.engine.decision import AttemptEnd, AttemptRecord, LateResult
@@ -15,6 +16,7 @@ from workflows.engine.events import (
     Ended,
     Failed,
     LeaseExpired,
+    Loss,
     Repeat,
     RetryDue,
     StepError,
@@ -70,7 +72,7 @@ def fail(draft: Draft, event: Failed) -> None:
     retries = draft.node_of(view).retry
     if event.repeat is not Repeat.FREELY:
         wait = policy.delay(retries, failures=view.losses + 1, chance=draft.chance)
-        _find_out(draft, view, error, event.repeat, wait=wait)
+        _find_out(draft, view, error, event.repeat, losses=view.losses + 1, wait=wait)
         return
     failures = view.failures + 1
     if not policy.is_retried(retries, error, failures=failures):
@@ -95,20 +97,19 @@ def lose(draft: Draft, event: LeaseExpired) -> None:
     """Deal with an attempt whose worker is gone: again if that is safe, else ask a person."""
     view = draft.view(event.path)
     node = draft.node_of(view)
-    lost = StepError(
-        ErrorClass.WORKER_LOST,
-        "worker.lost",
-        f"the worker {view.worker or 'unknown'} stopped renewing its lease on {view.path}"
-        f" during attempt {view.attempt}",
-    )
+    lost = _loss(draft, view, event.loss)
+    if event.loss is Loss.OVERRAN:
+        fail(draft, Failed(event.path, event.attempt, lost, event.repeat))
+        return
     if view.cancel_requested:
         _cancelled(draft, view, lost, end=AttemptEnd.LOST, repeat=event.repeat)
         return
     _record(draft, view, AttemptEnd.LOST, lost)
-    losses = view.losses + 1
+    stopped = event.loss is Loss.STOPPED
+    losses = view.losses + (not stopped)
     if event.repeat is not Repeat.FREELY:
-        _find_out(draft, view, lost, event.repeat, wait=timedelta())
-    elif losses >= node.retry.worker_lost_attempts:
+        _find_out(draft, view, lost, event.repeat, losses=losses, wait=timedelta())
+    elif losses >= node.retry.worker_lost_attempts and not stopped:
         ending.give_up(draft, draft.touch(view, losses=losses), lost)
     else:
         waiting = draft.move(
@@ -122,11 +123,37 @@ def lose(draft: Draft, event: LeaseExpired) -> None:
         starting.queue(draft, waiting, Reason.WORKER_LOST)
 
 
-def _find_out(
-    draft: Draft, view: StepView, error: StepError, repeat: Repeat, *, wait: timedelta
+def _loss(draft: Draft, view: StepView, loss: Loss) -> StepError:
+    """Say what became of the worker; a loss at a stop is nobody's fault and uses up no try."""
+    attempt = f"during attempt {view.attempt} at {view.path}"
+    worker = f"the worker {view.worker or 'unknown'}"
+    match loss:
+        case Loss.SILENT:
+            code, message = "worker.lost", f"{worker} stopped renewing its lease {attempt}"
+        case Loss.DIED:
+            code, message = "worker.lost", f"{worker} died {attempt}"
+        case Loss.STOPPED:
+            code, message = "worker.stopped", f"{worker} was stopped {attempt}"
+        case Loss.OVERRAN:
+            timeout = draft.node_of(view).timeout
+            time = "the longest time for any step" if timeout is None else f"{timeout:g} s"
+            message = f"the time was up ({time}) and {worker} had to be ended {attempt}"
+            return StepError(ErrorClass.TIMEOUT, "task.timeout", message)
+        case _:
+            assert_never(loss)
+    return StepError(ErrorClass.WORKER_LOST, code, message)
+
+
+def _find_out(  # noqa: PLR0913 - the facts of one attempt, named
+    draft: Draft,
+    view: StepView,
+    error: StepError,
+    repeat: Repeat,
+    *,
+    losses: int,
+    wait: timedelta,
 ) -> None:
     """Have the next attempt ask the probe first; where none can be asked any more, a person."""
-    losses = view.losses + 1
     if repeat is Repeat.NEVER or losses >= draft.node_of(view).retry.worker_lost_attempts:
         doubt = ending.uncertain(draft, view, error, repeat)
         told = error if error.error_class is ErrorClass.TIMEOUT else doubt

@@ -13,7 +13,7 @@ from uuid import UUID
 from workflows import dispatch, store
 from workflows.catalog import catalog
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
-from workflows.engine.events import Drained, LeaseExpired
+from workflows.engine.events import Drained, LeaseExpired, Loss
 from workflows.engine.plan import ROOT
 from workflows.engine.policy import REPUBLISH_AFTER
 from workflows.engine.states import StepState
@@ -63,6 +63,22 @@ def release_all(*, now: datetime) -> RecoveryReport:
     return report
 
 
+def release_worker(*, worker: str, loss: Loss, now: datetime) -> RecoveryReport:
+    """End at once what workers were doing that are known to be gone.
+
+    `worker` is the name of one, or what the names of many begin with; `loss` is why.
+    """
+    report = RecoveryReport()
+    until = now + lease()
+    for run_id, path, attempt in in_flight(partial(store.running_of, worker, until=until)):
+        work = partial(_end_lease, run_id, path, attempt, now, until, loss)
+        if helped(run_id, path, work):
+            report.lines.append(
+                f"run {run_id} step {path}: the worker of attempt {attempt} is gone ({loss})"
+            )
+    return report
+
+
 def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
     """End the leases of one batch, but not before their workers had a chance to renew them.
 
@@ -91,15 +107,29 @@ def _end_leases(
     return len(report.lines) > known
 
 
-def _end_lease(run_id: UUID, path: str, attempt: int, now: datetime, until: datetime) -> bool:
+def _end_lease(  # noqa: PLR0913, PLR0917 - the facts of one attempt
+    run_id: UUID,
+    path: str,
+    attempt: int,
+    now: datetime,
+    until: datetime,
+    loss: Loss = Loss.SILENT,
+) -> bool:
     """End a lease, unless its worker has renewed it meanwhile."""
     pin = pinned(run_id)
-    repeat = catalog().repeat(pin.plan.node(path).uses)
+    node = pin.plan.node(path)
+    repeat = catalog().repeat(node.uses)
 
     def work() -> bool:
-        if not store.hold_expired(run_id, path, attempt, until=until):
+        held = store.hold_expired(run_id, path, attempt, until=until)
+        if held is None:
             return False
-        advance_run(pin, LeaseExpired(path, attempt, repeat), now=now)
+        why = loss
+        if loss is Loss.SILENT and node.timeout is not None:
+            # Who still renewed when the time was up was alive, and did not yield.
+            overran = held - lease() >= timedelta(seconds=node.timeout)
+            why = Loss.OVERRAN if overran else loss
+        advance_run(pin, LeaseExpired(path, attempt, repeat, why), now=now)
         return True
 
     return in_flight(work)

@@ -131,9 +131,14 @@ ENDED_BY = """
 """
 
 HOLD_EXPIRED = """
-    SELECT 1 FROM workflows_step
+    SELECT wake_at - started_at FROM workflows_step
     WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING' AND wake_at <= %s
     FOR UPDATE
+"""
+
+RUNNING_OF = """
+    SELECT run_id, path, attempt FROM workflows_step
+    WHERE wake_at <= %s AND state = 'RUNNING' AND starts_with(worker, %s)
 """
 
 # OFFSET 0 has the rows of each live run looked up by themselves. Statistics of a quiet moment say
@@ -258,9 +263,18 @@ def expired_leases(
     return cursor().execute(EXPIRED_LEASES, values).fetchall()
 
 
-def hold_expired(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool:
-    """Lock a running attempt, and say whether its lease still ends by `until`."""
-    return bool(cursor().execute(HOLD_EXPIRED, (run_id, path, attempt, until)).fetchall())
+def hold_expired(run_id: UUID, path: str, attempt: int, *, until: datetime) -> timedelta | None:
+    """Lock a running attempt whose lease ends by `until`; return how long after its start."""
+    row = cursor().execute(HOLD_EXPIRED, (run_id, path, attempt, until)).fetchone()
+    return None if row is None else row[0]
+
+
+def running_of(worker: str, *, until: datetime) -> list[tuple[UUID, str, int]]:
+    """Return run, path and attempt of what workers do whose names begin so.
+
+    Their leases end by `until`: that is how they are found without looking at every step.
+    """
+    return cursor().execute(RUNNING_OF, (until, worker)).fetchall()
 
 
 def cancel_requested(run_id: UUID, path: str, attempt: int) -> bool | None:
