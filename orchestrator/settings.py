@@ -287,5 +287,5 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"queue": "orchestrator", "expire_seconds": 30},
     },
 }
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "orchestrator.clock:Clock"
 DJANGO_CELERY_BEAT_TZ_AWARE = True

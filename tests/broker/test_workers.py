@@ -5,13 +5,16 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from tests.e2e.builders import ends, log, shell, started, states, until, until_step
+from tests.e2e.builders import ends, log, shell, sleep, started, states, until, until_step
 from tests.support.broker import Broker, Fleet, a_fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 WITHIN = 30.0
 """Seconds after its broker's return in which everything goes on by itself."""
+
+FORGOTTEN = 75.0
+"""Seconds in which a message that nobody claims is missed, and what it was to do is done."""
 
 
 @pytest.fixture
@@ -51,4 +54,30 @@ def test_a_step_that_runs_through_an_outage_is_recorded_and_not_repeated(
     assert fleet.platform.finished(run, seconds=WITHIN).state == "COMPLETED"
     assert ends(run) == {"pay": ["completed"], "after": ["completed"]}
     assert ends(late) == {"only": ["completed"]}
+    assert fleet.lives()
+
+
+def flush(broker: Broker) -> None:
+    broker.client.flushall()
+
+
+def restart(broker: Broker) -> None:
+    broker.stop()
+    broker.start()
+
+
+@pytest.mark.parametrize("loss", [flush, restart])
+def test_a_broker_that_forgets_everything_keeps_nobody_from_consuming(
+    fleet: Fleet, loss: Callable[[Broker], None]
+) -> None:
+    block = {"id": "all", "parallel": [sleep(f"s{n}", 0.5) for n in range(16)]}
+    fan = started(block, log("after"))
+    until(lambda: fan.attempts.count() >= 3, fan)
+
+    loss(fleet.broker)
+
+    fleet.platform.finished(started(log("only")), seconds=WITHIN)
+    assert fleet.platform.finished(fan, seconds=FORGOTTEN).state == "COMPLETED"
+    assert {end for found in ends(fan).values() for end in found} == {"completed"}
+    assert fan.attempts.count() == 17
     assert fleet.lives()
