@@ -16,10 +16,12 @@ It works on the database that DATABASE_URL names, or else on one of its own.
 # ruff: noqa: E402, T201 - models are imported once Django knows its settings; it prints verdicts
 
 import argparse
+import math
 import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +36,7 @@ django.setup()
 
 from django.conf import settings
 from django.db import connection, connections
+from django.utils import timezone
 
 from environments.services import ensure_default
 from orchestrator import embedded
@@ -46,6 +49,7 @@ from workflows.models import Attempt, Incident, Step
 from workflows.services.definitions import apply_definition
 from workflows.services.errors import StateRefusedError
 from workflows.services.incidents import skip_incident
+from workflows.store.clock import Reading, clock
 
 LONGEST = 60
 """Seconds that a process of a drill may take."""
@@ -260,6 +264,8 @@ def database() -> Iterator[None]:
     settings.ORCHESTRATOR = settings.ORCHESTRATOR | {
         "PUBLISHER": "tests.support.publisher.the_recorder"
     }
+    # Nobody asks for the time on the way, so that the calls are the same each time.
+    clock.reading, clock.due = Reading(timezone.now(), time.monotonic()), math.inf
     home = settings.EMBEDDED_HOME if "DATABASE_URL" not in os.environ else None
     if home is not None:
         embedded.start(home, redis=False)

@@ -147,9 +147,13 @@ class Play(Simulation):
                 self.plan, self.load(wanted), *waiting, now=self.now, chance=self.chance
             )
             self.write(decision, now=self.now)
-            waiting = decision.follow_ups
+            waiting = [one for one in decision.follow_ups if not self.left_to_others(one)]
         assert not waiting, f"never decided: {waiting}"
         self._check_tallies()
+
+    def left_to_others(self, event: Event) -> bool:  # noqa: ARG002 - for those who share the work
+        """Say whether somebody else will tell the run of it."""
+        return False
 
     def load(self, wanted: Requirement) -> Slice:
         held = Simulation.load(self, wanted)

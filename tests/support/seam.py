@@ -35,6 +35,8 @@ class Seam:
     calls: int = 0
     end: Callable[[], None] = crash
     log: list[str] = field(default_factory=list)
+    has_ended: bool = False
+    """Whether the process that was last to be cut has ended, also after it was mended."""
     _cut: int | None = None
     _after: bool = False
 
@@ -45,7 +47,7 @@ class Seam:
 
     def cut(self, call: int, *, after: bool) -> None:
         """Have the process end at the `call`-th call from now, before it or after it."""
-        self.calls, self._cut, self._after = 0, call, after
+        self.calls, self._cut, self._after, self.has_ended = 0, call, after, False
         self.log.clear()
 
     def mend(self) -> None:
@@ -62,6 +64,7 @@ class Seam:
         self.log.append(" ".join(said.split())[:70])
         if not self.has_cut:
             return call()
+        self.has_ended = True
         if self._after:
             call()
             if conn._pipeline is not None:

@@ -1,54 +1,470 @@
-"""The store does what the engine does in memory, whoever does what in whatever order.
+"""The store does what the engine does in memory, whoever does what, and whoever dies doing it.
 
-Each event of a random world is told to a run in memory and to a stored run: outcomes with
-what was seen ahead or without, so by the guarded way or under the locks. After each of them
-every row is what the model says.
+Workers, clocks, sweeps and people do what they like to a few runs of random plans; any of them may
+be ended before or after any of its calls to the database. What they do is told to a run in memory
+too: afterwards every stored run is where its model is, and where somebody died it is where the
+model is before or after a whole transaction, never between. In the end every run is played out
+by those who are left, and what must hold of all that is stored is asked of the database.
+
+`HYPOTHESIS_PROFILE=long` looks for hours where the usual profile looks for a minute.
 """
 
-# ruff: noqa: S311 - chance here must repeat, not keep a secret
-
-from collections import Counter
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
-from random import Random
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+from unittest.mock import patch
+from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from django.db import connection
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
 from uuid_utils.compat import uuid7
 
 from environments.services import ensure_default
-from tests.engine.builders import EPOCH, Play
-from tests.engine.test_properties import Author, World
+from tests.engine.builders import error_of
+from tests.support import invariants
+from tests.support.seam import Crash, Seam, seam
 from tests.workflows.builders import ANN, QUEUE, sql
-from workflows.engine.events import Claimed, Event, Failed, Started, Succeeded
-from workflows.engine.plan import Plan, dump_plan
-from workflows.models import Attempt, Incident, Journal, Run, Step, Version, Workflow
-from workflows.services.plans import Pinned, pinned
-from workflows.services.progress import advance_run, in_flight
-from workflows.services.runs import start_run
-from workflows.services.steps import Taker, Work, claim_step, record_outcome
-
-pytestmark = pytest.mark.usefixtures("committed")
-
-PATIENT = settings(
-    deadline=None,
-    max_examples=40,
-    suppress_health_check=[
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.function_scoped_fixture,
-    ],
+from tests.workflows.mirror import Model, Twin, Writer
+from workflows import store
+from workflows.catalog import catalog
+from workflows.engine.events import (
+    CancelRequested,
+    Claimed,
+    Discarded,
+    Drained,
+    Event,
+    Failed,
+    PauseRequested,
+    Replayed,
+    ResumeRequested,
+    SkipDecided,
+    Started,
+    Succeeded,
 )
-TAKER = Taker("worker", QUEUE)
+from workflows.engine.plan import Plan, dump_plan
+from workflows.engine.states import RunState, StepState
+from workflows.models import Incident, Run, Step, Version, Workflow
+from workflows.services import recovery, timers
+from workflows.services.errors import StateRefusedError
+from workflows.services.incidents import discard_incident, replay_incident, skip_incident
+from workflows.services.plans import pinned
+from workflows.services.recovery import recover
+from workflows.services.runs import cancel_run, pause_run, resume_run, start_run
+from workflows.services.steps import (
+    Outcome,
+    Taker,
+    Work,
+    claim_any_step,
+    claim_step,
+    lease,
+    record_outcome,
+    settle_scope,
+)
+from workflows.services.timers import tick
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+PROFILE = settings(
+    max_examples=20_000 if LONG else 60,
+    stateful_step_count=60 if LONG else 40,
+    derandomize=not LONG,
+    print_blob=True,
+    phases=[Phase.generate, Phase.shrink],
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+pytestmark = [
+    pytest.mark.usefixtures("committed"),
+    pytest.mark.timeout(0 if LONG else 900),
+]
+
+MOST_RUNS = 3
+MOST_IN_HAND = 6
+BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+A_MOMENT = timedelta(milliseconds=1)
+TABLES = "workflows_run, workflows_step, workflows_attempt, workflows_incident, workflows_journal"
+
+CALLS = st.integers(1, 14)
+CUTS = st.none() | st.none() | st.tuples(CALLS, st.booleans())
+"""Where whoever acts is ended: at which of its calls, and whether after it; mostly nowhere."""
+
+PICKS = st.integers(0, 999)
+WORKERS = st.integers(0, 2)
 
 
-def stored(plan: Plan) -> Pinned:
-    """Store a plan as it is, and start a run of it."""
-    ensure_default()
-    workflow = Workflow.objects.create(name=f"w{uuid7()}")
+@dataclass(slots=True)
+class InHand:
+    """What a worker knows of an attempt that it has claimed, as long as it lives."""
+
+    work: Work
+    taker: Taker
+
+
+@dataclass(slots=True)
+class Told:
+    """Which transactions the services have begun, in their order: the run and the event."""
+
+    events: list[tuple[UUID, Event]] = field(default_factory=list)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear what sweeps and clocks tell the engine."""
+        advance = recovery.advance_run
+
+        def heard(pin: Any, *events: Event, **facts: Any) -> Any:
+            self.events += [(pin.run, event) for event in events]
+            return advance(pin, *events, **facts)
+
+        with (
+            patch.object(recovery, "advance_run", heard),
+            patch.object(timers, "advance_run", heard),
+        ):
+            yield
+
+
+class _Strict:
+    """Takes the place of the log of sweeps, which forgive what they meet in one run."""
+
+    def exception(self, event: str, **facts: Any) -> NoReturn:
+        raise AssertionError(f"{event}: {facts}")
+
+
+class Crowd(RuleBasedStateMachine):
+    """Everybody who has to do with runs, each able to die at any call to the database."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = BEGINNING
+        self.twins: list[Twin] = []
+        self.hands: list[InHand] = []
+        self.lives = [0, 0, 0]
+        self.acknowledged: dict[tuple[UUID, str], tuple[int, Any]] = {}
+        self._entered = seam()
+        self.seam: Seam = self._entered.__enter__()
+        self._patches = [
+            patch("workflows.store.now", lambda: self.now),
+            patch("workflows.services.sweep.log", _Strict()),
+        ]
+        for one in self._patches:
+            one.start()
+
+    # What may happen
+
+    @initialize(chance=st.randoms(use_true_random=False))
+    def begin(self, chance: Any) -> None:
+        ensure_default()
+        if Run.objects.filter(finished_at=None).exists():
+            sql(f"TRUNCATE {TABLES} CASCADE")
+        self.start(chance, None)
+
+    @precondition(lambda self: len(self.twins) < MOST_RUNS)
+    @rule(chance=st.randoms(use_true_random=False), cut=CUTS)
+    def start(self, chance: Any, cut: tuple[int, bool] | None) -> None:
+        name, plan = f"w{uuid7()}", Writer(chance, calm=False).plan()
+        _store(name, plan)
+        order = {"workflow": name, "environment": "default", "idempotency_key": "k", "by": ANN}
+        self.pass_time(0)
+
+        if self.do(lambda: start_run(**order), cut) is None:
+            start_run(**order)
+
+        run = Run.objects.get(workflow__name=name)
+        twin = Twin(pinned(run.pk), Model(plan, {}, self.now))
+        self.twins.append(twin)
+        twin.told.append((self.now, frozenset(), Started()))
+        twin.settle(certain=1)
+
+    @rule(pick=PICKS, worker=WORKERS, cut=CUTS, wrong=st.sampled_from([0, 0, 0, 0, 1, -1]))
+    def claim(self, pick: int, worker: int, cut: tuple[int, bool] | None, wrong: int) -> None:
+        queued = self.steps_in(StepState.QUEUED) or self.steps_in(*StepState)
+        if not queued:
+            return
+        twin, path, attempt = queued[pick % len(queued)]
+        taker = self.taker(worker)
+        self.pass_time(0)
+
+        self.tell(twin, Claimed(path, attempt + wrong, taker.worker, self.now + lease()))
+        work = self.do(
+            lambda: claim_step(
+                pin=twin.pin, path=path, attempt=attempt + wrong, taker=taker, now=self.now
+            ),
+            cut,
+            of=worker,
+        )
+
+        self.settle(twin)
+        self.take(work, taker)
+
+    @rule(pick=PICKS, worker=WORKERS, cut=CUTS)
+    def claim_any(self, pick: int, worker: int, cut: tuple[int, bool] | None) -> None:
+        queued = self.steps_in(StepState.QUEUED)
+        if not queued:
+            return
+        twin, path, _ = queued[pick % len(queued)]
+        taker = self.taker(worker, fan=twin.model.step(path).scope)
+        self.pass_time(0)
+
+        work = self.do(
+            lambda: claim_any_step(pin=twin.pin, taker=taker, now=self.now), cut, of=worker
+        )
+
+        self.hear_of_claims(twin, taker, together=False)
+        self.settle(twin)
+        self.take(work, taker)
+
+    @precondition(lambda self: self.hands)
+    @rule(
+        pick=PICKS,
+        how=st.sampled_from(["well"] * 5 + ["transient", "permanent", "business", "interrupted"]),
+        run_on=st.booleans(),
+        seen=st.sampled_from([True, True, False]),
+        cut=CUTS,
+    )
+    def finish(
+        self, pick: int, how: str, run_on: bool, seen: bool, cut: tuple[int, bool] | None
+    ) -> None:
+        """Record an outcome; whoever did it already does it twice, and is late."""
+        held = self.hands[pick % len(self.hands)]
+        work, twin = held.work, self.twin_of(held.work.run)
+        worker = int(held.taker.worker[1])
+        outcome = _outcome(work, how)
+        self.pass_time(0)
+
+        self.tell(twin, outcome, unsettled=held.taker.unsettled)
+        done: list[Any] = []
+        self.do(
+            lambda: done.append(
+                record_outcome(
+                    work=work if seen else replace(work, seen=None),
+                    outcome=outcome,
+                    taker=held.taker,
+                    run_on=run_on,
+                    now=self.now,
+                )
+            ),
+            cut,
+            of=worker,
+        )
+
+        self.hear_of_claims(twin, held.taker, together=held.taker.fan is None)
+        self.settle(twin)
+        if done:
+            self.take(done[0], held.taker)
+            self.acknowledge(twin, outcome)
+
+    @precondition(lambda self: self.hands)
+    @rule(pick=PICKS)
+    def renew(self, pick: int) -> None:
+        work = self.hands[pick % len(self.hands)].work
+        twin, until = self.twin_of(work.run), self.now + lease()
+
+        if store.renew(work.run, work.path, work.attempt, until=until) is not None:
+            row = twin.model.rows[work.path]
+            row.view = replace(row.view, wake_at=until)
+
+        self.settle(twin)
+
+    @rule(seconds=st.sampled_from([1, 6, 11, 31, 61]))
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and never stand: no two things happen at the same time."""
+        self.now += timedelta(seconds=seconds) + A_MOMENT
+
+    @rule(of=st.sampled_from([recover, recover, tick]), cut=CUTS)
+    def sweep(self, of: Callable[..., Any], cut: tuple[int, bool] | None) -> None:
+        self.pass_time(0)
+        told = Told()
+
+        with told.listening():
+            done = self.do(lambda: of(now=self.now), cut)
+
+        for run_id, event in told.events:
+            self.tell(self.twin_of(run_id), event)
+        last = told.events[-1][0] if told.events else None
+        for twin in self.twins:
+            unsure = done is None and twin.id == last
+            twin.settle(certain=len(twin.told) - unsure)
+        if done is not None and of is recover:
+            wanting = (StepState.RUNNING, StepState.RETRYING)
+            assert not store.due_steps(*wanting, now=self.now, limit=1)
+
+    @rule(pick=PICKS, cut=CUTS)
+    def settle_late(self, pick: int, cut: tuple[int, bool] | None) -> None:
+        """The body of a chord comes, or comes once more."""
+        twin = self.twins[pick % len(self.twins)]
+        scopes = sorted({row.view.scope for row in twin.model.rows.values()})
+        scope = scopes[pick % len(scopes)]
+        self.pass_time(0)
+
+        self.tell(twin, Drained(scope))
+        self.do(lambda: settle_scope(pin=twin.pin, scope=scope, now=self.now), cut)
+
+        self.settle(twin)
+
+    @rule(
+        pick=PICKS,
+        what=st.sampled_from(["pause", "pause", "resume", "resume", "resume", "cancel"]),
+        cut=CUTS,
+    )
+    def command(self, pick: int, what: str, cut: tuple[int, bool] | None) -> None:
+        twin = self.twins[pick % len(self.twins)]
+        service, event = COMMANDS[what]
+        self.pass_time(0)
+
+        self.tell(twin, event)
+        self.do(lambda: service(run_id=twin.id, by=ANN), cut)
+
+        self.settle(twin)
+
+    @rule(
+        pick=PICKS,
+        what=st.sampled_from(["replay", "replay", "correct", "skip", "discard"]),
+        cut=CUTS,
+    )
+    def resolve(self, pick: int, what: str, cut: tuple[int, bool] | None) -> None:
+        incidents = Incident.objects.filter(run__in=[twin.id for twin in self.twins])
+        found = list(incidents.order_by("id").values_list("pk", "run_id", "path", "resolution"))
+        if not found:
+            return
+        incident, run_id, path, resolution = found[pick % len(found)]
+        twin = self.twin_of(run_id)
+        self.pass_time(0)
+
+        if not resolution:
+            self.tell(twin, _decided(what, path))
+        self.do(lambda: _resolve(what, incident), cut)
+
+        self.settle(twin)
+
+    # How it is done
+
+    def do(
+        self, work: Callable[[], Any], cut: tuple[int, bool] | None, *, of: int | None = None
+    ) -> Any:
+        """Do it; None if whoever does it died, and then a worker's memory is gone."""
+        call, after = cut or (10_000, False)
+        self.seam.cut(call, after=after)
+        try:
+            return work() or ()
+        except StateRefusedError:
+            return ()
+        except Crash:
+            connection.close()
+            if of is not None:
+                self.die(of)
+            return None
+        finally:
+            self.seam.mend()
+
+    def die(self, worker: int) -> None:
+        """Forget what the worker knew; another takes its place."""
+        name = self.taker(worker).worker
+        self.hands = [one for one in self.hands if one.taker.worker != name]
+        self.lives[worker] += 1
+
+    def taker(self, worker: int, *, fan: str | None = None) -> Taker:
+        return Taker(f"w{worker}.{self.lives[worker]}", QUEUE, fan=fan)
+
+    def take(self, work: Any, taker: Taker) -> None:
+        if isinstance(work, Work):
+            self.hands.append(InHand(work, taker))
+            del self.hands[:-MOST_IN_HAND]
+
+    def tell(self, twin: Twin, *events: Event, unsettled: frozenset[str] = frozenset()) -> None:
+        twin.told.append((self.now, unsettled, *events))
+
+    def settle(self, twin: Twin) -> None:
+        """Compare the twins; what somebody who died was doing may have been done or not."""
+        twin.settle(certain=0 if self.seam.has_ended else len(twin.told))
+
+    def hear_of_claims(self, twin: Twin, taker: Taker, *, together: bool) -> None:
+        """Tell the model which steps the worker has taken, for it may choose them itself."""
+        known = {
+            (path, row.view.attempt)
+            for path, row in twin.model.rows.items()
+            if row.view.state is StepState.RUNNING and row.view.worker == taker.worker
+        }
+        mine = Step.objects.filter(run=twin.id, state="RUNNING", worker=taker.worker)
+        for path, attempt in mine.values_list("path", "attempt"):
+            if (path, attempt) not in known:
+                claimed = Claimed(path, attempt, taker.worker, self.now + lease())
+                if together and twin.told:
+                    twin.told[-1] = (*twin.told[-1], claimed)
+                else:
+                    twin.told.append((self.now, taker.unsettled, claimed))
+
+    def acknowledge(self, twin: Twin, outcome: Outcome) -> None:
+        step = Step.objects.get(run=twin.id, path=outcome.path)
+        if step.state == "COMPLETED" and step.attempt == outcome.attempt:
+            self.acknowledged[twin.id, step.path] = (step.attempt, step.output)
+
+    def twin_of(self, run_id: UUID) -> Twin:
+        return next(twin for twin in self.twins if twin.id == run_id)
+
+    def steps_in(self, *states: StepState) -> list[tuple[Twin, str, int]]:
+        return [
+            (twin, path, row.view.attempt)
+            for twin in self.twins
+            for path, row in twin.model.rows.items()
+            if row.view.state in states and twin.model.plan.nodes[row.view.node].uses
+        ]
+
+    # How it ends
+
+    def teardown(self) -> None:
+        try:
+            if self.twins and not any(twin.told for twin in self.twins):
+                self.to_the_end()
+        finally:
+            for one in self._patches:
+                one.stop()
+            self._entered.__exit__(None, None, None)
+
+    def to_the_end(self) -> None:
+        """Let those who are left do the rest, and ask the database what has come of it."""
+        self.hands.clear()
+        for _ in range(60):
+            if all(twin.model.finished for twin in self.twins):
+                break
+            for twin in self.twins:
+                if twin.model.state is RunState.PAUSED:
+                    self.command(self.twins.index(twin), "resume", None)
+            self.work_off()
+            self.pass_time(61)
+            self.sweep(recover, None)
+        runs = [twin.id for twin in self.twins]
+        assert all(twin.model.finished for twin in self.twins), [
+            (twin.model.state, twin.model.states()) for twin in self.twins
+        ]
+        assert invariants.left_over(runs=runs) == []
+        for (run_id, path), was in self.acknowledged.items():
+            step = Step.objects.get(run=run_id, path=path)
+            assert (step.state, (step.attempt, step.output)) == ("COMPLETED", was)
+
+    def work_off(self) -> None:
+        while queued := [
+            one for one in self.steps_in(StepState.QUEUED) if one[0].model.state is RunState.RUNNING
+        ]:
+            self.claim(self.steps_in(StepState.QUEUED).index(queued[0]), 0, None, 0)
+            while self.hands:
+                self.finish(len(self.hands) - 1, "well", True, True, None)
+                del self.hands[:1]
+
+
+COMMANDS: dict[str, tuple[Callable[..., Any], Event]] = {
+    "pause": (pause_run, PauseRequested()),
+    "resume": (resume_run, ResumeRequested()),
+    "cancel": (cancel_run, CancelRequested()),
+}
+
+
+def _store(name: str, plan: Plan) -> None:
+    workflow = Workflow.objects.create(name=name)
     Version.objects.create(
         workflow=workflow,
         number=1,
@@ -57,146 +473,45 @@ def stored(plan: Plan) -> Pinned:
         environment="default",
         created_by=ANN,
     )
-    return pinned(start_run(workflow=workflow.name, environment="default", by=ANN).run.pk)
 
 
-@dataclass(slots=True)
-class Mirrored(Play):
-    """A run in memory, and beside it a stored one that is told the same."""
-
-    pin: Pinned = field(default=None, kw_only=True)  # type: ignore[assignment]
-    dice: Random = field(default_factory=Random, kw_only=True)
-    works: dict[tuple[str, int], Work] = field(default_factory=dict, kw_only=True)
-    guarded: int = 0
-
-    def decide(self, *events: Event) -> None:
-        Play.decide(self, *events)
-        for event in events:
-            self.tell(event)
-        self.close_what_is_settled()
-        assert self.stored_steps() == self.model_steps(), events
-        assert self.stored_run() == self.model_run(), events
-
-    def tell(self, event: Event) -> None:
-        match event:
-            case Started():
-                pass
-            case Claimed(path, attempt):
-                work = claim_step(
-                    pin=self.pin, path=path, attempt=attempt, taker=TAKER, now=self.now
-                )
-                if work is not None:
-                    self.works[path, attempt] = work
-            case Succeeded(path, attempt) | Failed(path, attempt) if (path, attempt) in self.works:
-                self.record(self.works[path, attempt], event)
-            case _:
-                in_flight(partial(advance_run, self.pin, event, now=self.now, actor=ANN))
-
-    def record(self, work: Work, event: Succeeded | Failed) -> None:
-        if self.dice.random() < 0.3:
-            work = replace(work, seen=None)
-        after = record_outcome(
-            work=work,
-            outcome=event,
-            taker=TAKER,
-            run_on=self.dice.random() < 0.5,
-            now=self.now,
-        )
-        if after is not None:
-            self.works[after.path, after.attempt] = after
-            lease = self.now
-            Play.decide(self, Claimed(after.path, after.attempt, TAKER.worker, lease))
-
-    def close_what_is_settled(self) -> None:
-        """Do what the services do about incidents, of which the engine knows nothing."""
-        sql(
-            "UPDATE workflows_incident i SET resolution = 'replayed', resolved_by = 'x',"
-            " resolved_at = now() FROM workflows_step s WHERE s.id = i.step_id"
-            " AND i.run_id = %s AND s.state <> 'FAILED' AND i.resolution = ''",
-            self.pin.run,
-        )
-
-    def model_steps(self) -> dict[str, tuple[Any, ...]]:
-        return {
-            path: (
-                row.view.state,
-                row.view.reason or "",
-                row.view.attempt,
-                row.view.failures,
-                row.view.losses,
-                (row.view.tally.ok, row.view.tally.failed),
-                (row.view.tally.skipped, row.view.tally.upstream_failed),
-                row.view.cancel_requested,
-                row.view.wake_at is None,
-                row.view.error.as_dict() if row.view.error else None,
-                row.output,
-            )
-            for path, row in self.rows.items()
-        }
-
-    def stored_steps(self) -> dict[str, tuple[Any, ...]]:
-        return {
-            row.path: (
-                row.state,
-                row.reason,
-                row.attempt,
-                row.failures,
-                row.losses,
-                (row.ok, row.failed),
-                (row.skipped, row.upstream_failed),
-                row.cancel_requested,
-                row.wake_at is None,
-                row.error,
-                row.output,
-            )
-            for row in Step.objects.filter(run=self.pin.run)
-        }
-
-    def model_run(self) -> tuple[Any, ...]:
-        return (
-            self.run.state,
-            self.run.ending.status if self.run.ending else None,
-            self.variables,
-            self.output,
-            self.error.as_dict() if self.error else None,
-            Counter((line.path, line.before, line.after) for line in self.journal),
-            Counter((one.step.path, one.step.attempt, one.end) for one in self.attempts),
-            Counter((one.path, one.attempt, one.error.code) for one in self.incidents),
-        )
-
-    def stored_run(self) -> tuple[Any, ...]:
-        row = Run.objects.get(pk=self.pin.run)
-        mine = {"run": self.pin.run}
-        lines = Journal.objects.filter(**mine).values_list("path", "before", "after")
-        tries = Attempt.objects.filter(**mine).values_list("step__path", "number", "end")
-        incidents = Incident.objects.filter(**mine).values_list("path", "attempt", "code")
-        return (
-            row.state,
-            row.ending["status"] if row.ending else None,
-            row.vars,
-            row.output,
-            row.error,
-            Counter(lines),
-            Counter(tries),
-            Counter(incidents),
-        )
+def _outcome(work: Work, how: str) -> Outcome:
+    path, attempt = work.path, work.attempt
+    match how:
+        case "well":
+            return Succeeded(path, attempt, {"n": attempt})
+        case "interrupted":
+            error = error_of("task.timeout", "timeout")
+            return Failed(path, attempt, error, catalog().repeat(work.uses))
+        case "transient":
+            return Failed(path, attempt, error_of("http.503", "transient"))
+        case _:
+            return Failed(path, attempt, error_of("http.404", how))
 
 
-def mirrored(plan: Plan, dice: Random) -> Mirrored:
-    """Start a run in memory and a stored one."""
-    pin = stored(plan)
-    run = Mirrored(plan, {}, EPOCH, now=datetime.now(UTC), pin=pin, dice=dice)
-    run.decide(Started())
-    return run
+def _decided(what: str, path: str) -> Event:
+    match what:
+        case "replay":
+            return Replayed(path)
+        case "correct":
+            return Replayed(path, {"message": "corrected"})
+        case "skip":
+            return SkipDecided(path, {"skipped": True})
+        case _:
+            return Discarded(path)
 
 
-@PATIENT
-@given(st.integers(0, 2**40))
-def test_a_stored_run_is_what_the_model_says_after_every_event(seed: int) -> None:
-    chance = Random(seed)
-    run = mirrored(Author(chance, calm=False).plan(), Random(seed))
-    world = World(run, chance)
+def _resolve(what: str, incident: UUID) -> Incident:
+    match what:
+        case "replay":
+            return replay_incident(incident_id=incident, by=ANN)
+        case "correct":
+            return replay_incident(incident_id=incident, arguments={"message": "corrected"}, by=ANN)
+        case "skip":
+            return skip_incident(incident_id=incident, output={"skipped": True}, by=ANN)
+        case _:
+            return discard_incident(incident_id=incident, note="It is given up.", by=ANN)
 
-    for _ in range(chance.randint(0, 40)):
-        world.step(people=True)
-    world.to_the_end()
+
+def test_stored_runs_are_what_the_model_says_whoever_dies_at_whichever_call() -> None:
+    run_machine(Crowd, settings=PROFILE)
