@@ -9,15 +9,20 @@ tried again a little later: no fault of a schedule is left out.
 import base64
 import json
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from random import Random
+from socket import gethostname
 from typing import Any, ClassVar, Protocol, cast
 from uuid import uuid4
 
+from celery import Celery
+from kombu.exceptions import KombuError
+
 from orchestrator.embedded import postgres_server, redis_server
 from tests.chaos.documents import KILLERS, UNRULY
-from tests.chaos.stage import BEATS, ENVIRONMENT_WORKERS, LEASE, PARTS, Stage
+from tests.chaos.stage import BEATS, ENVIRONMENT_WORKERS, LEASE, PARTS, SECOND, Stage
 
 QUEUES = ("env.default.default", "env.second.default", "orchestrator")
 MOST_COPIES = 300
@@ -564,6 +569,27 @@ class StepClock(Fault):
         return f"{how['victim']} is right again"
 
 
+class WedgeQueue(Fault):
+    """The only worker of a queue lives, answers, and takes nothing from it any more."""
+
+    name = "wedge-queue"
+
+    def begin(self, storm: Storm, how: How) -> str:
+        _needs(storm, "redis", "worker-c")
+        queue, worker = f"env.{SECOND}.default", f"env-{SECOND}@{gethostname()}"
+        with Celery(broker=storm.stage.env["BROKER_URL"], set_as_current=False) as app:
+            try:
+                answers = app.control.cancel_consumer(
+                    queue, destination=[worker], reply=True, timeout=3
+                )
+            except (KombuError, OSError) as error:
+                raise NotNowError(str(error)) from error
+        if not answers:
+            raise NotNowError(f"{worker} does not answer")
+        storm.stage.wedged.append(time.time())
+        return f"{worker} takes nothing any more"
+
+
 # Steps that harm.
 
 
@@ -611,6 +637,7 @@ FAULTS: Sequence[Fault] = (
     PoisonMessages(),
     SweepsAtOnce(),
     StepClock(),
+    WedgeQueue(),
     *(
         _harmful(workflow, task, ABOUT[task])
         for workflow, task in [*KILLERS.items(), *UNRULY.items()]

@@ -26,7 +26,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
 from tests.chaos.schedule import Injection
 from tests.chaos.stage import BEATS, LONGEST_STEP, PASSWORD, SECOND, Stage
-from tests.chaos.verdict import Facts, Line
+from tests.chaos.verdict import REPORTED_WITHIN, Facts, Line
 from tests.chaos.watching import Eyes
 from workers.sandbox import FOLDER
 
@@ -37,6 +37,8 @@ PROGRESS_EVERY = 10.0
 ANSWERED_WITHIN = 90.0
 QUIET_WITHIN = 120.0
 STILL_FOR = 3.0
+QUIET_FOR = 6.0
+WELL_WITHIN = REPORTED_WITHIN
 RESULTS_LIVE = 3600
 TABLES = (
     "workflows_run", "workflows_step", "workflows_attempt", "workflows_incident",
@@ -68,6 +70,7 @@ class Play:
     eyes: Eyes = field(init=False)
     injected: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
     _began: float = 0.0
     _running: list[_Running] = field(default_factory=list)
     _struck: float = 0.0
@@ -124,6 +127,7 @@ class Play:
         self.load.resume_paused()
         self._let_visibility_pass()
         self._wait_until_still()
+        self._wait_until_well()
 
     def stop(self) -> None:
         """Stop the platform as production does, and note what it leaves behind."""
@@ -164,6 +168,7 @@ class Play:
                 for one in self.load.starts
             ],
             "actions": self.load.actions,
+            "health": self.eyes.health,
             "verdict": [verdict.as_document(line) for line in lines],
         }
         for name, document in documents.items():
@@ -255,6 +260,23 @@ class Play:
             time.sleep(0.3)
         self._told_at(f"not still after {QUIET_WITHIN:g} s: {self._moves()}, {self._queued()}")
         self.stage.dump_stacks()
+
+    def _wait_until_well(self) -> None:
+        """Have the queues be quiet for a while, in which none may be said to be wedged."""
+        deadline = time.monotonic() + WELL_WITHIN
+        while not self.stage.is_well():
+            self.stage.watch()
+            if time.monotonic() > deadline:
+                self.alarms.append(f"not well {WELL_WITHIN:g} s after all was still")
+                return
+            time.sleep(0.5)
+        until = time.monotonic() + QUIET_FOR
+        while time.monotonic() < until:
+            self.stage.watch()
+            if not self.stage.is_well():
+                self.alarms.append("a quiet queue was said not to be well")
+                return
+            time.sleep(0.5)
 
     def _moves(self) -> int:
         """Count what still moves: steps, and runs that nobody needs to look at."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
 import psutil
 import psycopg
 import redis
@@ -35,6 +36,7 @@ from tests.chaos.cutting import Cutter, cutter
 LEASE = 6.0
 LONGEST_STEP = 60.0
 SOFT_SHUTDOWN = 4.0
+CANARY = 5.0
 RESTART_AFTER = 1.0
 UP_WITHIN = 120.0
 PASSWORD = "chaos is a ladder"
@@ -104,6 +106,8 @@ class Stage:
     web: str
     actors: dict[str, Actor] = field(default_factory=dict)
     outages: list[Outage] = field(default_factory=list)
+    wedged: list[float] = field(default_factory=list)
+    """When a worker was made to take nothing any more from the queue of the second environment."""
     _outputs: list[IO[bytes]] = field(default_factory=list)
     _held: set[str] = field(default_factory=set)
     _services: threading.RLock = field(default_factory=threading.RLock)
@@ -160,6 +164,12 @@ class Stage:
                 late = [name for name, actor in self.actors.items() if not actor.up]
                 raise TimeoutError(f"not up within {seconds:g} s: {', '.join(late)}; see its log")
             time.sleep(0.1)
+
+    def is_well(self) -> bool:
+        """Say whether the platform finds that work flows in every queue."""
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.web}/health/", timeout=5).is_success
+        return False
 
     def all_up(self) -> bool:
         """Say whether every part has said that it is ready, and lives."""
@@ -293,8 +303,6 @@ class Stage:
             self.end_outage(actor.part.name)
 
     def _web_answers(self) -> bool:
-        import httpx
-
         with suppress(httpx.HTTPError):
             return httpx.get(f"{self.web}/admin/login/", timeout=1).status_code < 500
         return False
@@ -349,6 +357,7 @@ def _environment(home: Path, services: embedded.Services, ledger: str, port: int
         "LEASE_SECONDS": f"{LEASE:g}",
         "LONGEST_STEP_SECONDS": f"{LONGEST_STEP:g}",
         "SOFT_SHUTDOWN_SECONDS": f"{SOFT_SHUTDOWN:g}",
+        "CANARY_SECONDS": f"{CANARY:g}",
         "LOG_LEVEL": "INFO",
         "CHAOS_LEDGER": ledger,
     }

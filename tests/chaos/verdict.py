@@ -4,6 +4,7 @@ A check returns what it found wrong, a sentence with ids for each, and what it h
 invariant that nothing was there to break says so by its figures.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from psycopg.rows import dict_row
 from tests.chaos.documents import DOCUMENTS, EFFECTS, KILLERS, UNRULY
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
-from tests.chaos.stage import Outage
+from tests.chaos.stage import CANARY, SECOND, Outage
 from tests.chaos.watching import Eyes
 from tests.support import invariants
 from workflows.engine.plan import Plan, load_plan
@@ -27,6 +28,15 @@ ACTED_WITHIN = 15.0
 CLOCKS_AGREE = 0.1
 """Seconds by which the harness's clock and the database's may differ: they are the same clock."""
 
+REPORTED_WITHIN = CANARY * 4.5 + 5
+"""`workers.vitals.Periods.logged_within` by the harness's short period, and some seconds of load;
+by the product's own period it is a minute and a half."""
+
+RUNS_ON = 6.0
+"""Seconds after which a worker that takes no message takes no step either."""
+
+NEEDED_BY_CANARIES = ("postgres", "disk", "redis", "engine")
+WEDGED_QUEUE = f"env.{SECOND}.default"
 MOST_LOSSES = 3
 MOST_SHOWN = 10
 WAITS_FOR_ALL = frozenset({Join.NONE_FAILED, Join.ALL_DONE, Join.ALL_SUCCESS})
@@ -60,6 +70,9 @@ class Facts:
     load: Load
     eyes: Eyes
     outages: Sequence[Outage]
+    wedged: Sequence[float] = ()
+    alarms: Sequence[str] = ()
+    """What was said of queues when nothing waited in them."""
     left: Sequence[str] = ()
     """What the services and the machine still held when everything had come to rest."""
 
@@ -399,7 +412,7 @@ def _leases_are_noticed(facts: Facts) -> tuple[list[str], str]:
     for row in facts.rows(query):
         found += 1
         raw = row["acted"] - row["expired"]
-        away = _away(facts.outages, row["expired"], row["acted"])
+        away = _away(facts.outages, row["expired"], row["acted"], "postgres", "disk")
         latest = max(latest, raw - away)
         excused += raw > ACTED_WITHIN >= raw - away
         if raw - away > ACTED_WITHIN:
@@ -410,18 +423,45 @@ def _leases_are_noticed(facts: Facts) -> tuple[list[str], str]:
     return wrong, f"{found} leases, at most {latest:.1f} s; {excused} while the database was away"
 
 
-def _away(outages: Sequence[Outage], began: float, ended: float) -> float:
-    """Return for how many of the seconds nothing could be committed."""
+def _away(outages: Sequence[Outage], began: float, ended: float, *whats: str) -> float:
+    """Return for how many of the seconds one of these was not there."""
     times = sorted(
         (max(began, one.began), min(ended, one.ended or ended))
         for one in outages
-        if one.what in {"postgres", "disk"}
+        if one.what in whats
     )
     away, until = 0.0, began
     for start, stop in times:
         away += max(0.0, stop - max(start, until))
         until = max(until, stop)
     return away
+
+
+@invariant("a wedged queue is reported by its canary, and a quiet one never is")
+def _wedges_are_reported(facts: Facts) -> tuple[list[str], str]:
+    wrong, over, told = list(facts.alarms), 0, []
+    taken = """
+        SELECT min(extract(epoch FROM j.at))::float8 AS at FROM workflows_journal j
+        JOIN workflows_step s ON s.id = j.step_id
+        WHERE s.queue = %s AND j.before = 'QUEUED' AND j.after = 'RUNNING'
+            AND extract(epoch FROM j.at) > %s
+    """
+    for began in facts.wedged:
+        said = [
+            at
+            for at, queue, how in facts.eyes.health
+            if queue == WEDGED_QUEUE and how == "wedged" and at > began
+        ]
+        again = facts.rows(taken, WEDGED_QUEUE, began + RUNS_ON)[0]["at"] or math.inf
+        away = _away(facts.outages, began, min([*said, again, began + 600]), *NEEDED_BY_CANARIES)
+        if said and said[0] - began - away <= REPORTED_WITHIN:
+            told.append(said[0] - began)
+        elif again - began - away <= REPORTED_WITHIN:
+            over += 1
+        else:
+            wrong.append(f"wedged at {began:.1f}, reported at {said[:1]}, taken again at {again}")
+    latest = f"{max(told):.1f}" if told else "no"
+    return wrong, f"{len(told)} reported, the latest after {latest} s; {over} were over before"
 
 
 @invariant("every REST call is answered, and none with an error of the program's own")

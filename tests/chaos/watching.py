@@ -58,6 +58,8 @@ OVERDUE = """
     FROM workflows_step WHERE state = 'RUNNING' AND wake_at < clock_timestamp()
 """
 
+HEALTH = "SELECT queue, health FROM workers_canarymark"
+
 
 @dataclass(slots=True)
 class Eyes:
@@ -67,6 +69,8 @@ class Eyes:
     live: int = 0
     looks: int = 0
     violations: list[str] = field(default_factory=list)
+    health: list[tuple[float, str, str]] = field(default_factory=list)
+    """When which queue was said to be how, wherever that changed."""
     overdue: dict[tuple[str, str, int], float] = field(default_factory=dict)
     _journal: int = 0
     _numbers: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class Eyes:
         self.looks += 1
         self.live = sum(count for _, count in connection.execute(LIVE, (LIVE_STATES,)).fetchall())
         self._read_journal(connection)
+        self._read_health(connection)
         for run, path, attempt in connection.execute(NUMBERS).fetchall():
             known = self._numbers.get((run, path), 0)
             if attempt < known:
@@ -112,6 +117,12 @@ class Eyes:
             self._numbers[run, path] = attempt
         for run, path, attempt, late in connection.execute(OVERDUE).fetchall():
             self.overdue[run, path, attempt] = late
+
+    def _read_health(self, connection: psycopg.Connection[Any]) -> None:
+        known = {queue: health for _, queue, health in self.health}
+        for queue, health in connection.execute(HEALTH).fetchall():
+            if known.get(queue) != health:
+                self.health.append((time.time(), queue, health))
 
     def _read_journal(self, connection: psycopg.Connection[Any]) -> None:
         for number, run, path, before, after, _ in connection.execute(
