@@ -178,7 +178,7 @@ def load(runs: int = RUNS, *, until: datetime) -> float:
 
     When as many are there already, nothing is done; when others are, they go first.
     """
-    from django.db import connection, transaction
+    from django.db import transaction
 
     began = time.perf_counter()
     known = loaded()
@@ -205,7 +205,6 @@ def load(runs: int = RUNS, *, until: datetime) -> float:
                     cursor.execute(statement)
         cursor.execute("DROP TABLE history_node, history_run, history_step")
         cursor.execute(f"ANALYZE {', '.join(TABLES)}")
-    connection.close()
     return time.perf_counter() - began
 
 

@@ -16,7 +16,7 @@ from environments.models import Environment
 from environments.states import EnvironmentState
 from workers.canaries import verdicts
 from workers.vitals import Health, Verdict
-from workflows.admin.base import duration
+from workflows.admin.base import duration, newest_of
 from workflows.admin.incident import causes
 from workflows.admin.looks import look_of, words_of
 from workflows.engine.states import LIVE_RUNS, RunState, StepState
@@ -126,11 +126,7 @@ def tiles(*, now: datetime) -> list[Tile]:
 def environments() -> list[dict[str, Any]]:
     """Return the environments with their live runs."""
     numbers: dict[Any, int] = dict(
-        Run.objects.filter(
-            pk__in=Run.objects.filter(state__in=_values(LIVE_RUNS))
-            .order_by("-id")
-            .values("pk")[:MOST_COUNTED]
-        )
+        newest_of(Run.objects.filter(state__in=_values(LIVE_RUNS)))
         .order_by()
         .values_list("environment")
         .annotate(number=Count("pk"))

@@ -21,11 +21,11 @@ from unfold.contrib.filters.admin import (
 from environments.badges import Look
 from environments.badges import badge as badge_of
 from workflows.admin.base import (
-    MOST_COUNTED,
     CreatedFilter,
     ReadOnlyAdmin,
     demand,
     found_by_id,
+    newest_of,
     short,
     uuid_or_404,
 )
@@ -54,8 +54,7 @@ def incident_badge(incident: Incident) -> SafeString:
 
 def causes() -> list[dict[str, Any]]:
     """Return the open incidents by workflow, step and code, the most frequent first."""
-    newest = Incident.objects.filter(resolution="").order_by("-id").values("pk")[:MOST_COUNTED]
-    found = Incident.objects.filter(pk__in=newest).order_by()
+    found = newest_of(Incident.objects.filter(resolution="")).order_by()
     counted = found.values("run__workflow", "run__workflow__name", "code", "error_class")
     shown = counted.annotate(number=Count("pk")).order_by("-number", "code")[:GROUPS_SHOWN]
     return [dict(cause) for cause in shown]

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
@@ -28,9 +28,9 @@ from workflows.admin.base import (
 from workflows.admin.confirming import confirm_many, confirm_one
 from workflows.admin.looks import state_badge
 from workflows.admin.operations import RUN_OPERATIONS, Operation
-from workflows.models import Run
+from workflows.models import Incident, Run, Workflow
 from workflows.selectors.errors import MissingError
-from workflows.selectors.runs import RunFilter, get_run, runs
+from workflows.selectors.runs import get_run, runs
 
 
 class NeedsPersonFilter(DropdownFilter):
@@ -44,7 +44,9 @@ class NeedsPersonFilter(DropdownFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
         if self.value() == "open":
-            return queryset.filter(pk__in=runs(RunFilter(has_open_incident=True)).values("pk"))
+            return queryset.filter(
+                Exists(Incident.objects.filter(run=OuterRef("pk"), resolution=""))
+            )
         return queryset
 
 
@@ -76,7 +78,8 @@ class RunAdmin(ReadOnlyAdmin):
         by_id = found_by_id(queryset, search_term)
         if by_id is not None:
             return by_id, False
-        return queryset.filter(workflow__name__icontains=search_term.strip()), False
+        named = Workflow.objects.filter(name__icontains=search_term.strip())
+        return queryset.filter(workflow__in=list(named.values_list("pk", flat=True))), False
 
     @admin.display(description="Run")
     def name(self, run: Run) -> SafeString:

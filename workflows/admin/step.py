@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -152,14 +152,15 @@ class AttemptAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
-        return Attempt.objects.select_related("step").defer("step__output", "step__arguments")
+        # Not joined: of the rows before the page, only their keys are read.
+        return Attempt.objects.prefetch_related(Prefetch("step", Step.objects.only("path")))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
     ) -> tuple[QuerySet[Attempt], bool]:
         if not search_term.strip():
             return queryset, False
-        by_run = found_by_id(queryset, search_term, "run_id")
+        by_run = found_by_id(queryset, search_term, "step__run_id")
         return (queryset.none() if by_run is None else by_run), False
 
     @admin.display(description="Step")

@@ -6,11 +6,7 @@ from rest_framework.response import Response
 
 from workflows.api.door import Door
 from workflows.api.forms import PageQuery
-from workflows.selectors.environments import (
-    environment_document,
-    get_environment,
-    list_environments,
-)
+from workflows.selectors.environments import get_environment, list_environments
 from workflows.selectors.shapes import EnvironmentDocument, PageDocument
 
 
@@ -34,4 +30,4 @@ class OneEnvironment(Door):
     @extend_schema(operation_id="show_environment", responses=EnvironmentDocument)
     def get(self, request: Request, name: str) -> Response:
         """Show an environment, its queues and the work that is in it."""
-        return Response(environment_document(get_environment(name)))
+        return Response(get_environment(name))

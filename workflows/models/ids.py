@@ -1,7 +1,10 @@
 """Ids begin with the time they were made at, to the millisecond: an age is a range of ids."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+APART = timedelta(hours=1)
+"""The clocks that a row's id and its times were read from are never so far apart."""
 
 
 def first_id_of(moment: datetime) -> UUID:

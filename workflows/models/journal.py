@@ -6,6 +6,7 @@ here cannot have happened. Lines leave only with their finished run, by retentio
 
 import pgtrigger
 from django.db import models
+from django.db.models import Q
 
 from workflows.models import law
 from workflows.models.run import Run
@@ -38,7 +39,12 @@ class Journal(models.Model):
     class Meta:
         ordering = ["id"]
         verbose_name_plural = "journal"
-        indexes = [models.Index(fields=["run", "id"], name="the_journal_of_a_run")]
+        indexes = [
+            models.Index(fields=["run", "id"], name="the_journal_of_a_run"),
+            models.Index(
+                fields=["actor", "-id"], name="what_others_did", condition=~Q(actor="engine")
+            ),
+        ]
         triggers = [
             pgtrigger.Protect(name="the_journal_is_append_only", operation=pgtrigger.Update),
             law.removal_trigger("the_journal_goes_with_its_finished_run"),

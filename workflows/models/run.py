@@ -15,12 +15,22 @@ LINE = "NEW.id, NULL, '', 0"
 
 
 class Run(models.Model):
-    """One execution. Its state changes only through `workflows.store`."""
+    """One execution. Its state changes only through `workflows.store`.
+
+    The foreign keys have no indexes of their own: those of the lists begin with them, and
+    versions are not removed.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
-    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="runs")
-    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="runs")
+    workflow = models.ForeignKey(
+        Workflow, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
+    version = models.ForeignKey(
+        Version, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
+    environment = models.ForeignKey(
+        Environment, on_delete=models.PROTECT, related_name="runs", db_index=False
+    )
     state = models.CharField(
         max_length=16, choices=law.choices(RunState), default=RunState.PENDING.value
     )
@@ -52,6 +62,11 @@ class Run(models.Model):
             models.Index(fields=["workflow", "-id"], name="runs_of_a_workflow"),
             models.Index(fields=["state", "-id"], name="runs_by_state"),
             models.Index(fields=["environment", "-id"], name="runs_of_an_environment"),
+            models.Index(
+                fields=["workflow", "-id"],
+                name="runs_that_ended_badly",
+                condition=Q(state__in=["CANCELLED", "COMPENSATED", "FAILED"]),
+            ),
             models.Index(
                 fields=["deadline_at"],
                 name="runs_that_may_time_out",

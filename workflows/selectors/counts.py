@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 
 from workflows.engine.states import LIVE_RUNS
 from workflows.models import Incident, Run, Step
+from workflows.models.ids import APART, first_id_of
 
 
 def live_runs_by_state() -> Mapping[str, int]:
@@ -18,7 +19,9 @@ def live_runs_by_state() -> Mapping[str, int]:
 
 def runs_by_state(*, since: datetime) -> Mapping[str, int]:
     """Count the runs created at or after `since`, each in the state it has now."""
-    return _by("state", Run.objects.filter(created_at__gte=since))
+    return _by(
+        "state", Run.objects.filter(created_at__gte=since, pk__gte=first_id_of(since - APART))
+    )
 
 
 def open_incidents_by_class() -> Mapping[str, int]:

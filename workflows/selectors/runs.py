@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet
 
 from environments.models import Environment
 from workflows.models import Incident, Run, Workflow
+from workflows.models.ids import APART, first_id_of
 from workflows.selectors.counts import number_of
 from workflows.selectors.errors import AmbiguousError, MissingError
 from workflows.selectors.paging import NEWEST_FIRST, PAGE, Page, page_of
@@ -57,9 +58,13 @@ def runs(where: RunFilter = EVERY_RUN) -> QuerySet[Run]:
     if where.states:
         found = found.filter(state__in=where.states)
     if where.created_after is not None:
-        found = found.filter(created_at__gt=where.created_after)
+        found = found.filter(
+            created_at__gt=where.created_after, pk__gte=first_id_of(where.created_after - APART)
+        )
     if where.created_before is not None:
-        found = found.filter(created_at__lt=where.created_before)
+        found = found.filter(
+            created_at__lt=where.created_before, pk__lt=first_id_of(where.created_before + APART)
+        )
     if where.started_by is not None:
         found = found.filter(started_by=where.started_by)
     if where.has_open_incident is not None:
@@ -135,9 +140,13 @@ def run_document(run: Run) -> RunDocument:
     return {**run_facts(run), "steps": step_documents(run.pk)}
 
 
-def _id_of(named: QuerySet[Workflow] | QuerySet[Environment]) -> Subquery:
-    """Return the id of the one row: a scalar, so that the index (thing, id) orders the page."""
-    return Subquery(named.values("pk")[:1])
+def _id_of(named: QuerySet[Workflow] | QuerySet[Environment]) -> UUID:
+    """Return the id of the one row, or one that no row has.
+
+    A value, not a subquery: so the planner knows how many runs it has, and takes the index
+    (thing, id) for a rare one rather than reading all history for it.
+    """
+    return named.values_list("pk", flat=True).first() or UUID(int=0)
 
 
 def _beginning_with(found: QuerySet[Run], prefix: str) -> QuerySet[Run]:
