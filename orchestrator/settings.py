@@ -261,6 +261,8 @@ if ENV.worker_memory_mib:
     CELERY_WORKER_MAX_MEMORY_PER_CHILD = ENV.worker_memory_mib * 1024 * 3 // 4
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = ENV.soft_shutdown_seconds
+# A new process first puts right what the one before it left (`workers.warden`, `workers.tasks`).
+CELERY_WORKER_PROC_ALIVE_TIMEOUT = 15.0
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"

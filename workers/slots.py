@@ -59,8 +59,11 @@ class Slots:
     def overdue(self, *, grace: float) -> frozenset[Seat]:
         """Return who is past its limit by more than `grace` seconds."""
         words, latest = self._words, time.monotonic() - grace
-        seats = (Seat(int(words[at]), words[at + 1]) for at in range(3, len(words), 2))
-        return frozenset(seat for seat in seats if seat.overran(latest))
+        return frozenset(
+            Seat(int(words[3 + 2 * place]), limit)
+            for place, limit in enumerate(words[4::2].tolist())
+            if 0 < limit <= latest
+        )
 
     def stop(self) -> None:
         """Tell all processes that the worker is stopping."""

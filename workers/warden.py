@@ -47,7 +47,7 @@ POLITE = 5.0
 
 TOLD_WITHIN = 3.0
 """Seconds that a child takes at most, before its first message, to release what the one before it
-was doing; Celery kills a child that is not up in `worker_proc_alive_timeout`, four seconds."""
+was doing; Celery kills a child that is not up within `worker_proc_alive_timeout`."""
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
