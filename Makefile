@@ -58,7 +58,7 @@ types: .venv/dev.stamp ## check the types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: .venv/run.stamp ## measure against bare Celery, print the table, write benchmarks/results/latest.json
+bench: .venv/run.stamp ## measure beside bare Celery (some ten minutes); ARGS="--only chain --repeats 5" narrows
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: chaos

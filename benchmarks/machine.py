@@ -44,8 +44,8 @@ def load_warning() -> str:
     if load <= QUIET_LOAD:
         return ""
     return (
-        f"The load average is {load:.2f}: others work on this machine, and the figures will be"
-        " lower and more scattered than they are on a quiet one."
+        f"The load average was {load:.2f} at the start: others worked on this machine, and the"
+        " figures are lower and more scattered than they are on a quiet one."
     )
 
 

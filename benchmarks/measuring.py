@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from benchmarks import variants
 from benchmarks.contests import WIDE, WIDEST, Contest
-from benchmarks.figures import Figure, Target, best_of, in_turn, ratios
+from benchmarks.figures import Figure, Target, best_of, in_turn, ratios, short
 from benchmarks.stage import bare_celery, platform
 from benchmarks.variants import Variant
 
@@ -41,6 +41,17 @@ class Result:
     def values(self, who: str) -> tuple[float, ...]:
         """Return somebody's values, round by round."""
         return tuple(one[who] for one in self.rounds)
+
+    @property
+    def line(self) -> str:
+        """What came of it, in short: shown while the next is measured."""
+        figure = self.figure()
+        beside = [
+            f"{short(self.ratio(who).median)} times {who}"
+            for who in self.rounds[0]
+            if who != "ours"
+        ]
+        return f"{figure.name}: {short(figure.median)} {figure.unit} {', '.join(beside)}".rstrip()
 
     def figure(self) -> Figure:
         """Return what the platform did."""
@@ -105,6 +116,7 @@ def contests(
                     sides["best"] = partial(one.bare, at_best)
                 rounds = rounds_of(sides, repeats, progress, one.name)
             results.append(Result(one, best, rounds))
+            progress.console.print(results[-1].line)
     return results
 
 

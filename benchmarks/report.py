@@ -21,16 +21,25 @@ written by that command. Other machines give other figures.
 How it is measured:
 
 * The platform runs by its own programs, as `make run` starts them: web, clock, engine, and one
-  worker with two processes. Every step is committed before the next begins, with the durability
-  that PostgreSQL has by default.
+  worker with two processes; Flower is left out except where it says idle. Every step is committed
+  before the next begins, with the durability that PostgreSQL has by default.
 * Bare Celery does the same work with tasks that do nothing, and persists nothing. It is measured
-  twice: under *the same settings*, the platform's own Celery settings and worker options,
-  and at its best: in the fastest of the ways listed below, without results and events. Which
-  that is, quick trials in the same run tell.
+  twice. Under *the same settings*: the platform's own Celery settings and worker options, with the
+  same broker. And at its best: in the fastest of the ways listed at the end, without results and
+  events; which that is, quick trials in the same run tell.
+* The platform's own code is what is compared, so bare Celery does without it. That includes the
+  consumer of its workers, which gathers the events for Flower.
 * In a round everybody does the same work once, in turn; who begins changes with the round. The
   first round is thrown away. A ratio is taken within a round and says how many times better the
   platform is: above 1 it is the faster one. Shown are medians, and the lowest and highest round.
 * Time begins with the first submission and ends when a client sees that all has ended.
+* A fan-out of "10,000" has 9,999 branches: with the block around them, that is all the steps that a
+  definition may have.
+
+`make bench` measures all but the long history, which `make bench ARGS="--history"` adds. With
+`ARGS="--only chain latency --repeats 9"` it measures those alone, in nine rounds. The services are
+its own, below `.local/benchmarks`, and removed afterwards; so is the RabbitMQ, which it starts if
+one is installed. The values of every round are in `benchmarks/results/latest.json`.
 """
 
 
@@ -88,10 +97,11 @@ def document(results: Mapping[str, Any]) -> str:
         ("versions", ", ".join(f"{name} {number}" for name, number in about["versions"].items())),
         ("PostgreSQL", ", ".join(f"{name} {value}" for name, value in about["postgresql"].items())),
     ]
-    parts = [INTRODUCTION, Sheet("", ("", ""), facts).as_markdown()]
+    warning = f"**{about['warning']}**" if about["warning"] else ""
+    parts = [INTRODUCTION, warning, Sheet("", ("", ""), facts).as_markdown()]
     for sheet in sheets(results):
         parts += [f"## {sheet.title}", sheet.as_markdown()]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:

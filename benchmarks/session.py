@@ -53,15 +53,16 @@ def run(wish: Wish) -> None:
     if unknown := wish.only.difference(KNOWN):
         sys.exit(f"There is no {', '.join(sorted(unknown))} here. Known: {', '.join(KNOWN)}.")
     console = Console(width=None if sys.stdout.isatty() else WIDE)
-    if warning := machine.load_warning():
-        console.print(warning, style="yellow")
-    about = {
+    about: dict[str, Any] = {
         "command": wish.command,
         "date": f"{timezone.now():%Y-%m-%d}",
         "revision": machine.revision(),
         "repeats": wish.repeats,
+        "warning": machine.load_warning(),
         "machine": machine.machine(),
     }
+    if about["warning"]:
+        console.print(about["warning"], style="yellow")
     with services(), Progress(console=console, transient=True) as progress:
         contests.prepare()
         about["postgresql"] = machine.durability()

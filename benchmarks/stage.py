@@ -141,7 +141,7 @@ def _say(name: str, line: str) -> None:
 
 
 def _until_answered(app: Celery, workers: int) -> None:
-    until(lambda: len(app.control.ping(timeout=0.3)) >= workers, 0.1, READY_WITHIN)
+    until(lambda: len(app.control.ping(timeout=0.3) or ()) >= workers, 0.1, READY_WITHIN)
 
 
 def until(is_so: Callable[[], Any], pause: float, patience: float) -> None:

@@ -19,6 +19,7 @@ def results_of(rounds: list[dict[str, float]]) -> dict[str, Any]:
             "date": "2026-01-02",
             "revision": "abc1234",
             "repeats": len(rounds),
+            "warning": "Others worked on this machine.",
             "machine": {"processor": "Some Processor", "cores": "2"},
             "versions": {"Python": "3.13.1"},
             "postgresql": {"fsync": "on"},
@@ -63,7 +64,13 @@ def test_what_was_missed_is_said_with_what_was_aimed_at() -> None:
 def test_the_page_names_the_command_the_machine_the_versions_and_every_way_tried() -> None:
     page = document(results_of(ROUNDS))
 
-    for wanted in ("`make bench`", "Some Processor", "Python 3.13.1", "fsync on"):
+    for wanted in (
+        "`make bench`",
+        "Others worked on this machine.",
+        "Some Processor",
+        "Python 3.13.1",
+        "fsync on",
+    ):
         assert wanted in page
     assert "| two solo workers | 1,000 |" in page
 
