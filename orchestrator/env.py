@@ -176,6 +176,11 @@ class Env(BaseSettings):
         description="seconds, 1 to 25, between two looks at whether each queue is consumed; "
         "one that is not is reported after four and a half times that, at the latest",
     )
+    republish_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        default=30,
+        description="seconds, 1 to 3600, after which a queued step that no worker has claimed "
+        "is sent again",
+    )
     soft_shutdown_seconds: Seconds = Field(
         default=10, description="seconds that a stopping worker gives its running steps"
     )

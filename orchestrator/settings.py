@@ -211,6 +211,7 @@ ORCHESTRATOR: dict[str, Any] = {
     "CATALOG": "workers.registry.catalog",
     "LEASE_SECONDS": ENV.lease_seconds,
     "CANARY_SECONDS": ENV.canary_seconds,
+    "REPUBLISH_SECONDS": ENV.republish_seconds,
     "RETENTION_DAYS": ENV.retention,
     "RETENTION_ARCHIVE": ENV.retention_archive and BASE_DIR / ENV.retention_archive,
     "LONGEST_STEP_SECONDS": ENV.longest_step_seconds,

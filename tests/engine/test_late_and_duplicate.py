@@ -63,6 +63,23 @@ def test_an_outcome_that_comes_twice_counts_once(event: Event) -> None:
     assert twice.step("b").tally == once.step("b").tally
 
 
+@pytest.mark.parametrize("event", [done("a"), broken("a"), FAILURE])
+def test_the_very_word_that_ended_an_attempt_is_not_kept_as_a_late_one(event: Event) -> None:
+    run = play(RETRIED, event)
+
+    run.decide(event)
+
+    assert run.late == []
+
+
+def test_another_word_about_an_attempt_that_was_lost_is_kept() -> None:
+    run = play(RETRIED, lost("a"))
+
+    run.decide(broken("a"))
+
+    assert [late.attempt for late in run.late] == [1]
+
+
 def test_a_step_is_claimed_by_one_worker() -> None:
     run = play(plan_of("a"))
 

@@ -1,13 +1,17 @@
 """One winner per attempt: what comes late, twice or from a loser changes nothing."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from tests.support.publisher import Recorder
 from tests.workflows.builders import (
+    ANN,
     TAKER,
     a_run,
     any_claimed,
@@ -28,9 +32,11 @@ from tests.workflows.builders import (
     step,
     task,
 )
+from workflows.models import Run
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
-from workflows.services.steps import Taker, claim_step, settle_scope
+from workflows.services.runs import cancel_run, pause_run, resume_run
+from workflows.services.steps import Taker, Work, claim_step, settle_scope
 from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -87,6 +93,16 @@ def test_an_outcome_that_comes_twice_counts_once() -> None:
     assert step(run, "first").output == {"n": 1}
     assert states(run) == {"first": "COMPLETED", "second": "QUEUED"}
     assert ends(run, "first") == [(1, "completed")]
+
+
+def test_an_outcome_whose_message_came_twice_is_no_superseded_one() -> None:
+    run = a_run(task("first"), task("second"))
+    work = claimed(run, "first")
+
+    finish(work, {"n": 1})
+    finish(work, {"n": 1})
+
+    assert step(run, "first").attempts.get().late is None
 
 
 def test_two_outcomes_of_one_attempt_at_the_same_time_have_one_winner() -> None:
@@ -230,6 +246,65 @@ def test_a_claim_whose_connection_was_lost_is_made_on_another() -> None:
     work = claim_step(pin=plan, path="only", attempt=1, taker=TAKER, now=timezone.now())
 
     assert work is not None
+
+
+NESTED = {
+    "id": "block",
+    "fail_fast": True,
+    "parallel": [
+        task("bad"),
+        {"id": "branch", "steps": [task("x"), {"id": "inner", "parallel": [task("y"), task("z")]}]},
+    ],
+}
+
+
+def failing(run: Run, work: Work) -> Callable[[], object]:
+    """Have another branch of the block fail, which ends the block."""
+    return lambda: fail(work)
+
+
+def cancelling(run: Run, work: Work) -> Callable[[], object]:
+    """Have a person end the run."""
+    return lambda: cancel_run(run_id=run.pk, by=ANN)
+
+
+@pytest.mark.parametrize("ending", [failing, cancelling])
+def test_what_is_born_while_its_block_is_ended_is_ended_with_it(ending: Any) -> None:
+    run = a_run(NESTED)
+    bad, x = claimed(run, "block.bad"), claimed(run, "block.branch.x")
+
+    with transaction.atomic():
+        finish(x)
+        other = meanwhile(ending(run, bad))
+        other.__enter__()
+        wait_until_someone_waits()
+    other.__exit__(None, None, None)
+
+    born = {path: where for path, where in states(run).items() if ".inner" in path}
+    assert born == dict.fromkeys(
+        ["block.branch.inner", "block.branch.inner.y", "block.branch.inner.z"], "CANCELLED"
+    )
+
+
+@pytest.mark.parametrize("first", ["outcome", "resume"])
+def test_a_step_that_is_ready_while_its_run_is_resumed_is_sent_by_one_of_the_two(
+    first: str, sent: Recorder
+) -> None:
+    run = a_run(task("one"), task("two"))
+    work = claimed(run, "one")
+    pause_run(run_id=run.pk, by=ANN)
+    sent.forget()
+    works = [lambda: finish(work), lambda: resume_run(run_id=run.pk, by=ANN)]
+    now, then = works if first == "outcome" else reversed(works)
+
+    with transaction.atomic():
+        now()
+        other = meanwhile(then)
+        other.__enter__()
+        wait_until_someone_waits()
+    other.__exit__(None, None, None)
+
+    assert [(one.path, one.attempt) for one in sent.sent] == [("two", 1)]
 
 
 def lose_connection() -> None:

@@ -1,18 +1,21 @@
 """Recovery and timers: what was lost is found, what is due is done, twice as well as once."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.support.publisher import Recorder
 from tests.workflows.builders import (
     ANN,
     a_run,
+    a_version,
     at_once,
     claim,
     claimed,
@@ -33,9 +36,10 @@ from tests.workflows.builders import (
 from workflows import store
 from workflows.dispatch import Segment
 from workflows.engine.events import Loss
+from workflows.models import Step
 from workflows.services.plans import plan_of_version
 from workflows.services.recovery import recover, release_all, release_worker
-from workflows.services.runs import pause_run, resume_run
+from workflows.services.runs import Order, pause_run, resume_run, start_runs
 from workflows.services.steps import Taker
 from workflows.services.timers import tick
 
@@ -257,7 +261,7 @@ def test_a_scope_whose_settling_was_lost_is_settled() -> None:
         finish(claimed(run, path, taker=taker), taker=taker)
     assert states(run)["block"] == "WAITING"
 
-    recover(now=in_future(9))
+    recover(now=timezone.now())
     assert states(run)["block"] == "WAITING"
     recover(now=in_future(11))
 
@@ -288,7 +292,7 @@ def test_when_all_workers_are_known_to_be_gone_every_lease_ends_at_once() -> Non
 
 
 def test_release_reaches_more_steps_than_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflows.services.recovery.BATCH", 2)
+    monkeypatch.setattr("workflows.services.recovery.LEASES", 2)
     run = a_run(*(task(f"s{n}", needs=[]) for n in range(5)))
     for n in range(5):
         claimed(run, f"s{n}")
@@ -296,6 +300,54 @@ def test_release_reaches_more_steps_than_one_batch(monkeypatch: pytest.MonkeyPat
     release_all(now=timezone.now())
 
     assert set(states(run).values()) == {"QUEUED"}
+
+
+def test_a_lease_that_somebody_is_at_keeps_no_sweep_from_the_others() -> None:
+    held, free = a_run(task("only")), a_run(task("only"))
+    for run in (held, free):
+        claimed(run, "only")
+
+    with transaction.atomic():
+        sql("SELECT 1 FROM workflows_step WHERE run_id = %s FOR UPDATE", held.pk)
+        at_once(lambda: recover(now=in_future(31)))
+
+    assert (states(held)["only"], states(free)["only"]) == ("RUNNING", "QUEUED")
+
+
+def expire_everything() -> None:
+    """Have workers take all that is queued, and be silent ever since."""
+    sql(
+        "UPDATE workflows_step SET state = 'RUNNING', worker = 'gone', started_at = now(),"
+        " wake_at = now() WHERE state = 'QUEUED'"
+    )
+
+
+def test_two_thousand_leases_that_expire_at_once_are_ended_by_one_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workflows.services.recovery.LEASES_WITHIN", math.inf)
+    name = a_version(*(task(f"s{n}", needs=[]) for n in range(100))).workflow.name
+    start_runs(orders=[Order(name)] * 20, by=ANN)
+    expire_everything()
+
+    report = recover(now=timezone.now())
+
+    assert len([line for line in report.lines if "expired" in line]) == 2000
+    assert set(Step.objects.values_list("state", "attempt")) == {("QUEUED", 2)}
+
+
+def test_a_sweep_that_has_spent_its_time_on_leases_goes_on_with_the_rest(
+    monkeypatch: pytest.MonkeyPatch, sent: Recorder
+) -> None:
+    monkeypatch.setattr("workflows.services.recovery.LEASES_WITHIN", 0)
+    lost, waiting = a_run(task("only")), a_run(task("only"))
+    claimed(lost, "only")
+    sent.forget()
+
+    recover(now=in_future(31))
+
+    assert states(lost)["only"] == "RUNNING"
+    assert [one.run for one in sent.sent] == [waiting.pk]
 
 
 def test_many_sweeps_at_once_do_what_one_does(sent: Recorder) -> None:
@@ -344,8 +396,8 @@ def test_a_lease_that_was_renewed_at_the_last_moment_holds(
     claimed(run, "only")
     found = store.expired_leases
 
-    def found_and_renewed(**facts: object) -> object:
-        rows = found(**facts)  # type: ignore[arg-type]
+    def found_and_renewed(**facts: Any) -> object:
+        rows = found(**facts)
         store.renew(run.pk, "only", 1, until=in_future(90))
         return rows
 

@@ -13,7 +13,7 @@ follow-up: the caller loads what `requirement` says and asks again.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import assert_never
 
@@ -43,6 +43,7 @@ from workflows.engine.events import (
     TimedOut,
 )
 from workflows.engine.plan import NO_NODE, ROOT, Node, Plan, Reads
+from workflows.engine.policy import PATIENCE
 from workflows.engine.slice import Requirement, Slice
 from workflows.engine.states import StepState
 from workflows.language.words import StepKind
@@ -64,9 +65,19 @@ THE_RUN = Requirement(scopes=frozenset({ROOT}))
 """What changes the run's own row needs that row under lock, as counting its root scope does."""
 
 
-def advance(plan: Plan, held: Slice, *events: Event, now: datetime, chance: Random) -> Decision:
-    """Decide `events` in their order, and whatever follows from them within the slice."""
-    draft = Draft(plan, held, now=now, chance=chance)
+def advance(
+    plan: Plan,
+    held: Slice,
+    *events: Event,
+    now: datetime,
+    chance: Random,
+    patience: timedelta = PATIENCE,
+) -> Decision:
+    """Decide `events` in their order, and whatever follows from them within the slice.
+
+    `patience` is how long a queued step waits for a worker before it is sent again.
+    """
+    draft = Draft(plan, held, now=now, chance=chance, patience=patience)
     draft.queue.extend(events)
     while draft.queue:
         event = draft.queue.popleft()

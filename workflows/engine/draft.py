@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -33,11 +33,14 @@ MOVED = frozenset({"state", "reason"})
 class Draft:
     """One decision in the making. `queue` holds what is still to be decided."""
 
-    def __init__(self, plan: Plan, held: Slice, *, now: datetime, chance: Random) -> None:
+    def __init__(
+        self, plan: Plan, held: Slice, *, now: datetime, chance: Random, patience: timedelta
+    ) -> None:
         self.plan = plan
         self.slice = held
         self.now = now
         self.chance = chance
+        self.patience = patience
         self.decision = Decision()
         self.queue: deque[Event] = deque()
         self._touched: dict[str, frozenset[str]] = {}

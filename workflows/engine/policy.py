@@ -46,5 +46,5 @@ def delay(
     return timedelta(seconds=seconds * chance.uniform(1.0 - spread, 1.0 + spread))
 
 
-REPUBLISH_AFTER = timedelta(seconds=30)
+PATIENCE = timedelta(seconds=30)
 """A queued step that nobody has claimed by then may have lost its message: it is sent again."""

@@ -8,7 +8,6 @@ from workflows.engine.draft import Draft
 from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
 from workflows.engine.joins import Verdict, verdict
 from workflows.engine.plan import ROOT, Node
-from workflows.engine.policy import REPUBLISH_AFTER
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
@@ -120,7 +119,7 @@ def queue(draft: Draft, view: StepView, reason: Reason | None = None, **changes:
         StepState.QUEUED,
         reason=reason,
         attempt=view.attempt + 1,
-        wake_at=draft.now + REPUBLISH_AFTER,
+        wake_at=draft.now + draft.patience,
         **changes,
     )
 

@@ -178,12 +178,31 @@ def retry(draft: Draft, event: RetryDue) -> None:
 
 
 def keep_late(draft: Draft, event: Succeeded | Failed) -> None:
-    """Keep the result of an attempt that is no longer the step's own."""
+    """Keep the result of an attempt that is no longer the step's own, unless it is known."""
+    view = draft.slice.steps.get(event.path)
+    if view is not None and _is_known(view, event):
+        return
     match event:
         case Succeeded(path, attempt, output):
             draft.decision.late.append(LateResult(path, attempt, output=output))
         case Failed(path, attempt, error):
             draft.decision.late.append(LateResult(path, attempt, error=error))
+
+
+def _is_known(view: StepView, event: Succeeded | Failed) -> bool:
+    """Say whether the step is where it is by this very word, which has come twice.
+
+    An attempt has one worker, so only that worker's own word can have completed it.
+    """
+    taken = view.attempt - (view.state is StepState.QUEUED)
+    if taken != event.attempt:
+        return False
+    match event:
+        case Succeeded():
+            return view.state is StepState.COMPLETED
+        case Failed(error=error):
+            known = view.error
+            return known is not None and (known.code, known.message) == (error.code, error.message)
 
 
 def _fail_for_good(draft: Draft, view: StepView, error: StepError) -> None:

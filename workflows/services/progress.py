@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random, SystemRandom
 from typing import TypeVar
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from environments.models import queue_name
@@ -60,7 +61,7 @@ def begin_run(pinned: Pinned, new: NewRun, *, environment: str, now: datetime, a
     Nothing need be loaded of what is new. The caller holds the transaction.
     """
     held = Slice(RunView(str(pinned.run), environment=environment))
-    decision = advance(pinned.plan, held, Started(), now=now, chance=CHANCE)
+    decision = _decided(pinned.plan, held, Started(), now=now)
     stored = store.commit(
         pinned.run, pinned.plan, environment, decision, now=now, actor=actor, new=new
     )
@@ -70,6 +71,15 @@ def begin_run(pinned: Pinned, new: NewRun, *, environment: str, now: datetime, a
     if decision.follow_ups:
         advance_run(pinned, *decision.follow_ups, now=now, actor=actor)
     return True
+
+
+def patience() -> timedelta:
+    """Return how long a queued step may wait for a worker before it is sent again."""
+    return timedelta(seconds=settings.ORCHESTRATOR["REPUBLISH_SECONDS"])
+
+
+def _decided(plan: Plan, held: Slice, *events: Event, now: datetime) -> Decision:
+    return advance(plan, held, *events, now=now, chance=CHANCE, patience=patience())
 
 
 def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
@@ -92,7 +102,7 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     todo: list[Event] = list(events)
     while todo:
         held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
-        decision = advance(pinned.plan, held, *todo, now=now, chance=CHANCE)
+        decision = _decided(pinned.plan, held, *todo, now=now)
         todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
         if wish is not None and not todo:
             progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
@@ -120,7 +130,7 @@ def advance_ahead(  # noqa: PLR0913 - the facts of one statement, named
     """
     run = RunView(str(pinned.run), RunState.RUNNING, environment=environment)
     held = Slice(run, {view.path: view for view in seen.steps}, alone=seen.alone)
-    decision = advance(pinned.plan, held, *events, now=now, chance=CHANCE)
+    decision = _decided(pinned.plan, held, *events, now=now)
     if any(not _left_to_others(event, unsettled) for event in decision.follow_ups):
         return None
     claimed = _taken(decision)
@@ -182,7 +192,7 @@ def _claim_ready(
             continue
         if queue_name(held.run.environment, plan.nodes[view.node].queue_class) == wish.queue:
             taken = Claimed(view.path, view.attempt, wish.worker, wish.lease_until)
-            decision.extend(advance(plan, held, taken, now=now, chance=CHANCE))
+            decision.extend(_decided(plan, held, taken, now=now))
             claimed = held.steps[view.path]
             return claimed if claimed.state is StepState.RUNNING else None
     return None

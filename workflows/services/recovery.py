@@ -4,6 +4,8 @@ It executes nothing: a lost attempt re-enters by the normal claim. Safe anywhere
 many at once, because every step of it is fenced by attempt and state.
 """
 
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,19 +16,23 @@ from workflows import dispatch, store
 from workflows.catalog import catalog
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
 from workflows.engine.events import Drained, LeaseExpired, Loss
-from workflows.engine.plan import ROOT
-from workflows.engine.policy import REPUBLISH_AFTER
-from workflows.engine.states import StepState
+from workflows.engine.plan import ROOT, Node
 from workflows.services import outbox, timers
-from workflows.services.plans import pinned
-from workflows.services.progress import advance_run, in_flight
+from workflows.services.plans import pinned, pinned_to
+from workflows.services.progress import CHANCE, advance_run, in_flight, patience
 from workflows.services.steps import lease
 from workflows.services.sweep import helped
 from workflows.store import Unclaimed
 
 BATCH = 200
+LEASES = 5000
+"""Expired leases that one look of a sweep finds at most."""
+
 ROUNDS = 25
 """Batches of steps that one sweep sends again at most: it has other things to do."""
+
+LEASES_WITHIN = 10.0
+"""Seconds that one sweep spends on expired leases: then what else it does, and the clock, go on."""
 
 SETTLED_AFTER = timedelta(seconds=10)
 """A scope with nothing alive in it is let be this long: its own settling may be on the way."""
@@ -37,6 +43,17 @@ class RecoveryReport:
     """What the sweep did and why, a sentence each."""
 
     lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Which leases end: those that run out by `until`, of workers whose names begin so."""
+
+    report: RecoveryReport
+    now: datetime
+    until: datetime
+    worker: str = ""
+    loss: Loss = Loss.SILENT
 
 
 def recover(*, now: datetime) -> RecoveryReport:
@@ -54,12 +71,11 @@ def recover(*, now: datetime) -> RecoveryReport:
 def release_all(*, now: datetime) -> RecoveryReport:
     """End every lease at once: for whoever knows that all workers are gone."""
     report = RecoveryReport()
-    until = now + lease()
+    ending = _Ending(report, now, until=now + lease())
     ended = True
     while ended:
-        held = store.due_steps(StepState.RUNNING, now=until, limit=BATCH)
-        found = [(run_id, path, attempt) for run_id, path, _, attempt in held]
-        ended = _end_leases(report, found, now, until=until)
+        held = store.expired_leases(now=ending.until, since=None, lease=lease(), limit=LEASES)
+        ended = _end_leases([one[:3] for one in held], ending)
     return report
 
 
@@ -69,26 +85,21 @@ def release_worker(*, worker: str, loss: Loss, now: datetime) -> RecoveryReport:
     `worker` is the name of one, or what the names of many begin with; `loss` is why.
     """
     report = RecoveryReport()
-    until = now + lease()
-    for run_id, path, attempt in in_flight(partial(store.running_of, worker, until=until)):
-        work = partial(_end_lease, run_id, path, attempt, now, until, loss)
-        if helped(run_id, path, work):
-            report.lines.append(
-                f"run {run_id} step {path}: the worker of attempt {attempt} is gone ({loss})"
-            )
+    ending = _Ending(report, now, until=now + lease(), worker=worker, loss=loss)
+    _end_leases(in_flight(partial(store.running_of, worker, until=ending.until)), ending)
     return report
 
 
 def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
-    """End the leases of one batch, but not before their workers had a chance to renew them.
+    """End what leases one look finds, but not before their workers had a chance to renew them.
 
     When nobody's connection to the database is as old as an attempt, all were cut off from it, by
     whatever outage, and none could renew.
     """
     since = store.connected_since()
-    expired = store.expired_leases(now=now, since=since, lease=lease(), limit=BATCH)
-    silent = [(run_id, path, attempt) for run_id, path, attempt, spared in expired if not spared]
-    _end_leases(report, silent, now, until=now)
+    expired = store.expired_leases(now=now, since=since, lease=lease(), limit=LEASES)
+    silent = [one[:3] for one in expired if not one[3]]
+    _end_leases(silent, _Ending(report, now, until=now), within=LEASES_WITHIN)
     if spared := len(expired) - len(silent):
         report.lines.append(
             f"{spared} leases have expired while the database was away; their workers have"
@@ -97,42 +108,67 @@ def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
 
 
 def _end_leases(
-    report: RecoveryReport, found: list[tuple[UUID, str, int]], now: datetime, *, until: datetime
+    found: list[tuple[UUID, UUID, str]], ending: _Ending, *, within: float = math.inf
 ) -> bool:
-    """End leases that run out by `until`, and say whether any was."""
-    known = len(report.lines)
-    for run_id, path, attempt in found:
-        if helped(run_id, path, partial(_end_lease, run_id, path, attempt, now, until)):
-            report.lines.append(f"run {run_id} step {path}: the lease of attempt {attempt} expired")
-    return len(report.lines) > known
+    """End leases, given by run, version and path, and say whether any was.
+
+    One transaction for each run, in an order of chance and past what somebody else is at: so
+    several sweeps at once share the work, and what cannot be helped is in nobody's way.
+    """
+    known, began = len(ending.report.lines), time.monotonic()
+    runs: dict[tuple[UUID, UUID], list[str]] = {}
+    for run_id, version_id, path in found:
+        runs.setdefault((run_id, version_id), []).append(path)
+    batches = [
+        (*run, paths[first : first + BATCH])
+        for run, paths in runs.items()
+        for first in range(0, len(paths), BATCH)
+    ]
+    CHANCE.shuffle(batches)
+    for run_id, version_id, paths in batches:
+        if time.monotonic() - began > within:
+            break
+        helped(run_id, paths[0], partial(_end_leases_of, run_id, version_id, paths, ending))
+    return len(ending.report.lines) > known
 
 
-def _end_lease(  # noqa: PLR0913, PLR0917 - the facts of one attempt
-    run_id: UUID,
-    path: str,
-    attempt: int,
-    now: datetime,
-    until: datetime,
-    loss: Loss = Loss.SILENT,
-) -> bool:
-    """End a lease, unless its worker has renewed it meanwhile."""
-    pin = pinned(run_id)
-    node = pin.plan.node(path)
-    repeat = catalog().repeat(node.uses)
+def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _Ending) -> bool:
+    """End leases of a run, but for those that a worker has renewed meanwhile."""
+    pin = pinned_to(run_id, version_id)
 
-    def work() -> bool:
-        held = store.hold_expired(run_id, path, attempt, until=until)
-        if held is None:
-            return False
-        why = loss
-        if loss is Loss.SILENT and node.timeout is not None:
-            # Who still renewed when the time was up was alive, and did not yield.
-            overran = held - lease() >= timedelta(seconds=node.timeout)
-            why = Loss.OVERRAN if overran else loss
-        advance_run(pin, LeaseExpired(path, attempt, repeat, why), now=now)
-        return True
+    def work() -> list[LeaseExpired]:
+        held = store.hold_expired(run_id, paths, until=ending.until, worker=ending.worker)
+        events = [
+            LeaseExpired(
+                path,
+                attempt,
+                catalog().repeat(pin.plan.node(path).uses),
+                _loss(pin.plan.node(path), ending.loss, renewed),
+            )
+            for path, attempt, renewed in held
+        ]
+        if events:
+            advance_run(pin, *events, now=ending.now)
+        return events
 
-    return in_flight(work)
+    ended = in_flight(work)
+    ending.report.lines += [
+        f"run {run_id} step {one.path}: "
+        + (
+            f"the worker of attempt {one.attempt} is gone ({ending.loss})"
+            if ending.worker
+            else f"the lease of attempt {one.attempt} expired"
+        )
+        for one in ended
+    ]
+    return bool(ended)
+
+
+def _loss(node: Node, loss: Loss, renewed: timedelta) -> Loss:
+    """Return why an attempt ends. Who renewed when its time was up was alive, and did not yield."""
+    if loss is not Loss.SILENT or node.timeout is None:
+        return loss
+    return Loss.OVERRAN if renewed - lease() >= timedelta(seconds=node.timeout) else loss
 
 
 def _send_again(report: RecoveryReport, now: datetime) -> None:
@@ -141,7 +177,7 @@ def _send_again(report: RecoveryReport, now: datetime) -> None:
     is_crowded = cache(dispatch.is_crowded)
     for _ in range(ROUNDS):
         found = in_flight(
-            partial(store.postpone_queued, now=now, until=now + REPUBLISH_AFTER, limit=BATCH)
+            partial(store.postpone_queued, now=now, until=now + patience(), limit=BATCH)
         )
         missed = [row for row in found if not is_crowded(row.queue)]
         outbox.send(_again(missed, fanned))

@@ -108,8 +108,8 @@ CONNECTED_SINCE = """
 """
 
 EXPIRED_LEASES = """
-    SELECT run_id, path, attempt,
-        started_at <= %(since)s AND %(now)s < %(since)s + %(lease)s AS spared
+    SELECT run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path,
+        COALESCE(started_at <= %(since)s AND %(now)s < %(since)s + %(lease)s, false) AS spared
     FROM workflows_step WHERE wake_at <= %(now)s AND state = 'RUNNING'
     ORDER BY spared, wake_at LIMIT %(limit)s
 """
@@ -119,6 +119,8 @@ HELD_BY = """
     WHERE run_id = %(run)s AND worker = %(worker)s AND state = 'RUNNING'
         AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
         AND (%(path)s::text IS NULL OR path = %(path)s)
+        -- Why it was queued, and so whether its probe is to be asked, is forgotten by a cancel.
+        AND NOT (cancel_requested AND attempt > 1)
     ORDER BY node LIMIT 1
 """
 
@@ -131,13 +133,16 @@ ENDED_BY = """
 """
 
 HOLD_EXPIRED = """
-    SELECT wake_at - started_at FROM workflows_step
-    WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING' AND wake_at <= %s
-    FOR UPDATE
+    SELECT path, attempt, wake_at - started_at FROM workflows_step
+    WHERE run_id = %s AND path = ANY(%s) AND state = 'RUNNING' AND wake_at <= %s
+        AND starts_with(worker, %s)
+    ORDER BY node, path
+    FOR UPDATE SKIP LOCKED
 """
 
 RUNNING_OF = """
-    SELECT run_id, path, attempt FROM workflows_step
+    SELECT run_id, (SELECT version_id FROM workflows_run WHERE id = run_id), path
+    FROM workflows_step
     WHERE wake_at <= %s AND state = 'RUNNING' AND starts_with(worker, %s)
 """
 
@@ -252,9 +257,9 @@ def connected_since() -> datetime:
 
 
 def expired_leases(
-    *, now: datetime, since: datetime, lease: timedelta, limit: int
-) -> list[tuple[UUID, str, int, bool]]:
-    """Return the run, path and attempt of steps whose lease has expired, and whether to spare it.
+    *, now: datetime, since: datetime | None, lease: timedelta, limit: int
+) -> list[tuple[UUID, UUID, str, bool]]:
+    """Return the run, version and path of steps whose lease has expired, and whether to spare it.
 
     The lease of an attempt that began before `since`, when everybody was cut off, is spared until
     a lease's time has passed since then.
@@ -263,14 +268,20 @@ def expired_leases(
     return cursor().execute(EXPIRED_LEASES, values).fetchall()
 
 
-def hold_expired(run_id: UUID, path: str, attempt: int, *, until: datetime) -> timedelta | None:
-    """Lock a running attempt whose lease ends by `until`; return how long after its start."""
-    row = cursor().execute(HOLD_EXPIRED, (run_id, path, attempt, until)).fetchone()
-    return None if row is None else row[0]
+def hold_expired(
+    run_id: UUID, paths: Sequence[str], *, until: datetime, worker: str = ""
+) -> list[tuple[str, int, timedelta]]:
+    """Lock what still runs of the steps, if its lease still ends by `until`.
+
+    Return the path, the attempt, and how long after its start the lease ends; but not of what
+    somebody else is at, nor of what a worker does whose name does not begin with `worker`.
+    """
+    values = (run_id, list(paths), until, worker)
+    return cursor().execute(HOLD_EXPIRED, values, prepare=True).fetchall()
 
 
-def running_of(worker: str, *, until: datetime) -> list[tuple[UUID, str, int]]:
-    """Return run, path and attempt of what workers do whose names begin so.
+def running_of(worker: str, *, until: datetime) -> list[tuple[UUID, UUID, str]]:
+    """Return run, version and path of what workers do whose names begin so.
 
     Their leases end by `until`: that is how they are found without looking at every step.
     """
