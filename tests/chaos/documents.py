@@ -19,6 +19,8 @@ INPUT = {
 }
 SOON = {"initial_delay": "500ms", "max_attempts": 4, "jitter": 0.2}
 WIDTH = 30
+UNRULY_TIMEOUT = 2
+"""Seconds: with the grace less than a lease, as in the product's own settings."""
 
 
 def step(name: str, uses: str, add: int, **keys: Any) -> Step:
@@ -171,7 +173,9 @@ DOCUMENTS: Sequence[dict[str, Any]] = (
     _charge("chaos-probed", "charge_probed"),
     *(_bound(name, uses) for name, uses in KILLERS.items()),
     *(
-        _bound(name, uses, timeout="2s", retry={"max_attempts": 2, "initial_delay": "500ms"})
+        _bound(
+            name, uses, timeout=UNRULY_TIMEOUT, retry={"max_attempts": 2, "initial_delay": "500ms"}
+        )
         for name, uses in UNRULY.items()
     ),
 )

@@ -36,6 +36,7 @@ from tests.chaos.cutting import Cutter, cutter
 LEASE = 6.0
 LONGEST_STEP = 60.0
 SOFT_SHUTDOWN = 4.0
+TIMEOUT_GRACE = 2.0
 CANARY = 5.0
 RESTART_AFTER = 1.0
 UP_WITHIN = 120.0
@@ -357,6 +358,7 @@ def _environment(home: Path, services: embedded.Services, ledger: str, port: int
         "LEASE_SECONDS": f"{LEASE:g}",
         "LONGEST_STEP_SECONDS": f"{LONGEST_STEP:g}",
         "SOFT_SHUTDOWN_SECONDS": f"{SOFT_SHUTDOWN:g}",
+        "TIMEOUT_GRACE_SECONDS": f"{TIMEOUT_GRACE:g}",
         "CANARY_SECONDS": f"{CANARY:g}",
         "LOG_LEVEL": "INFO",
         "CHAOS_LEDGER": ledger,
