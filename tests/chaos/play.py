@@ -149,7 +149,16 @@ class Play:
         """Give the verdict on every invariant."""
         with self.stage.database() as connection:
             yield from verdict.verdicts(
-                Facts(connection, self.ledger, self.load, self.eyes, self.stage.outages, self.left)
+                Facts(
+                    connection=connection,
+                    ledger=self.ledger,
+                    load=self.load,
+                    eyes=self.eyes,
+                    outages=self.stage.outages,
+                    wedged=self.stage.wedged,
+                    alarms=self.alarms,
+                    left=self.left,
+                )
             )
 
     def keep_evidence(self, folder: Path, lines: Sequence[Line]) -> None:
