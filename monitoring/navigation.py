@@ -43,6 +43,7 @@ def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
                 _model("Attempts", "workflows_attempt", "repeat", "workflows.view_attempt"),
                 _model("Journal", "workflows_journal", "history", "workflows.view_journal"),
                 _model("Versions", "workflows_version", "commit", "workflows.view_version"),
+                _model("Prunings", "workflows_pruning", "auto_delete", "workflows.view_pruning"),
             ],
         },
         {

@@ -20,6 +20,7 @@ SEEN = (
     "workflows.view_attempt",
     "workflows.view_incident",
     "workflows.view_journal",
+    "workflows.view_pruning",
     "environments.view_environment",
     "environments.view_environmentjournal",
     "django_celery_beat.view_periodictask",

@@ -17,6 +17,7 @@ LISTS = (
     "workflows_attempt",
     "workflows_incident",
     "workflows_journal",
+    "workflows_pruning",
     "environments_environment",
 )
 OTHERS = (

@@ -124,7 +124,6 @@ ADMIN: dict[str, Callable[[], str]] = {
     "runs by a name that none has": lambda: "q=zzz",
     "workflows_incident_changelist": str,
     "incidents of a workflow": lambda: f"run__workflow__id__exact={a_workflow()}",
-    "incidents that are resolved": lambda: "show=resolved",
     "incidents by run": lambda: f"show=all&q={a_failed_run().pk}",
     "workflows_step_changelist": str,
     "steps that are queued": lambda: "now=queued",
@@ -194,7 +193,7 @@ def test_the_last_page_of_the_api_reads_as_little_as_the_first(door: Client) -> 
     while (following := door.get(address).json()["next"]) is not None:
         address = following
 
-    assert "after" in address
+    assert "cursor=" in address
     assert not too_much(reads_of(lambda: door.get(address)))
 
 

@@ -3,6 +3,7 @@
 from workflows.admin.definition import VersionAdmin, WorkflowAdmin
 from workflows.admin.incident import IncidentAdmin
 from workflows.admin.journal import JournalAdmin
+from workflows.admin.pruning import PruningAdmin
 from workflows.admin.run import RunAdmin
 from workflows.admin.step import AttemptAdmin, StepAdmin
 
@@ -10,6 +11,7 @@ __all__ = [
     "AttemptAdmin",
     "IncidentAdmin",
     "JournalAdmin",
+    "PruningAdmin",
     "RunAdmin",
     "StepAdmin",
     "VersionAdmin",

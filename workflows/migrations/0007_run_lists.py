@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('environments', '0002_journal_of_environments'),
-        ('workflows', '0005_faster_commit'),
+        ('workflows', '0006_probe'),
     ]
 
     operations = [
