@@ -173,7 +173,6 @@ API: dict[str, Callable[[], str]] = {
     "runs/ before an old day": lambda: f"created_before={days_ago(300)}",
     "incidents/": str,
     "incidents/ of a workflow": lambda: "workflow=history-orders",
-    "incidents/ resolved": lambda: "open=false",
     "workflows/": str,
     "environments/": str,
 }

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("kept")
 
 MONTH = timedelta(days=30)
 ALL = Policy(dict.fromkeys(FINISHED_RUNS, MONTH))
-LATER = in_future(MONTH.total_seconds() + 60)
+LATER = in_future(2 * MONTH.total_seconds())
 
 
 def completed() -> Run:
@@ -133,7 +133,7 @@ def test_each_state_has_its_own_bound() -> None:
     completed()
     kept = discarded()
 
-    removed = pruned(Policy({RunState.COMPLETED: MONTH, RunState.FAILED: 2 * MONTH}))
+    removed = pruned(Policy({RunState.COMPLETED: MONTH, RunState.FAILED: 3 * MONTH}))
 
     assert removed.runs == 1
     assert [run.pk for run in Run.objects.all()] == [kept.pk]
