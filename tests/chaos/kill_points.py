@@ -320,7 +320,11 @@ def _told(name: str, wish: argparse.Namespace) -> int:
         print(f"{name}: killed {kill}" if wrong is not None else f"{name}: no call {kill.call}")
     else:
         calls, wrong = killed_everywhere(name)
-        print(f"{name}: killed before and after each of {calls} calls")
+        print(
+            f"{name}: killed until call {calls}"
+            if wrong
+            else f"{name}: killed before and after each of {calls} calls"
+        )
     for sentence in wrong or []:
         print(f"  VIOLATED: {sentence}")
     print("  every promise held" if not wrong else f"  {len(wrong)} violations")
