@@ -176,6 +176,7 @@ class _Fleet:
         self._shared = shared
         self._kept: set[str] = set()
         self._due = 0.0
+        self._away = False
 
     def follow(self) -> None:
         """Start and stop workers as the environments say, every few seconds."""
@@ -195,10 +196,15 @@ class _Fleet:
         from orchestrator.fleet import active_environments
 
         try:
-            return set(active_environments())
+            found = set(active_environments())
         except DatabaseError as error:
-            say("launcher", f"the environments cannot be read: {error}")
+            if not self._away:
+                say("launcher", f"the environments cannot be read: {error}")
+            self._away = True
             return self._kept
+        else:
+            self._away = False
+            return found
         finally:
             connection.close()
 

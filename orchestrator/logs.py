@@ -47,6 +47,8 @@ def logging_of(*, level: str, style: Literal["console", "json"]) -> dict[str, An
             # One line for each message would drown the steps' own events.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
+            # It tells of each pipeline that a lost connection ends; the outage has its own line.
+            "psycopg": {"level": "ERROR"},
             # Flower asks before the workers are up, and asks again.
             "flower.inspector": {"level": "ERROR"},
         },

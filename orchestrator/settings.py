@@ -60,6 +60,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "axes.middleware.AxesMiddleware",
+    # The last of all is the first to hear of what a view raises.
+    "orchestrator.outage.AnswerOutages",
 ]
 
 TEMPLATES = [
@@ -79,15 +81,29 @@ TEMPLATES = [
 ]
 
 
+NOTICED_SOON = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""Seconds, but for the last, which is milliseconds; they matter to TCP, not to a socket."""
+
+
 def _database() -> dict[str, Any]:
-    """One connection for each process or thread, kept open and checked before each request."""
+    """One connection for each process or thread, kept open and checked before each request.
+
+    A server that is gone without a word is noticed in seconds, not when TCP gives up; what the
+    address says of that wins.
+    """
     parsed: dict[str, Any] = dict(
         dj_database_url.parse(ENV.database, conn_max_age=None, conn_health_checks=True)
     )
     options = parsed.setdefault("OPTIONS", {})
     parsed["HOST"] = options.pop("host", parsed.get("HOST", ""))
     options["application_name"] = "orchestrator"
-    return parsed
+    return parsed | {"OPTIONS": NOTICED_SOON | options}
 
 
 DATABASES = {"default": _database()}

@@ -19,3 +19,5 @@ urlpatterns = [
     path("api/v1/", include("workflows.api.urls")),
     path("", include("monitoring.urls")),
 ]
+
+handler500 = "orchestrator.outage.failed"

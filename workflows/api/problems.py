@@ -29,6 +29,7 @@ from workflows.services.errors import (
     ServiceError,
     StateRefusedError,
 )
+from workflows.store import ERRORS, cure_of, outage
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -79,7 +80,8 @@ _UNAVAILABLE = Kind(
     503,
     "unavailable",
     "The database cannot be reached",
-    "Try again after Retry-After seconds; give starts an Idempotency-Key, then that is safe.",
+    "Nothing that was stored is lost. Try again after Retry-After seconds; give starts an"
+    " Idempotency-Key, then that is safe.",
 )
 _KINDS: Mapping[type[Exception], Kind] = {
     DefinitionError: Kind(
@@ -186,7 +188,7 @@ _KINDS: Mapping[type[Exception], Kind] = {
 
 def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:  # noqa: ARG001 - the framework's signature
     """Return the answer to a refusal, None for what is none."""
-    kind = next((_KINDS[one] for one in type(error).__mro__ if one in _KINDS), None)
+    kind = _kind_of(error)
     if kind is None:
         return None
     set_rollback()
@@ -199,9 +201,20 @@ def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:  # 
         "hint": kind.hint,
         "findings": list(_findings(error)),
     }
-    return Response(
+    response = Response(
         problem, status=kind.status, headers=_headers(error, kind), content_type=CONTENT_TYPE
     )
+    if kind is _UNAVAILABLE:
+        outage.note(error)
+        # Django's own mark of a response about which the log has been told.
+        response._has_been_logged = True  # type: ignore[attr-defined] # noqa: SLF001
+    return response
+
+
+def _kind_of(error: Exception) -> Kind | None:
+    if isinstance(error, ERRORS) and cure_of(error) is not None:
+        return _UNAVAILABLE
+    return next((_KINDS[one] for one in type(error).__mro__ if one in _KINDS), None)
 
 
 def _detail(error: Exception, kind: Kind) -> str:
