@@ -90,6 +90,7 @@ class House:
             "LOG_LEVEL": "WARNING",
             "WORKER_CONCURRENCY": "4",
             "WEB_WORKERS": "1",
+            "WEB_PORT": str(self.port),
         }
         self._supervisor = Supervisor(
             home, say=lambda name, line: self.lines.append(f"{name} {line}")
@@ -107,7 +108,7 @@ class House:
             "engine": ["engine"],
             "beat": ["beat"],
             "worker": ["worker", "default"],
-            "web": ["web", f"--bind=127.0.0.1:{self.port}"],
+            "web": ["web"],
         }
         for name, arguments in programs.items():
             command = (sys.executable, "-m", "orchestrator", *arguments)
