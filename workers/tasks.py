@@ -66,7 +66,7 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     """Carry out what is queued of a run, one after the other; then give way to others."""
     began = time.monotonic()
     taker = Taker(*_place(self), fan=scope)
-    pin = _pin(run, version)
+    pin = _pin(UUID(run), UUID(version))
     with _memory_to_go_on():
         work = outlast(
             lambda again: steps.claim_any_step(pin=pin, taker=taker, now=store.now(), again=again)
@@ -80,7 +80,7 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
 @shared_task(name=publisher.SETTLE)
 def settle(*, run: str, version: str, scope: str) -> None:
     """End a scope whose steps have all been carried out."""
-    pin = _pin(run, version)
+    pin = _pin(UUID(run), UUID(version))
     outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=store.now()))
 
 
@@ -99,7 +99,7 @@ def recover() -> list[str]:
 @shared_task(name="workers.canaries", expires=30)
 def send_canaries() -> None:
     """See how each queue is, and send it what will tell the next time."""
-    canaries.send_round(publisher.CeleryPublisher())
+    outlast(lambda _: canaries.send_round(publisher.CeleryPublisher()))
 
 
 @shared_task(bind=True, name=canaries.CANARY)
@@ -129,13 +129,16 @@ def tidy_up(**_: object) -> None:
 
 
 def _claim(segment: Segment, taker: Taker) -> Work | None:
-    pin = outlast(lambda _: pinned_to(segment.run, segment.version))
-    path, attempt = segment.path, segment.attempt
-    return outlast(
-        lambda again: steps.claim_step(
+    pin = _pin(segment.run, segment.version)
+
+    def claim(again: bool) -> Work | None:
+        _leave_it_when_stopping()
+        path, attempt = segment.path, segment.attempt
+        return steps.claim_step(
             pin=pin, path=path, attempt=attempt, taker=taker, now=store.now(), again=again
         )
-    )
+
+    return outlast(claim)
 
 
 @contextmanager
@@ -150,8 +153,18 @@ def _memory_to_go_on() -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _pin(run: str, version: str) -> Pinned:
-    return outlast(lambda _: pinned_to(UUID(run), UUID(version)))
+def _pin(run: UUID, version: UUID) -> Pinned:
+    def look(_: bool) -> Pinned:
+        _leave_it_when_stopping()
+        return pinned_to(run, version)
+
+    return outlast(look)
+
+
+def _leave_it_when_stopping() -> None:
+    """Leave the message to others when this worker is stopping, also when it waits for long."""
+    if slots.stopping:
+        raise Reject("the worker is stopping", requeue=True)
 
 
 def _place(task: BoundTask) -> tuple[str, str]:
@@ -160,8 +173,7 @@ def _place(task: BoundTask) -> tuple[str, str]:
     It is of this one carrying out of the message, see `workflows.services.steps.Taker`. A worker
     that is stopping leaves the message to others.
     """
-    if slots.stopping:
-        raise Reject("the worker is stopping", requeue=True)
+    _leave_it_when_stopping()
     name = f"{names_of(str(task.request.hostname))}{secrets.token_hex(4)}"
     delivery = task.request.delivery_info
     return name, str(delivery["routing_key"] if delivery else "")
