@@ -105,7 +105,8 @@ def send_canaries() -> None:
 @shared_task(bind=True, name=canaries.CANARY)
 def canary(self: BoundTask) -> None:
     """Answer for a queue."""
-    canaries.came(_place(self)[1])
+    _, queue = _place(self)
+    outlast(lambda _: canaries.came(queue))
 
 
 @shared_task(name="workers.prune", expires=30)

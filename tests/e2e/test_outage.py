@@ -26,11 +26,14 @@ from orchestrator.supervisor import Child, Supervisor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-LEASE = 5.0
-AWAY = float(os.environ.get("OUTAGE_SECONDS", 4 * LEASE))
+LEASE = float(os.environ.get("OUTAGE_LEASE", "5"))
+AWAY = float(os.environ.get("OUTAGE_SECONDS", "20"))
 """Seconds of the outage: long enough for every lease to expire several times over."""
 
 PATIENCE = 150.0
+PROCESSES = 8
+"""Four of the pool and their parent, engine, beat, web; each says once a minute what it meets."""
+
 CHAINS = 20
 STEPS = 4
 PREPARE = """
@@ -187,7 +190,7 @@ def test_an_outage_of_the_database_loses_and_repeats_nothing(house: House) -> No
     assert house.ask("SELECT count(*) FROM workflows_attempt") == [(CHAINS * STEPS + 4,)]
     assert house.ask("SELECT count(*) FROM workflows_incident") == [(0,)]
     assert not [line for line in house.lines if "starts again" in line or "Traceback" in line]
-    assert told(house, "database.away") <= 2 * told_processes(house)
+    assert 0 < told(house, "database.away") <= 3 * PROCESSES
 
 
 def running(house: House, path: str) -> int:
@@ -201,8 +204,3 @@ def ended(house: House) -> int:
 
 def told(house: House, event: str) -> int:
     return len([line for line in house.lines if event in line])
-
-
-def told_processes(house: House) -> int:
-    """Return how many processes there are: four of the pool, their keepers, engine, beat, web."""
-    return 4 + 1 + 1 + 1
