@@ -26,7 +26,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
 from tests.chaos.schedule import Injection
 from tests.chaos.stage import BEATS, LONGEST_STEP, PASSWORD, SECOND, Stage
-from tests.chaos.verdict import REPORTED_WITHIN, Facts, Line
+from tests.chaos.verdict import Facts, Line
 from tests.chaos.watching import Eyes
 from workers.sandbox import FOLDER
 
@@ -35,10 +35,10 @@ STRIKE_EVERY = 0.2
 AGAIN_AFTER = 0.5
 PROGRESS_EVERY = 10.0
 ANSWERED_WITHIN = 90.0
-QUIET_WITHIN = 120.0
+QUIET_WITHIN = 180.0
 STILL_FOR = 3.0
 QUIET_FOR = 6.0
-WELL_WITHIN = REPORTED_WITHIN
+WELL_WITHIN = 60.0
 RESULTS_LIVE = 3600
 TABLES = (
     "workflows_run", "workflows_step", "workflows_attempt", "workflows_incident",

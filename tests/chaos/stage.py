@@ -37,7 +37,7 @@ LEASE = 6.0
 LONGEST_STEP = 60.0
 SOFT_SHUTDOWN = 4.0
 TIMEOUT_GRACE = 2.0
-CANARY = 5.0
+CANARY = 6.0
 RESTART_AFTER = 1.0
 UP_WITHIN = 120.0
 PASSWORD = "chaos is a ladder"
@@ -188,7 +188,7 @@ class Stage:
                 self.begin_outage(name)
             if actor.process is None and time.monotonic() >= actor.due:
                 self._start(actor)
-            elif not actor.up:
+            elif actor.process is not None and not actor.up:
                 self._look_whether_up(actor)
 
     def signal(self, name: str, number: signal.Signals, *, group: bool) -> bool:
