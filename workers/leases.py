@@ -11,12 +11,13 @@ parent process sees it (`workers.warden`) and ends the process that overruns it.
 too, the step is no longer spoken for, and its lease expires.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from django.conf import settings
 from django.db import connection
@@ -41,23 +42,34 @@ OVERRUN = 10.0
 
 @dataclass(slots=True)
 class Held:
-    """The step that a process is carrying out, and when it must have ended."""
+    """A step that a process carries out, or that waits its turn; and when it must have ended."""
 
     work: Work
     began: float
     renewed: float
-    limit: float
+    limit: float = math.inf
     stop: bool = False
     ended: bool = False
+    seconds: float = 0.0
+
+    def begin(self) -> None:
+        """Note that the step begins now."""
+        self.began = time.monotonic()
+        self.limit = self.began + time_of(self.work)
+        slots.mark(self.limit)
 
     def end(self) -> None:
         """Note that the step has ended: no limit holds any more while its outcome is recorded."""
         slots.mark(0.0)
         self.ended = True
+        self.seconds = time.monotonic() - self.began
 
     def overran(self, now: float) -> bool:
         """Say whether the process should have been ended long ago."""
         return not self.ended and now > self.limit + grace() + OVERRUN
+
+
+Rest = TypeVar("Rest", bound="GivesBack")
 
 
 class GivesBack(Protocol):
@@ -68,22 +80,22 @@ class GivesBack(Protocol):
 
 
 class Keeper:
-    """Keeps the lease of the current step of this process."""
+    """Keeps the leases of the current steps of this process."""
 
     def __init__(self) -> None:
-        self._held: Held | None = None
-        self._rest: GivesBack | None = None
+        self._held: tuple[Held, ...] = ()
+        self._since = 0.0
+        self._rests: tuple[GivesBack, ...] = ()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def hold(self, work: Work) -> Iterator[Held]:
-        """Speak for the step until the block ends."""
+    def hold(self, *works: Work) -> Iterator[tuple[Held, ...]]:
+        """Speak for the steps until the block ends. The time of each begins with its turn."""
         now = time.monotonic()
-        held = Held(work, began=now, renewed=now, limit=now + time_of(work))
-        slots.mark(held.limit)
+        held = tuple(Held(work, began=now, renewed=now) for work in works)
         with self._changed:
-            self._held = held
+            self._held, self._since = held, time.monotonic()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
@@ -92,16 +104,16 @@ class Keeper:
         finally:
             slots.mark(0.0)
             with self._changed:
-                self._held = None
+                self._held = ()
 
     @contextmanager
-    def minding(self, rest: GivesBack) -> Iterator[None]:
+    def minding(self, rest: Rest) -> Iterator[Rest]:
         """Have `rest` given back when a step takes long, and when the block ends early."""
-        self._rest = rest
+        self._rests = (*self._rests, rest)
         try:
-            yield
+            yield rest
         finally:
-            self._rest = None
+            self._rests = self._rests[:-1]
             rest.give_back()
 
     def _run(self) -> None:
@@ -109,13 +121,14 @@ class Keeper:
         while True:
             with self._changed:
                 self._changed.wait(min(LOOK_AGAIN, look_every()) if away else look_every())
-                held = self._held
-            if held is None or time.monotonic() - held.began < look_every():
+                held, since = self._held, self._since
+            if not held or time.monotonic() - since < look_every():
                 continue
-            if (rest := self._rest) is not None:
-                rest.give_back()
             try:
-                look(held, now=time.monotonic())
+                for rest in self._rests:
+                    rest.give_back()
+                for one in held:
+                    look(one, now=time.monotonic())
             except store.ERRORS as error:
                 store.outage.note(error)
                 connection.close()

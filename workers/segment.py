@@ -13,12 +13,14 @@ from workers import executor
 from workers.executor import Assignment
 from workers.leases import Held, bounded, keeper
 from workers.outage import outlast
+from workers.pace import pace
 from workers.registry import catalog
 from workers.slots import slots
 from workflows import store
 from workflows.dispatch import Segment
 from workflows.engine.events import Succeeded
 from workflows.services import outbox, steps
+from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Outcome, Taker, Work
 
 SLICE = 2.0
@@ -29,9 +31,8 @@ def run_on(work: Work | None, taker: Taker, *, began: float) -> bool:
     """Carry out `work` and what follows on its queue; return whether the last one succeeded."""
     completed = False
     while work is not None:
-        with keeper.hold(work) as held:
-            outcome = carry_out(work, held)
-            held.end()
+        with keeper.hold(work) as (held,):
+            outcome = carry_out_timed(work, held)
             completed = isinstance(outcome, Succeeded)
             further = time.monotonic() - began < SLICE and not slots.stopping
             work = outlast(partial(record, work, outcome, taker, further))
@@ -51,18 +52,45 @@ class Rest:
         except IndexError:
             return None
 
-    def give_back(self) -> None:
+    def quick(self) -> list[tuple[Pinned, str]]:
+        """Take what may go abreast: first attempts at quick steps."""
+        taken, others = [], []
+        for segment in iter(self.next, None):
+            pin = pinned_to(segment.run, segment.version)
+            if segment.attempt == 1 and pace.is_quick(pin.plan.node(segment.path)):
+                taken.append((pin, segment.path))
+            else:
+                others.append(segment)
+        self._segments.extend(others)
+        return taken
+
+    def give_back(self, *more: Segment) -> None:
         """Send to the queue, one by one, what is left. Safe while another thread takes."""
-        left = list(iter(self.next, None))
+        left = [*more, *iter(self.next, None)]
         if left:
             outbox.send(left)
 
 
 def record(work: Work, outcome: Outcome, taker: Taker, further: bool, again: bool) -> Work | None:
-    """Record how an attempt ended, and return the next one."""
+    """Record how an attempt ended, and return the next one, but for siblings to go abreast."""
     return steps.record_outcome(
-        work=work, outcome=outcome, taker=taker, run_on=further, now=store.now(), again=again
+        work=work,
+        outcome=outcome,
+        taker=taker,
+        run_on=further,
+        siblings=not pace.is_quick(work.node),
+        now=store.now(),
+        again=again,
     )
+
+
+def carry_out_timed(work: Work, held: Held) -> Outcome:
+    """Carry out one attempt, and note how long it took."""
+    held.begin()
+    outcome = carry_out(work, held)
+    held.end()
+    pace.note(work.uses, held.seconds)
+    return outcome
 
 
 def carry_out(work: Work, held: Held) -> Outcome:

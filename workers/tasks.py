@@ -16,6 +16,7 @@ from celery.signals import worker_process_init
 from workers import canaries, publisher, sandbox
 from workers import pulse as _pulse  # noqa: F401 - it listens to Celery's signals
 from workers import warden as _warden  # noqa: F401 - as above
+from workers.abreast import claim_of_fan, claim_of_runs, go_abreast
 from workers.leases import keeper
 from workers.outage import outlast
 from workers.segment import SLICE, Rest, run_on
@@ -55,10 +56,12 @@ def run_bundle(self: BoundTask, *, fences: list[tuple[str, str, str, int]]) -> N
     taker = Taker(*_place(self))
     bundle = Rest(Segment(UUID(a), UUID(b), path, n, taker.queue) for a, b, path, n in fences)
     with keeper.minding(bundle), _memory_to_go_on():
+        go_abreast(claim_of_runs(bundle.quick(), taker), taker, began=began)
         while (segment := bundle.next()) is not None:
-            run_on(_claim(segment, taker), taker, began=began)
             if time.monotonic() - began > SLICE or slots.stopping:
-                bundle.give_back()
+                bundle.give_back(segment)
+            else:
+                run_on(_claim(segment, taker), taker, began=began)
 
 
 @shared_task(bind=True, name=publisher.TAKE, ignore_result=False)
@@ -68,11 +71,8 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     taker = Taker(*_place(self), fan=scope)
     pin = _pin(UUID(run), UUID(version))
     with _memory_to_go_on():
-        work = outlast(
-            lambda again: steps.claim_any_step(pin=pin, taker=taker, now=store.now(), again=again)
-        )
-        run_on(work, taker, began=began)
-    if work is not None and outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
+        found = _take(pin, taker, began)
+    if found and outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
         again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
         raise self.replace(again)
 
@@ -127,6 +127,25 @@ def prune() -> int:
 def tidy_up(**_: object) -> None:
     """Remove what steps of killed processes have left in the folder for temporary files."""
     sandbox.remove_left_behind()
+
+
+def _take(pin: Pinned, taker: Taker, began: float) -> bool:
+    """Carry out what is queued of a fan-out until the slice is over; say whether there was any."""
+    found = False
+    while not found or (time.monotonic() - began < SLICE and not slots.stopping):
+        if abreast := claim_of_fan(pin, taker):
+            go_abreast(abreast, taker, began=began)
+        else:
+            work = outlast(
+                lambda again: steps.claim_any_step(
+                    pin=pin, taker=taker, now=store.now(), again=again
+                )
+            )
+            if work is None:
+                break
+            run_on(work, taker, began=began)
+        found = True
+    return found
 
 
 def _claim(segment: Segment, taker: Taker) -> Work | None:

@@ -1,12 +1,12 @@
 """Progress of one run: load, decide, write, until nothing more follows, in one transaction."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random, SystemRandom
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -24,7 +24,7 @@ from workflows.language.words import StepKind
 from workflows.services import outbox
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
-from workflows.store import Ahead, Expected, NewRun, Seen
+from workflows.store import Ahead, Asked, Expected, NewRun, Seen
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ class Wish:
     queue: str
     worker: str
     lease_until: datetime
+    fits: Callable[[Node], bool] = field(default=lambda _: True)
 
 
 @dataclass(slots=True)
@@ -62,10 +63,10 @@ def begin_run(pinned: Pinned, new: NewRun, *, environment: str, now: datetime, a
     """
     held = Slice(RunView(str(pinned.run), environment=environment))
     decision = _decided(pinned.plan, held, Started(), now=now)
-    stored = store.commit(
+    asked = store.commit(
         pinned.run, pinned.plan, environment, decision, now=now, actor=actor, new=new
     )
-    if stored is None:
+    if asked.answer() is None:
         return False
     _send(_ready(pinned, Progress(decision, held), brought=""))
     if decision.follow_ups:
@@ -114,7 +115,39 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     return progress
 
 
-def advance_ahead(  # noqa: PLR0913 - the facts of one statement, named
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A decision made ahead, on its way: in a flight, others may follow before its answer."""
+
+    pinned: Pinned
+    decision: Decision
+    held: Slice
+    claimed: tuple[StepView, ...]
+    asked: Asked
+    brought: str = ""
+
+    def conclude(self) -> Progress | None:
+        """Wait for the answer; None when what the decision was made upon does not hold any more."""
+        answer = self.asked.answer()
+        if answer is None:
+            return None
+        claimed = self.claimed[0] if self.claimed else None
+        progress = Progress(self.decision, self.held, claimed, answer if answer.steps else None)
+        _send(_ready(self.pinned, progress, self.brought))
+        return progress
+
+
+def advance_ahead(pinned: Pinned, seen: Seen, *events: Event, **facts: Any) -> Progress | None:
+    """Decide upon what was seen, and store it in one statement, which is the transaction.
+
+    Takes the facts that `propose` takes. None when what was seen does not hold any more, or
+    does not suffice: then nothing has changed.
+    """
+    proposal = propose(pinned, seen, *events, **facts)
+    return None if proposal is None else proposal.conclude()
+
+
+def propose(  # noqa: PLR0913 - the facts of one statement, named
     pinned: Pinned,
     seen: Seen,
     *events: Event,
@@ -123,49 +156,44 @@ def advance_ahead(  # noqa: PLR0913 - the facts of one statement, named
     wish: Wish | None = None,
     unsettled: frozenset[str] = frozenset(),
     brought: str = "",
-) -> Progress | None:
-    """Decide upon what was seen, and store it in one statement, which is the transaction.
-
-    None when that does not hold any more, or does not suffice: then nothing has changed.
-    """
+) -> Proposal | None:
+    """Decide upon what was seen, and send it to be stored; None when that does not suffice."""
+    plan = pinned.plan
     run = RunView(str(pinned.run), RunState.RUNNING, environment=environment)
     held = Slice(run, {view.path: view for view in seen.steps}, alone=seen.alone)
-    decision = _decided(pinned.plan, held, *events, now=now)
+    decision = _decided(plan, held, *events, now=now)
     if any(not _left_to_others(event, unsettled) for event in decision.follow_ups):
         return None
-    claimed = _taken(decision)
-    if wish is not None and claimed is None:
-        claimed = _claim_ready(pinned.plan, held, decision, wish, now)
-    answer = store.commit(
+    claimed = tuple(
+        held.steps[event.path]
+        for event in events
+        if isinstance(event, Claimed) and held.steps[event.path].worker
+    )
+    if wish is not None:
+        follows = _claim_ready(plan, held, decision, wish, now)
+        claimed = (follows,) if follows is not None else ()
+    asked = store.commit(
         pinned.run,
-        pinned.plan,
+        plan,
         environment,
         decision,
         now=now,
         actor=ENGINE,
         expected=Expected(seen.steps, next(iter(seen.alone), None)),
-        ahead=_look_ahead(pinned.plan, claimed, unsettled) if claimed else None,
+        ahead=_look_ahead(plan, claimed, unsettled) if claimed else None,
     )
-    if answer is None:
-        return None
-    progress = Progress(decision, held, claimed, answer if answer.steps else None)
-    _send(_ready(pinned, progress, brought))
-    return progress
+    return Proposal(pinned, decision, held, claimed, asked, brought)
 
 
-def _taken(decision: Decision) -> StepView | None:
-    last = decision.moves[-1].after if decision.moves else None
-    return last if last is not None and last.state is StepState.RUNNING and last.worker else None
-
-
-def _look_ahead(plan: Plan, claimed: StepView, unsettled: frozenset[str]) -> Ahead | None:
-    """Return what the end of a claimed step will be decided upon, if rows alone can tell."""
-    node = plan.nodes[claimed.node]
-    wanted = requirement(plan, Succeeded(claimed.path, claimed.attempt))
-    alone = None
-    if not node.needed_by and claimed.scope not in unsettled:
-        wanted |= requirement(plan, Drained(claimed.scope))
-        alone = claimed.scope
+def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[str]) -> Ahead | None:
+    """Return what the ends of claimed steps will be decided upon, if rows alone can tell."""
+    wanted, alone = Requirement(), None
+    for view in claimed:
+        wanted |= requirement(plan, Succeeded(view.path, view.attempt))
+        if len(claimed) > 1 or plan.nodes[view.node].needed_by or view.scope in unsettled:
+            continue
+        wanted |= requirement(plan, Drained(view.scope))
+        alone = view.scope
     if wanted.reads.roots or wanted.reads.steps:
         return None
     return Ahead(tuple(wanted.paths), alone)
@@ -190,7 +218,8 @@ def _claim_ready(
         view = move.after
         if view.state is not StepState.QUEUED or held.steps[view.path] is not view:
             continue
-        if queue_name(held.run.environment, plan.nodes[view.node].queue_class) == wish.queue:
+        node = plan.nodes[view.node]
+        if queue_name(held.run.environment, node.queue_class) == wish.queue and wish.fits(node):
             taken = Claimed(view.path, view.attempt, wish.worker, wish.lease_until)
             decision.extend(_decided(plan, held, taken, now=now))
             claimed = held.steps[view.path]

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from uuid import UUID
 
@@ -33,6 +33,8 @@ ROUNDS = 25
 
 LEASES_WITHIN = 10.0
 """Seconds that one sweep spends on expired leases: then what else it does, and the clock, go on."""
+
+UNTIL_ANY = datetime.max.replace(tzinfo=UTC)
 
 SETTLED_AFTER = timedelta(seconds=10)
 """A scope with nothing alive in it is let be this long: its own settling may be on the way."""
@@ -88,6 +90,11 @@ def release_worker(*, worker: str, loss: Loss, now: datetime) -> RecoveryReport:
     ending = _Ending(report, now, until=now + lease(), worker=worker, loss=loss)
     _end_leases(in_flight(partial(store.running_of, worker, until=ending.until)), ending)
     return report
+
+
+def hand_back(*, run_id: UUID, path: str, attempt: int, now: datetime) -> None:
+    """Have a step that its worker has claimed, and not begun, carried out by another."""
+    helped(run_id, path, partial(_end_lease, run_id, path, attempt, now, UNTIL_ANY, Loss.STOPPED))
 
 
 def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:

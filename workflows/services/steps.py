@@ -1,6 +1,6 @@
 """Steps: a worker claims an attempt, and records its outcome; then it may run on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,9 +11,10 @@ from django.conf import settings
 
 from environments.models import environment_of
 from workflows import store
+from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
-from workflows.engine.plan import Plan, Reads
+from workflows.engine.plan import Node, Plan, Reads
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import Reason, RunState, StepState
 from workflows.language import expressions
@@ -21,10 +22,12 @@ from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.services.progress import (
     Progress,
+    Proposal,
     Wish,
     advance_ahead,
     advance_run,
     in_flight,
+    propose,
     send_queued,
 )
 from workflows.store import Seen
@@ -53,6 +56,11 @@ class Work:
     timeout: float | None = None
     probe_first: bool = False
     """Nobody knows whether the attempt before took effect: the probe is asked before the call."""
+
+    @property
+    def node(self) -> Node:
+        """What the definition says of the step."""
+        return self.pinned.plan.node(self.path)
 
     @property
     def run(self) -> UUID:
@@ -110,10 +118,12 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
     taker: Taker,
     run_on: bool,
     now: datetime,
+    siblings: bool = True,
     again: bool = False,
 ) -> Work | None:
     """Record how an attempt ended; with `run_on`, return the next one, claimed already.
 
+    That may be one of its `siblings` in a fan-out.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
     wish = Wish(work.queue, taker.worker, now + lease()) if run_on else None
@@ -132,10 +142,168 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
     )
     if progress.claimed is not None:
         return patiently(partial(_work_of, work.pinned, progress, work.queue, progress.claimed))
-    if run_on and taker.fan is not None:
+    if run_on and siblings and taker.fan is not None:
         after = work.pinned.plan.node(work.path).index
         return claim_any_step(pin=work.pinned, taker=taker, now=now, after=after, again=again)
     return None
+
+
+Done = tuple[Work, Outcome]
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What came of several outcomes: what follows, and those that must be recorded alone."""
+
+    claimed: list[Work] = field(default_factory=list)
+    unrecorded: list[Done] = field(default_factory=list)
+
+
+def record_outcomes(
+    *,
+    done: Sequence[Done],
+    taker: Taker,
+    run_on: bool,
+    fits: Callable[[Node], bool],
+    now: datetime,
+) -> Recorded:
+    """Record how several attempts ended, in one transaction, as far as they meet nobody.
+
+    With `run_on`, claim what follows on each, where it `fits`.
+    """
+    wish = Wish(taker.queue, taker.worker, now + lease(), fits) if run_on else None
+    return in_flight(partial(_record_several, done, taker, wish, now))
+
+
+def _record_several(
+    done: Sequence[Done], taker: Taker, wish: Wish | None, now: datetime
+) -> Recorded:
+    runs: dict[UUID, list[Done]] = {}
+    for work, outcome in done:
+        runs.setdefault(work.run, []).append((work, outcome))
+    proposed = [(some, _propose_outcomes(some, taker, wish, now)) for some in runs.values()]
+    found = Recorded()
+    for some, proposal in proposed:
+        progress = None if proposal is None else proposal.conclude()
+        if progress is None:
+            found.unrecorded += some
+        elif progress.claimed is not None:
+            pin, queue = some[0][0].pinned, some[0][0].queue
+            found.claimed += filter(None, [_work_of(pin, progress, queue, progress.claimed)])
+    return found
+
+
+def _propose_outcomes(
+    some: Sequence[Done], taker: Taker, wish: Wish | None, now: datetime
+) -> Proposal | None:
+    """Decide several outcomes of one run; a step that follows is claimed behind a single one."""
+    first, _ = some[0]
+    if any(work.seen is None for work, _ in some):
+        return None
+    seen = {view.path: view for work, _ in some if work.seen for view in work.seen.steps}
+    single = len(some) == 1
+    alone = first.seen.alone if single and first.seen else frozenset[str]()
+    return propose(
+        first.pinned,
+        Seen(tuple(seen.values()), alone),
+        *(outcome for _, outcome in some),
+        environment=first.environment,
+        now=now,
+        wish=wish if single else None,
+        unsettled=taker.unsettled,
+    )
+
+
+def claim_steps(*, fences: Sequence[tuple[Pinned, str]], taker: Taker, now: datetime) -> list[Work]:
+    """Claim the first attempts at steps, each of a run of its own, as far as they can be had."""
+    return in_flight(partial(_claim_several, fences, taker, now))
+
+
+def _claim_several(fences: Sequence[tuple[Pinned, str]], taker: Taker, now: datetime) -> list[Work]:
+    proposed = [(pin, _propose_claims(pin, [path], taker, now)) for pin, path in fences]
+    concluded = [(pin, one.conclude()) for pin, one in proposed if one is not None]
+    works = [
+        _work_of(pin, progress, taker.queue, progress.claimed)
+        for pin, progress in concluded
+        if progress is not None
+    ]
+    return [work for work in works if work is not None]
+
+
+def claim_abreast(  # noqa: PLR0913 - the facts of a claim, named
+    *,
+    pin: Pinned,
+    taker: Taker,
+    limit: int,
+    fits: Callable[[Node], bool],
+    now: datetime,
+    again: bool = False,
+) -> list[Work]:
+    """Claim the first attempts at queued steps of the fan-out, where they fit; several or none.
+
+    With `again`, an earlier call of the same taker may have come through unheard.
+    """
+    recall = partial(_all_claimed_before, pin, taker)
+    return in_flight(partial(_claim_abreast, pin, taker, limit, fits, now), recall, again=again)
+
+
+def _claim_abreast(
+    pin: Pinned, taker: Taker, limit: int, fits: Callable[[Node], bool], now: datetime
+) -> list[Work]:
+    found = store.all_queued(pin.run, taker.fan or "", taker.queue, limit=limit)
+    paths = [path for path, attempt in found if attempt == 1 and fits(pin.plan.node(path))]
+    proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
+    progress = None if proposal is None else proposal.conclude()
+    if proposal is None or progress is None:
+        return []
+    works = []
+    for view in proposal.claimed:
+        seen = _of_one(pin.plan, view, progress.seen)
+        alone = Progress(progress.decision, progress.held, view, seen)
+        works.append(_work_of(pin, alone, taker.queue, view))
+    return [work for work in works if work is not None]
+
+
+def _of_one(plan: Plan, view: StepView, seen: Seen | None) -> Seen | None:
+    """Return what was seen of several steps as far as one of them needs it."""
+    if seen is None:
+        return None
+    wanted = requirement(plan, Succeeded(view.path, view.attempt)).paths
+    return Seen(tuple(one for one in seen.steps if one.path in wanted))
+
+
+def _propose_claims(
+    pin: Pinned, paths: Sequence[str], taker: Taker, now: datetime
+) -> Proposal | None:
+    until = now + lease()
+    return propose(
+        pin,
+        Seen(tuple(_queued(pin, path, 1) for path in paths)),
+        *(Claimed(path, 1, taker.worker, until) for path in paths),
+        environment=environment_of(taker.queue),
+        now=now,
+        unsettled=taker.unsettled,
+    )
+
+
+def _queued(pin: Pinned, path: str, attempt: int, reason: Reason | None = None) -> StepView:
+    node = pin.plan.node(path)
+    return StepView(
+        path=path,
+        node=node.index,
+        scope=pin.plan.nodes[node.scope].path,
+        state=StepState.QUEUED,
+        attempt=attempt,
+        reason=reason,
+    )
+
+
+def _all_claimed_before(pin: Pinned, taker: Taker) -> list[Work] | None:
+    """Return all that the taker has claimed of a run without hearing of it."""
+    held = _slice_of(pin, environment_of(taker.queue))
+    views = store.all_held_by(pin.run, taker.worker)
+    works = [_work_of(pin, Progress(held=held), taker.queue, view) for view in views]
+    return [work for work in works if work is not None] or None
 
 
 def _claimed_before(pin: Pinned, taker: Taker, path: str | None = None) -> Work | None:
@@ -193,15 +361,8 @@ def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | N
 
 
 def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
-    node = pin.plan.node(path)
-    queued = StepView(
-        path=path,
-        node=node.index,
-        scope=pin.plan.nodes[node.scope].path,
-        state=StepState.QUEUED,
-        attempt=attempt,
-        reason=store.why_queued(pin.run, path, attempt) if attempt > 1 else None,
-    )
+    reason = store.why_queued(pin.run, path, attempt) if attempt > 1 else None
+    queued = _queued(pin, path, attempt, reason)
     progress = advance_ahead(
         pin,
         Seen((queued,)),

@@ -6,10 +6,12 @@ statements are psycopg's own, prepared on the server; values are never part of a
 """
 
 from workflows.store.clock import now
-from workflows.store.committing import Ahead, Expected, NewRun, Seen, commit
+from workflows.store.committing import Ahead, Asked, Expected, NewRun, Seen, commit
 from workflows.store.loading import load, lock_run, read
 from workflows.store.rows import (
     Unclaimed,
+    all_held_by,
+    all_queued,
     cancel_requested,
     connected_since,
     corrected_arguments,
@@ -38,12 +40,15 @@ from workflows.store.trouble import ERRORS, Cure, cure_of, outage
 __all__ = [
     "ERRORS",
     "Ahead",
+    "Asked",
     "Cure",
     "Expected",
     "NewRun",
     "Seen",
     "Unclaimed",
     "act_as",
+    "all_held_by",
+    "all_queued",
     "cancel_requested",
     "commit",
     "connected_since",

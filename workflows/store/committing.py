@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from uuid_utils.compat import uuid7
 
 from environments.models import queue_name
@@ -36,7 +37,7 @@ from workflows.engine.states import (
     RunState,
     StepState,
 )
-from workflows.store.session import cursor
+from workflows.store.session import Row, cursor
 
 BEGINNINGS = frozenset({RunState.PENDING, RunState.FAILED})
 """From these a run begins to use up its time."""
@@ -95,6 +96,26 @@ NOT_MOVED: tuple[int, Move, Values] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A decision on its way to the database: in a pipeline, others may follow before its answer."""
+
+    cursor: psycopg.Cursor[Row]
+    ahead: Ahead | None
+    is_heard: bool
+
+    def answer(self) -> Seen | None:
+        """Return what was asked for `ahead`; None when nothing was stored.
+
+        Then what was expected no longer holds, or there is a run for the same reason already.
+        Where neither can be there is nothing to wait for.
+        """
+        if not self.is_heard:
+            return Seen()
+        answer = self.cursor.fetchall()[0][0]
+        return None if answer is None else _seen(json.loads(answer), self.ahead)
+
+
 def commit(  # noqa: PLR0913 - the facts of one statement, named
     run_id: UUID,
     plan: Plan,
@@ -106,12 +127,11 @@ def commit(  # noqa: PLR0913 - the facts of one statement, named
     expected: Expected | None = None,
     ahead: Ahead | None = None,
     new: NewRun | None = None,
-) -> Seen | None:
-    """Store a decision in one statement; None when what it was made upon no longer holds.
+) -> Asked:
+    """Store a decision in one statement; the answer says whether it was stored.
 
     Without `expected` the caller holds the locks that `load` took, and the transaction. The
-    first decision of a `new` run brings its row into being; None when there is a run for the
-    same reason already. Without an idempotency key there is nothing to wait for.
+    first decision of a `new` run brings its row into being.
     """
     values = (
         run_id,
@@ -121,11 +141,9 @@ def commit(  # noqa: PLR0913 - the facts of one statement, named
         _json(_decision(plan, environment, decision, now, new)),
         None if ahead is None else _json(_ahead(ahead)),
     )
-    cur = cursor().execute(COMMIT, values, prepare=True)
-    if expected is None and ahead is None and (new is None or new.idempotency_key is None):
-        return Seen()
-    answer = cur.fetchall()[0][0]
-    return None if answer is None else _seen(json.loads(answer), ahead)
+    sent = cursor().execute(COMMIT, values, prepare=True)
+    keyed = new is not None and new.idempotency_key is not None
+    return Asked(sent, ahead, is_heard=keyed or expected is not None or ahead is not None)
 
 
 def _json(value: Any) -> str:

@@ -26,6 +26,14 @@ NEXT_QUEUED = """
     FOR UPDATE SKIP LOCKED
 """
 
+ALL_QUEUED = """
+    SELECT path, attempt FROM workflows_step
+    WHERE run_id = %s AND scope = %s AND queue = %s AND state = 'QUEUED'
+        AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
+    ORDER BY node LIMIT %s
+    FOR UPDATE SKIP LOCKED
+"""
+
 ASKED_TO_STOP = """
     SELECT cancel_requested FROM workflows_step
     WHERE run_id = %s AND path = %s AND attempt = %s AND state = 'RUNNING'
@@ -121,7 +129,7 @@ HELD_BY = """
         AND (%(path)s::text IS NULL OR path = %(path)s)
         -- Why it was queued, and so whether its probe is to be asked, is forgotten by a cancel.
         AND NOT (cancel_requested AND attempt > 1)
-    ORDER BY node LIMIT 1
+    ORDER BY node
 """
 
 HOLD_STEP = "SELECT 1 FROM workflows_step WHERE run_id = %s AND path = %s FOR UPDATE"
@@ -222,6 +230,11 @@ def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[st
     return None
 
 
+def all_queued(run_id: UUID, scope: str, queue: str, *, limit: int) -> list[tuple[str, int]]:
+    """Lock and return the first queued steps of a scope that no other worker is taking."""
+    return cursor().execute(ALL_QUEUED, (run_id, scope, queue, limit), prepare=True).fetchall()
+
+
 def renew(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool | None:
     """Renew a lease: None when the attempt is no longer the step's own, else whether to stop."""
     row = cursor().execute(RENEW, (until, run_id, path, attempt)).fetchone()
@@ -235,13 +248,24 @@ def held_by(run_id: UUID, worker: str, path: str | None = None) -> StepView | No
     """
     if path is not None:
         cursor().execute(HOLD_STEP, (run_id, path))
+    return next(iter(all_held_by(run_id, worker, path)), None)
+
+
+def all_held_by(run_id: UUID, worker: str, path: str | None = None) -> list[StepView]:
+    """Return the steps of a run that a worker has claimed and not ended."""
     values = {"run": run_id, "worker": worker, "path": path}
-    row = cursor().execute(HELD_BY, values).fetchone()
-    if row is None:
-        return None
-    found, node, scope, attempt, reason = row
-    why = Reason(reason) if reason else None
-    return StepView(found, node, scope, StepState.RUNNING, attempt, reason=why, worker=worker)
+    return [
+        StepView(
+            found,
+            node,
+            scope,
+            StepState.RUNNING,
+            attempt,
+            reason=Reason(reason) if reason else None,
+            worker=worker,
+        )
+        for found, node, scope, attempt, reason in cursor().execute(HELD_BY, values)
+    ]
 
 
 def has_ended_by(run_id: UUID, path: str, attempt: int, worker: str) -> bool:

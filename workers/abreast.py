@@ -1,0 +1,129 @@
+"""Quick steps abreast: claimed together, carried out in turn, recorded together.
+
+So they share what a commit asks of the database and of its disk. Only what may be repeated and
+has proven quick goes abreast: an outcome waits for those of its neighbours, some milliseconds as a
+rule. A worker that is killed meanwhile has a handful of steps repeated instead of one.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from workers.leases import Held, keeper
+from workers.outage import outlast
+from workers.pace import pace
+from workers.segment import SLICE, carry_out_timed, record
+from workers.slots import slots
+from workflows import store
+from workflows.services import recovery, steps
+from workflows.services.plans import Pinned
+from workflows.services.steps import Done, Outcome, Taker, Work
+
+WIDTH = 16
+"""How many steps go abreast at most."""
+
+
+def claim_of_runs(fences: Sequence[tuple[Pinned, str]], taker: Taker) -> list[Work]:
+    """Claim the first attempts of steps of different runs, as far as nobody else has them."""
+    try:
+        return steps.claim_steps(fences=fences, taker=taker, now=store.now())
+    except store.ERRORS as error:
+        store.outage.note(error)
+    claims = [partial(_claim_again, pin, path, taker) for pin, path in fences]
+    return [work for claim in claims if (work := outlast(claim)) is not None]
+
+
+def claim_of_fan(pin: Pinned, taker: Taker) -> list[Work]:
+    """Claim quick steps of a fan-out; none when too few would go abreast."""
+    if not pace.knows_quick_ones():
+        return []
+    claim = partial(steps.claim_abreast, pin=pin, taker=taker, limit=WIDTH, fits=pace.is_quick)
+    return outlast(lambda again: claim(now=store.now(), again=again))
+
+
+class Row:
+    """Claimed steps in a row. When one takes long, those before and behind it do not wait."""
+
+    def __init__(self, held: Sequence[Held], taker: Taker) -> None:
+        self._waiting = deque(held)
+        self._done: list[Done] = []
+        self._taker = taker
+        self._lock = threading.Lock()
+
+    def next(self) -> Held | None:
+        """Take the step whose turn it is."""
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
+
+    def note(self, done: Done) -> None:
+        """Keep an outcome until all are recorded."""
+        with self._lock:
+            self._done.append(done)
+
+    def finish(self) -> list[Done]:
+        """Take the outcomes that nobody has recorded yet."""
+        with self._lock:
+            done, self._done = self._done, []
+            return done
+
+    def give_back(self) -> None:
+        """Record what has ended, and let others have what has not begun. From another thread."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for work in (held.work for held in waiting):
+            now = store.now()
+            recovery.hand_back(run_id=work.run, path=work.path, attempt=work.attempt, now=now)
+        for done in self.finish():
+            try:
+                record(*done, self._taker, further=False, again=False)
+            except store.ERRORS:
+                self.note(done)
+                raise
+
+
+def go_abreast(works: Sequence[Work], taker: Taker, *, began: float) -> None:
+    """Carry out claimed steps and what follows on them, until the slice is over."""
+    while works:
+        with keeper.hold(*works) as held, keeper.minding(Row(held, taker)) as row:
+            while (one := row.next()) is not None:
+                row.note((one.work, carry_out_timed(one.work, one)))
+            further = time.monotonic() - began < SLICE and not slots.stopping
+            works = _record(row.finish(), taker, further=further)
+
+
+def _record(done: Sequence[Done], taker: Taker, *, further: bool) -> list[Work]:
+    """Record outcomes together, or one by one where that is not to be; return what follows."""
+    try:
+        recorded = steps.record_outcomes(
+            done=done, taker=taker, run_on=further, fits=pace.is_quick, now=store.now()
+        )
+    except store.ERRORS as error:
+        store.outage.note(error)
+        return _one_by_one(done, done, taker, again=True)
+    return [*recorded.claimed, *_one_by_one(recorded.unrecorded, done, taker, again=False)]
+
+
+def _one_by_one(
+    some: Sequence[Done], done: Sequence[Done], taker: Taker, *, again: bool
+) -> list[Work]:
+    """Record outcomes one by one. What the taker holds beside them it has carried out already."""
+    held: set[tuple[UUID, str]] = {(work.run, work.path) for work, _ in done}
+    follow = [
+        outlast(partial(_record_alone, work, outcome, taker, again)) for work, outcome in some
+    ]
+    return [work for work in follow if work is not None and (work.run, work.path) not in held]
+
+
+def _record_alone(
+    work: Work, outcome: Outcome, taker: Taker, again: bool, tried: bool
+) -> Work | None:
+    return record(work, outcome, taker, further=False, again=again or tried)
+
+
+def _claim_again(pin: Pinned, path: str, taker: Taker, _: bool) -> Work | None:
+    now = store.now()
+    return steps.claim_step(pin=pin, path=path, attempt=1, taker=taker, now=now, again=True)

@@ -1,0 +1,44 @@
+"""How long steps take here, by task type: what has proven quick may go abreast."""
+
+from workers.leases import LOOK_EVERY
+from workflows.catalog import catalog
+from workflows.engine.events import Repeat
+from workflows.engine.plan import Node
+from workflows.language.words import StepKind
+
+QUICK = 0.002
+"""Seconds within which a step is quick."""
+
+FORGETTING = 0.8
+"""What is left of a long duration with every shorter one after it."""
+
+
+LONG_ENOUGH = 2 * LOOK_EVERY
+"""A step with a shorter timeout could be ended before its neighbours are let go."""
+
+
+class Pace:
+    """The longest that each task type took of late, in this process."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def note(self, uses: str, seconds: float) -> None:
+        """Take down what a step took."""
+        self._seconds[uses] = max(seconds, FORGETTING * self._seconds.get(uses, 0.0))
+
+    def is_quick(self, node: Node) -> bool:
+        """Say whether a step is quick, as far as is known, and may be repeated."""
+        return (
+            node.kind is StepKind.TASK
+            and self._seconds.get(node.uses, QUICK + 1) <= QUICK
+            and (node.timeout is None or node.timeout >= LONG_ENOUGH)
+            and catalog().repeat(node.uses) is Repeat.FREELY
+        )
+
+    def knows_quick_ones(self) -> bool:
+        """Say whether anything has proven quick."""
+        return any(seconds <= QUICK for seconds in self._seconds.values())
+
+
+pace = Pace()
