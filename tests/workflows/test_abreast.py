@@ -1,0 +1,237 @@
+"""Quick steps abreast: claimed together, recorded together, and still each one's own."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import psycopg
+import pytest
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from tests.workflows.builders import (
+    TAKER,
+    a_run,
+    a_version,
+    claim,
+    claimed,
+    ends,
+    journal,
+    state,
+    states,
+    task,
+)
+from workers import abreast
+from workers.abreast import Row, claim_of_fan, claim_of_runs, go_abreast
+from workers.leases import Held, keeper
+from workers.pace import FORGETTING, QUICK, Pace, pace
+from workflows.engine.events import Succeeded
+from workflows.models import Run
+from workflows.services import steps
+from workflows.services.plans import Pinned, pinned, pinned_to
+from workflows.services.runs import cancel_run
+from workflows.services.steps import Work, claim_abreast, record_outcomes
+
+pytestmark = pytest.mark.usefixtures("committed")
+
+CHAIN = [task(f"s{n}") for n in range(3)]
+IN_THE_FAN = replace(TAKER, fan="all")
+
+
+@pytest.fixture(autouse=True)
+def _log_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_seconds", {"log": 0.0})
+
+
+def chains(count: int) -> list[Run]:
+    return [a_run(*CHAIN) for _ in range(count)]
+
+
+def fences(runs: Sequence[Run]) -> list[tuple[Pinned, str]]:
+    return [(pinned_to(run.pk, run.version_id), "s0") for run in runs]
+
+
+def a_fan(width: int) -> Run:
+    return a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(width)]})
+
+
+def record(works: Sequence[Work], *, run_on: bool = True) -> steps.Recorded:
+    return record_outcomes(
+        done=[(work, Succeeded(work.path, work.attempt, None)) for work in works],
+        taker=TAKER,
+        run_on=run_on,
+        fits=lambda _: True,
+        now=timezone.now(),
+    )
+
+
+def test_steps_of_many_runs_go_abreast_to_the_end_of_each() -> None:
+    runs = chains(5)
+
+    go_abreast(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
+
+    assert [state(run) for run in runs] == ["COMPLETED"] * 5
+    assert all(ends(run, f"s{n}") == [(1, "completed")] for run in runs for n in range(3))
+
+
+def test_a_step_that_somebody_else_has_stays_with_him() -> None:
+    mine, his = chains(2)
+    claimed(his, "s0", taker=replace(TAKER, worker="worker-2"))
+
+    works = claim_of_runs(fences([mine, his]), TAKER)
+
+    assert [work.run for work in works] == [mine.pk]
+
+
+def test_an_outcome_that_meets_somebody_is_recorded_alone_and_the_others_together() -> None:
+    free, met = chains(2)
+    works = claim_of_runs(fences([free, met]), TAKER)
+    cancel_run(run_id=met.pk, by="person:ann")
+
+    recorded = record(works)
+
+    assert [work.run for work in recorded.claimed] == [free.pk]
+    assert [work.run for work, _ in recorded.unrecorded] == [met.pk]
+
+
+def test_what_meets_somebody_is_recorded_all_the_same() -> None:
+    free, met = chains(2)
+    works = claim_of_runs(fences([free, met]), TAKER)
+    cancel_run(run_id=met.pk, by="person:ann")
+
+    go_abreast(works, TAKER, began=float("inf"))
+
+    assert (state(free), state(met)) == ("COMPLETED", "CANCELLED")
+    assert states(met)["s0"] == "COMPLETED"
+
+
+def test_a_commit_of_which_nobody_heard_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, heard = chains(3), []
+
+    def unheard(**facts: object) -> None:
+        heard.append(record_outcomes(**facts))  # type: ignore[arg-type]
+        raise psycopg.OperationalError("the connection is lost")
+
+    monkeypatch.setattr(steps, "record_outcomes", unheard)
+    go_abreast(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
+
+    assert heard
+    assert [state(run) for run in runs] == ["COMPLETED"] * 3
+    for run in runs:
+        assert [ends(run, f"s{n}") for n in range(3)] == [[(1, "completed")]] * 3
+        assert journal(run, "s1").count(("s1", "QUEUED", "RUNNING")) == 1
+
+
+def test_children_of_a_fan_out_go_abreast_and_none_twice() -> None:
+    run = a_fan(20)
+
+    first = claim_of_fan(pinned(run.pk), IN_THE_FAN)
+    second = claim_of_fan(pinned(run.pk), replace(IN_THE_FAN, worker="worker-2"))
+    go_abreast(first, IN_THE_FAN, began=float("inf"))
+
+    assert (len(first), len(second)) == (abreast.WIDTH, 4)
+    assert not {work.path for work in first} & {work.path for work in second}
+    assert all(ends(run, work.path) == [(1, "completed")] for work in first)
+    assert all(states(run)[work.path] == "RUNNING" for work in second)
+
+
+def test_children_that_do_not_fit_are_left_to_go_alone() -> None:
+    run = a_fan(5)
+    pin = pinned(run.pk)
+
+    works = claim_abreast(
+        pin=pin, taker=IN_THE_FAN, limit=9, fits=lambda _: False, now=timezone.now()
+    )
+
+    assert works == []
+    assert set(states(run).values()) == {"WAITING", "QUEUED"}
+
+
+def test_claims_of_which_nobody_heard_are_all_known_again() -> None:
+    run = a_fan(4)
+    facts = {"pin": pinned(run.pk), "taker": IN_THE_FAN, "limit": 9, "fits": pace.is_quick}
+    unheard = claim_abreast(**facts, now=timezone.now())  # type: ignore[arg-type]
+
+    again = claim_abreast(**facts, now=timezone.now(), again=True)  # type: ignore[arg-type]
+
+    assert [work.path for work in again] == [work.path for work in unheard]
+
+
+def test_a_step_that_takes_long_lets_its_neighbours_go() -> None:
+    before, long, behind = chains(3)
+    works = claim_of_runs(fences([before, long, behind]), TAKER)
+
+    with keeper.hold(*works) as held:
+        row = Row(held, TAKER)
+        first, second = row.next(), row.next()
+        assert first is not None
+        assert second is not None
+        row.note((first.work, Succeeded("s0", 1, None)))
+        row.give_back()
+
+    assert (states(before)["s0"], states(before)["s1"]) == ("COMPLETED", "QUEUED")
+    assert states(long)["s0"] == "RUNNING"
+    assert states(behind)["s0"] == "QUEUED"
+    assert claim(behind, "s0", 2) is not None
+    assert row.next() is None
+    assert row.finish() == []
+
+
+def test_the_keeper_lets_them_go_by_itself(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ORCHESTRATOR = settings.ORCHESTRATOR | {"LEASE_SECONDS": 0.3}
+    monkeypatch.setattr("workers.leases.look", lambda *_, **__: None)
+    given_back = threading.Event()
+    monkeypatch.setattr(Row, "give_back", lambda _: given_back.set())
+    held: list[Held] = []
+
+    with keeper.hold(claimed(a_run(task("long")), "long")), keeper.minding(Row(held, TAKER)):
+        came = given_back.wait(timeout=10)
+
+    assert came
+
+
+def node_of(**keys: object) -> object:
+    return a_run_plan(task("only", **keys)).node("only")
+
+
+def a_run_plan(*definition: dict[str, object]) -> object:
+    version = a_version(*definition)
+    return pinned_to(version.pk, version.pk).plan
+
+
+def test_a_type_is_quick_only_when_it_has_proven_so() -> None:
+    known, node = Pace(), node_of()
+
+    assert not known.is_quick(node)
+    known.note("log", QUICK / 2)
+    assert known.is_quick(node)
+
+
+def test_a_long_step_is_remembered_for_a_while() -> None:
+    known, node = Pace(), node_of()
+    known.note("log", QUICK / FORGETTING**3)
+
+    quick = []
+    for _ in range(4):
+        known.note("log", 0.0)
+        quick.append(known.is_quick(node))
+
+    assert quick[0] is False
+    assert quick[-1] is True
+
+
+def test_what_must_not_be_repeated_never_goes_abreast() -> None:
+    known = Pace()
+    known.note("shell.run", 0.0)
+
+    assert not known.is_quick(node_of(uses="shell.run", **{"with": {"command": ["true"]}}))
+
+
+def test_a_step_whose_time_is_short_never_goes_abreast() -> None:
+    known = Pace()
+    known.note("log", 0.0)
+
+    assert not known.is_quick(node_of(timeout="1s"))
+    assert known.is_quick(node_of(timeout="1m"))
