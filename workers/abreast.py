@@ -74,9 +74,8 @@ class Row:
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()
-        for work in (held.work for held in waiting):
-            now = store.now()
-            recovery.hand_back(run_id=work.run, path=work.path, attempt=work.attempt, now=now)
+        unbegun = [(one.work.run, one.work.pinned.version, one.work.path) for one in waiting]
+        recovery.hand_back(steps=unbegun, worker=self._taker.worker, now=store.now())
         for done in self.finish():
             try:
                 record(*done, self._taker, further=False, again=False)

@@ -6,7 +6,7 @@ many at once, because every step of it is fenced by attempt and state.
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -92,9 +92,10 @@ def release_worker(*, worker: str, loss: Loss, now: datetime) -> RecoveryReport:
     return report
 
 
-def hand_back(*, run_id: UUID, path: str, attempt: int, now: datetime) -> None:
-    """Have a step that its worker has claimed, and not begun, carried out by another."""
-    helped(run_id, path, partial(_end_lease, run_id, path, attempt, now, UNTIL_ANY, Loss.STOPPED))
+def hand_back(*, steps: Sequence[tuple[UUID, UUID, str]], worker: str, now: datetime) -> None:
+    """Have others carry out what a worker has claimed and not steps: run, version and path."""
+    ending = _Ending(RecoveryReport(), now, until=UNTIL_ANY, worker=worker, loss=Loss.STOPPED)
+    _end_leases(list(steps), ending)
 
 
 def _end_expired_leases(report: RecoveryReport, now: datetime) -> None:
