@@ -377,15 +377,18 @@ def _joins_are_right(facts: Facts) -> tuple[list[str], str]:
 def _losses_are_bounded(facts: Facts) -> tuple[list[str], str]:
     wrong, looked = [], 0
     for run in facts.runs.values():
-        if run["workflow"] not in KILLERS:
+        step = facts.steps.get((run["id"], "bad"))
+        if run["workflow"] not in KILLERS or step is None:
             continue
         looked += 1
         deliveries = len(facts.deliveries.get((run["id"], "bad"), []))
-        attempt = facts.steps[run["id"], "bad"]["attempt"]
-        if deliveries > MOST_LOSSES or attempt > MOST_LOSSES or run["state"] == "COMPLETED":
+        ended = [one["error"] or {} for one in facts.attempts.get((run["id"], "bad"), [])]
+        handed_back = sum(error.get("code") == "worker.stopped" for error in ended)
+        most = MOST_LOSSES + handed_back
+        if deliveries > most or step["attempt"] > most or run["state"] == "COMPLETED":
             wrong.append(
-                f"run {run['id']} of {run['workflow']} is {run['state']} at attempt {attempt},"
-                f" carried out {deliveries} times"
+                f"run {run['id']} of {run['workflow']} is {run['state']} at attempt"
+                f" {step['attempt']}, carried out {deliveries} times, handed back {handed_back}"
             )
     return wrong, f"{looked} runs"
 

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from workers.context import TaskContext
-from workers.errors import PermanentError, TransientError
+from workers.errors import PermanentError, TaskError, TransientError
 from workers.probing import Answer, Happened, NotHappened
 from workers.registry import task
+from workflows.language.words import ErrorClass
 
 ANSWER_WITHIN = 15.0
 LEAK = 8 * 1024 * 1024
@@ -81,7 +82,11 @@ def charge(
 ) -> dict[str, Any]:
     """Have an effect each time, which nobody can take back or ask about."""
     time.sleep(before)
-    made = deliver(context, "charge", value)
+    try:
+        made = deliver(context, "charge", value)
+    except OSError as error:
+        message = f"The ledger did not answer, so nobody knows: {error}"
+        raise TaskError(message, code="chaos.silent", error_class=ErrorClass.UNCERTAIN) from error
     time.sleep(after)
     return made
 
