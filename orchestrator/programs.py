@@ -52,6 +52,7 @@ def worker(env: Env, environment: str, name: str = "") -> None:
 
     A second one on the same machine needs a name: Celery knows workers by name and host.
     """
+    _spare_children_of_sigterm()
     import django
 
     django.setup()
@@ -83,14 +84,19 @@ def flower(env: Env) -> None:
 
 
 def _worker(name: str, queues: list[str], processes: int) -> None:
-    """Be a Celery worker; `workers.warden` says what it does when it is told to stop.
-
-    Its children hear SIGQUIT and ignore SIGTERM, which systemd sends to all processes at once.
-    """
-    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+    """Be a Celery worker; `workers.warden` says what it does when it is told to stop."""
+    _spare_children_of_sigterm()
     # Celery warns root of pickled messages, which no worker of ours accepts.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
     _celery("worker", *worker_options(name, queues, processes))
+
+
+def _spare_children_of_sigterm() -> None:
+    """Have the children hear SIGQUIT instead; systemd sends SIGTERM to all processes at once.
+
+    Billiard reads this when it is imported, which `django.setup` does already.
+    """
+    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
 
 
 def worker_options(name: str, queues: list[str], processes: int) -> list[str]:

@@ -1,5 +1,6 @@
 """A worker that is told to stop: what runs may end, the rest is handed back, nothing waits."""
 
+import os
 import signal
 import subprocess
 import time
@@ -59,9 +60,16 @@ def stopped(worker: subprocess.Popen[bytes], *signals: signal.Signals) -> float:
     return time.monotonic() - began
 
 
-def up(platform: Platform) -> None:
+def up(platform: Platform) -> Run:
     """Wait until a worker of the environment has done something."""
-    assert platform.finished(started(log("only"), **HERE)).state == "COMPLETED"
+    run = platform.finished(started(log("only"), **HERE))
+    assert run.state == "COMPLETED"
+    return run
+
+
+def family(run: Run) -> str:
+    """Return which worker carried out the only step, whichever of its processes that was."""
+    return Step.objects.get(run=run).worker.rpartition(".")[0]
 
 
 def test_an_idle_worker_stops_at_once(patient: Platform) -> None:
@@ -84,16 +92,27 @@ def test_a_short_step_ends_and_what_follows_it_is_left_to_others(patient: Platfo
     assert set(map(tuple, ends(run).values())) == {("completed",)}
 
 
+def test_a_signal_to_all_processes_at_once_spares_the_step_that_runs(patient: Platform) -> None:
+    with patient.worker("leaving") as worker:
+        run = started(sleep("s0", 3), sleep("s1", 0), **HERE)
+        until_step(run, "s0", "RUNNING")
+
+        os.killpg(worker.pid, signal.SIGTERM)
+
+        assert worker.wait(timeout=30) == 0
+    assert states(run) == {"s0": "COMPLETED", "s1": "QUEUED"}
+
+
 def test_a_long_step_is_handed_back_and_begun_elsewhere_at_once(leaving: Platform) -> None:
     with leaving.worker("leaving") as worker:
         run = started(SLOW, **HERE)
         until_step(run, "slow", "RUNNING")
         with leaving.worker("leaving"):
-            up(leaving)
+            until(lambda: family(up(leaving)) != family(run), run)
 
             took = stopped(worker)
 
-            assert leaving.finished(run, seconds=5).state == "COMPLETED"
+            assert leaving.finished(run, seconds=10).state == "COMPLETED"
     assert SOFT <= took < SOFT + PROMPT
     assert ends(run) == {"slow": ["lost", "completed"]}
     assert Step.objects.get(run=run).losses == 0
