@@ -128,7 +128,7 @@ def _picky() -> dict[str, Any]:
 def _charge(name: str, uses: str) -> dict[str, Any]:
     steps = [
         step("before", "quick", 1),
-        step("pay", uses, 2, before=0.7, after=0.7),
+        step("pay", uses, 2, before=1.5, after=1.5),
         step("after", "apply", 3),
     ]
     return document(name, steps, ["before", "pay", "after"])
@@ -147,8 +147,8 @@ MIXED: Mapping[str, int] = {
     "chaos-graph": 3,
     "chaos-mended": 2,
     "chaos-picky": 1,
-    "chaos-charge": 3,
-    "chaos-probed": 3,
+    "chaos-charge": 7,
+    "chaos-probed": 7,
     "chaos-timed": 1,
     "chaos-second": 2,
 }
