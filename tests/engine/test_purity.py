@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "workflows" / "engine").rglob("*.py"))
-FORBIDDEN = ("django", "celery", "kombu", "redis", "psycopg", "structlog", "logging.handlers")
+FORBIDDEN = (
+    "django",
+    "celery",
+    "kombu",
+    "redis",
+    "psycopg",
+    "structlog",
+    "logging.handlers",
+    "prompt_toolkit",
+)
 SCRIPT = """
 import importlib, pkgutil, sys
 for name in ("workflows.language", "workflows.engine"):
