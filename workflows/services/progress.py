@@ -1,6 +1,7 @@
 """Progress of one run: load, decide, write, until nothing more follows, in one transaction."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from workflows.language.words import StepKind
 from workflows.services import outbox
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
-from workflows.store import Ahead, Asked, Expected, NewRun, Seen
+from workflows.store import Ahead, Change, Expected, NewRun, Seen
 
 T = TypeVar("T")
 
@@ -63,10 +64,10 @@ def begin_run(pinned: Pinned, new: NewRun, *, environment: str, now: datetime, a
     """
     held = Slice(RunView(str(pinned.run), environment=environment))
     decision = _decided(pinned.plan, held, Started(), now=now)
-    asked = store.commit(
+    change = store.change(
         pinned.run, pinned.plan, environment, decision, now=now, actor=actor, new=new
     )
-    if asked.answer() is None:
+    if store.commit(change) is None:
         return False
     _send(_ready(pinned, Progress(decision, held), brought=""))
     if decision.follow_ups:
@@ -108,7 +109,8 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         if wish is not None and not todo:
             progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
         place = held.run.environment
-        store.commit(pinned.run, pinned.plan, place, decision, now=now, actor=actor)
+        change = store.change(pinned.run, pinned.plan, place, decision, now=now, actor=actor)
+        store.commit(change)
         progress.decision.extend(decision)
         progress.held = held
     _send(_ready(pinned, progress, brought))
@@ -117,18 +119,21 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A decision made ahead, on its way: in a flight, others may follow before its answer."""
+    """A decision made ahead, to be stored if what it was made upon still holds."""
 
     pinned: Pinned
     decision: Decision
     held: Slice
     claimed: tuple[StepView, ...]
-    asked: Asked
+    change: Change
     brought: str = ""
 
-    def conclude(self) -> Progress | None:
-        """Wait for the answer; None when what the decision was made upon does not hold any more."""
-        answer = self.asked.answer()
+    def commit(self) -> Progress | None:
+        """Store it in one statement; None when what it was made upon does not hold any more."""
+        return self.conclude(store.commit(self.change))
+
+    def conclude(self, answer: Seen | None) -> Progress | None:
+        """Return what came of it; None when nothing was stored."""
         if answer is None:
             return None
         claimed = self.claimed[0] if self.claimed else None
@@ -144,7 +149,30 @@ def advance_ahead(pinned: Pinned, seen: Seen, *events: Event, **facts: Any) -> P
     does not suffice: then nothing has changed.
     """
     proposal = propose(pinned, seen, *events, **facts)
-    return None if proposal is None else proposal.conclude()
+    return None if proposal is None else proposal.commit()
+
+
+def conclude_all(proposals: Sequence[Proposal | None]) -> list[Progress | None]:
+    """Store decisions about different runs in one statement, which is the transaction.
+
+    None for what does not hold any more, or did not suffice.
+    """
+    answers = iter(store.commit_all([one.change for one in proposals if one is not None]))
+    with _gathering() as ready:
+        found = [None if one is None else one.conclude(next(answers)) for one in proposals]
+    outbox.send(ready)
+    return found
+
+
+@contextmanager
+def _gathering() -> Iterator[list[Dispatch]]:
+    """Gather what is to be sent."""
+    ready: list[Dispatch] = []
+    token = _outbox.set(ready)
+    try:
+        yield ready
+    finally:
+        _outbox.reset(token)
 
 
 def propose(  # noqa: PLR0913 - the facts of one statement, named
@@ -157,7 +185,7 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
     unsettled: frozenset[str] = frozenset(),
     brought: str = "",
 ) -> Proposal | None:
-    """Decide upon what was seen, and send it to be stored; None when that does not suffice."""
+    """Decide upon what was seen; None when that does not suffice."""
     plan = pinned.plan
     run = RunView(str(pinned.run), RunState.RUNNING, environment=environment)
     held = Slice(run, {view.path: view for view in seen.steps}, alone=seen.alone)
@@ -172,7 +200,7 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
     if wish is not None:
         follows = _claim_ready(plan, held, decision, wish, now)
         claimed = (follows,) if follows is not None else ()
-    asked = store.commit(
+    change = store.change(
         pinned.run,
         plan,
         environment,
@@ -182,7 +210,7 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
         expected=Expected(seen.steps, next(iter(seen.alone), None)),
         ahead=_look_ahead(plan, claimed, unsettled) if claimed else None,
     )
-    return Proposal(pinned, decision, held, claimed, asked, brought)
+    return Proposal(pinned, decision, held, claimed, change, brought)
 
 
 def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[str]) -> Ahead | None:

@@ -26,6 +26,7 @@ from workflows.services.progress import (
     Wish,
     advance_ahead,
     advance_run,
+    conclude_all,
     in_flight,
     propose,
     send_queued,
@@ -172,19 +173,12 @@ def record_outcomes(
     With `run_on`, claim what follows on each, where it `fits`.
     """
     wish = Wish(taker.queue, taker.worker, now + lease(), fits) if run_on else None
-    return in_flight(partial(_record_several, done, taker, wish, now))
-
-
-def _record_several(
-    done: Sequence[Done], taker: Taker, wish: Wish | None, now: datetime
-) -> Recorded:
     runs: dict[UUID, list[Done]] = {}
     for work, outcome in done:
         runs.setdefault(work.run, []).append((work, outcome))
-    proposed = [(some, _propose_outcomes(some, taker, wish, now)) for some in runs.values()]
+    proposals = [_propose_outcomes(some, taker, wish, now) for some in runs.values()]
     found = Recorded()
-    for some, proposal in proposed:
-        progress = None if proposal is None else proposal.conclude()
+    for some, progress in zip(runs.values(), conclude_all(proposals), strict=True):
         if progress is None:
             found.unrecorded += some
         elif progress.claimed is not None:
@@ -216,15 +210,10 @@ def _propose_outcomes(
 
 def claim_steps(*, fences: Sequence[tuple[Pinned, str]], taker: Taker, now: datetime) -> list[Work]:
     """Claim the first attempts at steps, each of a run of its own, as far as they can be had."""
-    return in_flight(partial(_claim_several, fences, taker, now))
-
-
-def _claim_several(fences: Sequence[tuple[Pinned, str]], taker: Taker, now: datetime) -> list[Work]:
-    proposed = [(pin, _propose_claims(pin, [path], taker, now)) for pin, path in fences]
-    concluded = [(pin, one.conclude()) for pin, one in proposed if one is not None]
+    proposals = [_propose_claims(pin, [path], taker, now) for pin, path in fences]
     works = [
         _work_of(pin, progress, taker.queue, progress.claimed)
-        for pin, progress in concluded
+        for (pin, _), progress in zip(fences, conclude_all(proposals), strict=True)
         if progress is not None
     ]
     return [work for work in works if work is not None]
@@ -253,7 +242,7 @@ def _claim_abreast(
     found = store.all_queued(pin.run, taker.fan or "", taker.queue, limit=limit)
     paths = [path for path, attempt in found if attempt == 1 and fits(pin.plan.node(path))]
     proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
-    progress = None if proposal is None else proposal.conclude()
+    progress = None if proposal is None else proposal.commit()
     if proposal is None or progress is None:
         return []
     works = []

@@ -6,7 +6,16 @@ statements are psycopg's own, prepared on the server; values are never part of a
 """
 
 from workflows.store.clock import now
-from workflows.store.committing import Ahead, Asked, Expected, NewRun, Seen, commit
+from workflows.store.committing import (
+    Ahead,
+    Change,
+    Expected,
+    NewRun,
+    Seen,
+    change,
+    commit,
+    commit_all,
+)
 from workflows.store.loading import load, lock_run, read
 from workflows.store.rows import (
     Unclaimed,
@@ -40,7 +49,7 @@ from workflows.store.trouble import ERRORS, Cure, cure_of, outage
 __all__ = [
     "ERRORS",
     "Ahead",
-    "Asked",
+    "Change",
     "Cure",
     "Expected",
     "NewRun",
@@ -50,7 +59,9 @@ __all__ = [
     "all_held_by",
     "all_queued",
     "cancel_requested",
+    "change",
     "commit",
+    "commit_all",
     "connected_since",
     "corrected_arguments",
     "cure_of",

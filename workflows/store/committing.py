@@ -7,13 +7,12 @@ meets somebody is decided again under the locks.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from uuid_utils.compat import uuid7
 
 from environments.models import queue_name
@@ -37,7 +36,7 @@ from workflows.engine.states import (
     RunState,
     StepState,
 )
-from workflows.store.session import Row, cursor
+from workflows.store.session import cursor
 
 BEGINNINGS = frozenset({RunState.PENDING, RunState.FAILED})
 """From these a run begins to use up its time."""
@@ -48,6 +47,14 @@ FIRST_QUEUEING = frozenset({"state", "reason", "attempt", "wake_at"})
 """What a step that is queued as soon as it is born has besides what every newborn has."""
 
 COMMIT = "SELECT workflows_commit(%s, %s, %s, %s::jsonb, %s::jsonb, %s::jsonb)"
+
+COMMIT_ALL = """
+    SELECT workflows_commit(
+        (c ->> 0)::uuid, c ->> 1, (c ->> 2)::timestamptz,
+        NULLIF(c -> 3, 'null'), c -> 4, NULLIF(c -> 5, 'null')
+    )
+    FROM jsonb_array_elements(%s::jsonb) c
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +104,23 @@ NOT_MOVED: tuple[int, Move, Values] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A decision on its way to the database: in a pipeline, others may follow before its answer."""
+class Change:
+    """A decision as the database takes it."""
 
-    cursor: psycopg.Cursor[Row]
+    run: UUID
+    actor: str
+    now: datetime
+    expected: dict[str, str] | None
+    decision: dict[str, Any]
     ahead: Ahead | None
-    is_heard: bool
+    is_answered: bool
 
-    def answer(self) -> Seen | None:
-        """Return what was asked for `ahead`; None when nothing was stored.
-
-        Then what was expected no longer holds, or there is a run for the same reason already.
-        Where neither can be there is nothing to wait for.
-        """
-        if not self.is_heard:
-            return Seen()
-        answer = self.cursor.fetchall()[0][0]
+    def seen(self, answer: str | None) -> Seen | None:
+        """Return what was asked for `ahead`; None when nothing was stored."""
         return None if answer is None else _seen(json.loads(answer), self.ahead)
 
 
-def commit(  # noqa: PLR0913 - the facts of one statement, named
+def change(  # noqa: PLR0913 - the facts of one statement, named
     run_id: UUID,
     plan: Plan,
     environment: str,
@@ -127,23 +131,57 @@ def commit(  # noqa: PLR0913 - the facts of one statement, named
     expected: Expected | None = None,
     ahead: Ahead | None = None,
     new: NewRun | None = None,
-) -> Asked:
-    """Store a decision in one statement; the answer says whether it was stored.
+) -> Change:
+    """Put a decision into the words of the database.
 
     Without `expected` the caller holds the locks that `load` took, and the transaction. The
     first decision of a `new` run brings its row into being.
     """
-    values = (
+    keyed = new is not None and new.idempotency_key is not None
+    return Change(
         run_id,
         actor,
         now,
-        None if expected is None else _json(_expected(expected)),
-        _json(_decision(plan, environment, decision, now, new)),
-        None if ahead is None else _json(_ahead(ahead)),
+        None if expected is None else _expected(expected),
+        _decision(plan, environment, decision, now, new),
+        ahead,
+        is_answered=keyed or expected is not None or ahead is not None,
+    )
+
+
+def commit(one: Change) -> Seen | None:
+    """Store a decision in one statement; None when nothing was stored.
+
+    Then what was expected no longer holds, or there is a run for the same reason already. Where
+    neither can be, no answer is waited for.
+    """
+    values = (
+        one.run,
+        one.actor,
+        one.now,
+        None if one.expected is None else _json(one.expected),
+        _json(one.decision),
+        None if one.ahead is None else _json(_ahead(one.ahead)),
     )
     sent = cursor().execute(COMMIT, values, prepare=True)
-    keyed = new is not None and new.idempotency_key is not None
-    return Asked(sent, ahead, is_heard=keyed or expected is not None or ahead is not None)
+    return one.seen(sent.fetchall()[0][0]) if one.is_answered else Seen()
+
+
+def commit_all(changes: Sequence[Change]) -> list[Seen | None]:
+    """Store decisions about different runs in one statement, each as `commit` does."""
+    values = [
+        [
+            str(one.run),
+            one.actor,
+            one.now.isoformat(),
+            one.expected,
+            one.decision,
+            None if one.ahead is None else _ahead(one.ahead),
+        ]
+        for one in changes
+    ]
+    rows = cursor().execute(COMMIT_ALL, (_json(values),), prepare=True).fetchall()
+    return [one.seen(answer) for one, (answer,) in zip(changes, rows, strict=True)]
 
 
 def _json(value: Any) -> str:
