@@ -29,7 +29,7 @@ LET_GO = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-"""Ends the sessions of processes that are gone: PostgreSQL may not have noticed yet."""
+"""Ends the sessions of processes that are gone, and of threads that nobody waits for."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -59,6 +59,14 @@ def _remove_what_killed_sessions_left(parent: Path) -> None:
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             end_marked(home)
             embedded.remove(home)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database of the tests, which nobody is connected to any more when it is removed."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(LET_GO)
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +103,6 @@ def celery_workers(
         yield
     finally:
         supervisor.stop()
-        with django_db_blocker.unblock(), connection.cursor() as cursor:
-            cursor.execute(LET_GO)
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@ import structlog
 from celery import Signature
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
 from django.db.models.functions import Now
 
 from environments import selectors
 from environments.models import queue_name
 from workers.models import CanaryMark, Pulse
 from workers.publisher import ENGINE_QUEUE
+from workers.slots import host_of, process_of
 from workers.vitals import Canary, Facts, Health, Periods, Verdict, Worker, is_overdue, judge
 from workflows.dispatch import Publisher
 from workflows.engine.states import StepState
@@ -139,9 +139,9 @@ def _forget(queues: Iterable[str], now: datetime) -> None:
 
 
 def _running(now: datetime) -> Counter[str]:
-    """Count the steps of each worker whose leases live."""
+    """Count the processes of each worker that carry out steps whose leases live."""
     live = Step.objects.filter(
         state=StepState.RUNNING.value, wake_at__gt=now, wake_at__lte=now + lease()
     )
-    rows = live.order_by().values_list("worker").annotate(number=Count("pk"))
-    return Counter(dict(rows))
+    names = live.order_by().values_list("worker", flat=True).distinct()
+    return Counter(host_of(process) for process in {process_of(name) for name in names})

@@ -85,4 +85,14 @@ def family_of(hostname: str) -> str:
     return f"{hostname}/{FAMILY}."
 
 
+def process_of(name: str) -> str:
+    """Return what all names begin with that the process of this one gives itself."""
+    return name.rpartition("-")[0]
+
+
+def host_of(name: str) -> str:
+    """Return the worker, by the name that Celery knows it by, that a name belongs to."""
+    return name.partition("/")[0]
+
+
 slots = Slots()

@@ -12,6 +12,7 @@ from environments.models import Environment
 from monitoring.dashboard import queues
 from monitoring.roles import ROLES, ensure_roles
 from tests.admin.builders import TWO_STEPS, completed, failed, person, started
+from workers.models import CanaryMark, Pulse
 from workers.vitals import Health
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +65,8 @@ def test_the_overview_costs_as_many_queries_with_twenty_runs_as_with_one() -> No
 
 
 def test_a_queue_that_nobody_serves_is_slow() -> None:
+    Pulse.objects.all().delete()
+    CanaryMark.objects.all().delete()
     started()
 
     lines = queues(now=timezone.now() + timedelta(minutes=5))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from workers.slots import PLACES, Seat, Slots, family_of, names_of
+from workers.slots import PLACES, Seat, Slots, family_of, host_of, names_of, process_of
 
 
 def test_who_gets_a_place_hears_who_had_it_and_how_long_that_one_could_have_worked() -> None:
@@ -63,3 +63,10 @@ def test_the_names_of_a_workers_processes_begin_alike_and_differ() -> None:
     assert mine.startswith(family_of("env-lab@box"))
     assert other.startswith(family_of("env-lab@box"))
     assert other.endswith(".4711-")
+
+
+def test_a_name_tells_its_process_and_its_worker() -> None:
+    name = f"{names_of('env-default@host', 17)}a1b2"
+
+    assert process_of(name) == f"{family_of('env-default@host')}17"
+    assert host_of(name) == "env-default@host"
