@@ -18,9 +18,10 @@ from tests.workflows.builders import (
     state,
     task,
 )
+from workflows.engine.events import Succeeded
 from workflows.services.plans import pinned
 from workflows.services.runs import Order, start_run, start_runs
-from workflows.services.steps import claim_step
+from workflows.services.steps import claim_abreast, claim_step, claim_steps, record_outcomes
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -91,10 +92,46 @@ def test_the_start_of_a_run_costs_the_same_however_many_steps_begin(statements: 
     assert len(costs) == 1
 
 
-def test_many_runs_cost_two_statements_each(statements: list[str]) -> None:
+def test_many_runs_cost_a_statement_each(statements: list[str]) -> None:
     name = a_version(task("only")).workflow.name
     statements.clear()
 
     start_runs(orders=[Order(name)] * 50, by=ANN)
 
-    assert len(statements) <= 50 * 2 + 10
+    assert len(statements) <= 50 + 10
+
+
+def test_quick_steps_of_many_runs_cost_one_statement_a_round(statements: list[str]) -> None:
+    runs = [a_run(task("first"), task("second")) for _ in range(10)]
+    fences = [(pinned(run.pk), "first") for run in runs]
+
+    with counting(statements, 1):
+        works = claim_steps(fences=fences, taker=TAKER, now=timezone.now())
+    for _ in range(2):
+        with counting(statements, 1):
+            done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
+            works = record_outcomes(
+                done=done, taker=TAKER, run_on=True, fits=lambda _: True, now=timezone.now()
+            ).claimed
+
+    assert {state(run) for run in runs} == {"COMPLETED"}
+
+
+def test_quick_children_of_a_fan_out_cost_as_much_together_as_one_alone(
+    statements: list[str],
+) -> None:
+    run = a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(16)]})
+    pin, taker = pinned(run.pk), replace(TAKER, fan="all")
+
+    with counting(statements, 4):  # BEGIN, find, claim, COMMIT
+        works = claim_abreast(
+            pin=pin, taker=taker, limit=16, fits=lambda _: True, now=timezone.now()
+        )
+    with counting(statements, 1):
+        done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
+        record_outcomes(
+            done=done, taker=taker, run_on=True, fits=lambda _: True, now=timezone.now()
+        )
+
+    assert len(done) == 16
+    assert run.steps.filter(state="COMPLETED").count() == 16
