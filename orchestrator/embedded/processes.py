@@ -39,6 +39,7 @@ def end(processes: list[psutil.Process], *, by: signal.Signals, within: float) -
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     alive_after(processes, seconds=5)
+    _LAUNCHED[:] = [server for server in _LAUNCHED if server.poll() is None]
 
 
 def alive_after(processes: list[psutil.Process], *, seconds: float) -> list[psutil.Process]:

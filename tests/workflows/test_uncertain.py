@@ -210,6 +210,14 @@ def test_a_step_that_is_cancelled_before_it_is_asked_moves_by_the_law() -> None:
     assert claim(run, "pay", 2) is None
 
 
+def test_a_probe_that_was_never_asked_is_an_attempt_of_its_own_that_was_cancelled() -> None:
+    run = cancelled_before_it_was_asked(PROBED)
+
+    assert ends(run, "pay") == [(1, "lost"), (2, "cancelled")]
+    taken = run.journal.filter(path="pay", before="QUEUED", after="RUNNING").order_by("id")
+    assert [line.attempt for line in taken] == [1, 2]
+
+
 def test_the_probe_of_a_paused_run_waits_for_the_run() -> None:
     run = a_run(PROBED)
     claimed(run, "pay")

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from workflows.engine import scopes
-from workflows.engine.decision import Ending
+from workflows.engine.decision import AttemptEnd, AttemptRecord, Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
     Drained,
@@ -287,13 +287,18 @@ def halt(draft: Draft, event: Halted) -> None:
 
 
 def _withdraw(draft: Draft, view: StepView, reason: Reason) -> None:
-    """End a step that no worker holds. An attempt that nobody took was none."""
-    taken = view.attempt - (view.state is StepState.QUEUED)
-    if view.reason is Reason.PROBE and view.error is not None:
-        untaken = draft.touch(view, attempt=taken)
-        leave_in_doubt(draft, draft.carry(untaken), view.error, Repeat.AFTER_PROBE)
-    else:
+    """End a step that no worker holds. An attempt that nobody took was none.
+
+    But one that was to ask a probe is an attempt that ends here, without having asked.
+    """
+    is_queued = view.state is StepState.QUEUED
+    if view.reason is not Reason.PROBE or view.error is None:
+        taken = view.attempt - is_queued
         draft.move(view, StepState.CANCELLED, reason=reason, error=None, attempt=taken)
+        return
+    asking = draft.carry(draft.touch(view, attempt=view.attempt + (not is_queued)))
+    draft.decision.attempts.append(AttemptRecord(asking, AttemptEnd.CANCELLED, view.error))
+    leave_in_doubt(draft, asking, view.error, Repeat.AFTER_PROBE)
 
 
 def _first_error(draft: Draft, scope: str) -> StepError | None:
