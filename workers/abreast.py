@@ -36,12 +36,12 @@ def claim_of_runs(fences: Sequence[tuple[Pinned, str]], taker: Taker) -> list[Wo
     return [work for claim in claims if (work := outlast(claim)) is not None]
 
 
-def claim_of_fan(pin: Pinned, taker: Taker) -> list[Work]:
-    """Claim quick steps of a fan-out; none when too few would go abreast."""
+def claim_of_fan(pin: Pinned, taker: Taker, *, after: int = -1) -> list[Work]:
+    """Claim quick steps of a fan-out, first behind a node; none when too few would go abreast."""
     if not pace.knows_quick_ones():
         return []
     claim = partial(steps.claim_abreast, pin=pin, taker=taker, limit=WIDTH, fits=pace.is_quick)
-    return outlast(lambda again: claim(now=store.now(), again=again))
+    return outlast(lambda again: claim(after=after, now=store.now(), again=again))
 
 
 class Row:

@@ -131,9 +131,10 @@ def tidy_up(**_: object) -> None:
 
 def _take(pin: Pinned, taker: Taker, began: float) -> bool:
     """Carry out what is queued of a fan-out until the slice is over; say whether there was any."""
-    found = False
+    found, after = False, -1
     while not found or (time.monotonic() - began < SLICE and not slots.stopping):
-        if abreast := claim_of_fan(pin, taker):
+        if abreast := claim_of_fan(pin, taker, after=after):
+            after = max(work.node.index for work in abreast)
             go_abreast(abreast, taker, began=began)
         else:
             work = outlast(

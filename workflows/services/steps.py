@@ -226,20 +226,29 @@ def claim_abreast(  # noqa: PLR0913 - the facts of a claim, named
     limit: int,
     fits: Callable[[Node], bool],
     now: datetime,
+    after: int = -1,
     again: bool = False,
 ) -> list[Work]:
     """Claim the first attempts at queued steps of the fan-out, where they fit; several or none.
 
+    Those come first that are behind the node `after`.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
     recall = partial(_all_claimed_before, pin, taker)
-    return in_flight(partial(_claim_abreast, pin, taker, limit, fits, now), recall, again=again)
+    return in_flight(
+        partial(_claim_abreast, pin, taker, limit, after, fits, now), recall, again=again
+    )
 
 
-def _claim_abreast(
-    pin: Pinned, taker: Taker, limit: int, fits: Callable[[Node], bool], now: datetime
+def _claim_abreast(  # noqa: PLR0913, PLR0917 - the facts of a claim
+    pin: Pinned,
+    taker: Taker,
+    limit: int,
+    after: int,
+    fits: Callable[[Node], bool],
+    now: datetime,
 ) -> list[Work]:
-    found = store.all_queued(pin.run, taker.fan or "", taker.queue, limit=limit)
+    found = store.all_queued(pin.run, taker.fan or "", taker.queue, after=after, limit=limit)
     paths = [path for path, attempt in found if attempt == 1 and fits(pin.plan.node(path))]
     proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
     progress = None if proposal is None else proposal.commit()

@@ -28,7 +28,7 @@ NEXT_QUEUED = """
 
 ALL_QUEUED = """
     SELECT path, attempt FROM workflows_step
-    WHERE run_id = %s AND scope = %s AND queue = %s AND state = 'QUEUED'
+    WHERE run_id = %s AND scope = %s AND node > %s AND queue = %s AND state = 'QUEUED'
         AND state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
     ORDER BY node LIMIT %s
     FOR UPDATE SKIP LOCKED
@@ -230,9 +230,19 @@ def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[st
     return None
 
 
-def all_queued(run_id: UUID, scope: str, queue: str, *, limit: int) -> list[tuple[str, int]]:
-    """Lock and return the first queued steps of a scope that no other worker is taking."""
-    return cursor().execute(ALL_QUEUED, (run_id, scope, queue, limit), prepare=True).fetchall()
+def all_queued(
+    run_id: UUID, scope: str, queue: str, *, after: int, limit: int
+) -> list[tuple[str, int]]:
+    """Lock and return some queued steps of a scope that no other worker is taking.
+
+    The search begins behind the node `after`, as `next_queued` does.
+    """
+    for node in (after, -1) if after >= 0 else (-1,):
+        values = (run_id, scope, node, queue, limit)
+        rows = cursor().execute(ALL_QUEUED, values, prepare=True).fetchall()
+        if rows:
+            return rows
+    return []
 
 
 def renew(run_id: UUID, path: str, attempt: int, *, until: datetime) -> bool | None:
