@@ -54,15 +54,21 @@ class Rest:
 
     def quick(self) -> list[tuple[Pinned, str]]:
         """Take what may go abreast: first attempts at quick steps."""
-        taken, others = [], []
-        for segment in iter(self.next, None):
-            pin = pinned_to(segment.run, segment.version)
-            if segment.attempt == 1 and pace.is_quick(pin.plan.node(segment.path)):
-                taken.append((pin, segment.path))
-            else:
-                others.append(segment)
-        self._segments.extend(others)
-        return taken
+        pins = [(one, pinned_to(one.run, one.version)) for one in tuple(self._segments)]
+        quick = [
+            (one, pin)
+            for one, pin in pins
+            if one.attempt == 1 and pace.is_quick(pin.plan.node(one.path))
+        ]
+        return [(pin, one.path) for one, pin in quick if self._take(one)]
+
+    def _take(self, segment: Segment) -> bool:
+        """Take a segment, unless another thread has given it back."""
+        try:
+            self._segments.remove(segment)
+        except ValueError:
+            return False
+        return True
 
     def give_back(self, *more: Segment) -> None:
         """Send to the queue, one by one, what is left. Safe while another thread takes."""
