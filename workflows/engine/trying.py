@@ -81,16 +81,7 @@ def fail(draft: Draft, event: Failed) -> None:
     wait = policy.delay(
         retries, failures=failures, chance=draft.chance, retry_after=error.retry_after
     )
-    waiting = draft.move(
-        view,
-        StepState.RETRYING,
-        reason=Reason.RETRY,
-        error=error,
-        failures=failures,
-        wake_at=draft.now + wait,
-    )
-    if not wait:
-        starting.queue(draft, waiting, Reason.RETRY)
+    _try_again(draft, view, Reason.RETRY, error, wait=wait, failures=failures)
 
 
 def lose(draft: Draft, event: LeaseExpired) -> None:
@@ -112,15 +103,7 @@ def lose(draft: Draft, event: LeaseExpired) -> None:
     elif losses >= node.retry.worker_lost_attempts and not stopped:
         ending.give_up(draft, draft.touch(view, losses=losses), lost)
     else:
-        waiting = draft.move(
-            view,
-            StepState.RETRYING,
-            reason=Reason.WORKER_LOST,
-            error=lost,
-            losses=losses,
-            wake_at=draft.now,
-        )
-        starting.queue(draft, waiting, Reason.WORKER_LOST)
+        _try_again(draft, view, Reason.WORKER_LOST, lost, wait=timedelta(), losses=losses)
 
 
 def _loss(draft: Draft, view: StepView, loss: Loss) -> StepError:
@@ -159,16 +142,25 @@ def _find_out(  # noqa: PLR0913 - the facts of one attempt, named
         told = error if error.error_class is ErrorClass.TIMEOUT else doubt
         ending.give_up(draft, draft.touch(view, losses=losses), told, incident=doubt)
         return
+    _try_again(draft, view, Reason.PROBE, error, wait=wait, losses=losses)
+
+
+def _try_again(
+    draft: Draft,
+    view: StepView,
+    reason: Reason,
+    error: StepError,
+    *,
+    wait: timedelta,
+    **budget: int,
+) -> None:
+    """Have another attempt made after a while, or at once; `budget` is what has been used up."""
+    due = draft.now + wait
     waiting = draft.move(
-        view,
-        StepState.RETRYING,
-        reason=Reason.PROBE,
-        error=error,
-        losses=losses,
-        wake_at=draft.now + wait,
+        view, StepState.RETRYING, reason=reason, error=error, wake_at=due, **budget
     )
     if not wait:
-        starting.queue(draft, waiting, Reason.PROBE)
+        starting.queue(draft, waiting, reason)
 
 
 def retry(draft: Draft, event: RetryDue) -> None:
