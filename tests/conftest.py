@@ -19,6 +19,7 @@ from environments.services import ensure_default
 from orchestrator import embedded
 from orchestrator.celery import app
 from orchestrator.supervisor import Child, Supervisor, end_marked
+from tests.support.platform import Platform, ticking
 from tests.support.publisher import RECORDER
 from workflows import dispatch
 from workflows.store.clock import Reading, clock
@@ -109,6 +110,16 @@ def celery_workers(
 def _clock() -> None:
     """Have no test ask the database for the time: what statements there are is counted."""
     clock.reading, clock.due = Reading(timezone.now(), time.monotonic()), math.inf
+
+
+@pytest.fixture
+def platform(
+    transactional_db: None, celery_workers: None, process_env: dict[str, str]
+) -> Iterator[Platform]:
+    """The running platform: real workers, and the clock of the engine; with `default`."""
+    ensure_default()
+    with ticking():
+        yield Platform(process_env)
 
 
 @pytest.fixture(autouse=True)

@@ -1,21 +1,8 @@
 """The whole platform: real workers, real messages, the clock of the engine."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from environments.services import ensure_default
-from tests.support.platform import Platform, clock
-
-
-@pytest.fixture
-def platform(
-    transactional_db: None, celery_workers: None, process_env: dict[str, str]
-) -> Iterator[Platform]:
-    """The platform with its environment `default`."""
-    ensure_default()
-    with clock():
-        yield Platform(process_env)
+from tests.support.platform import Platform
 
 
 @pytest.fixture

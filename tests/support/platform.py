@@ -89,7 +89,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def clock() -> Iterator[None]:
+def ticking() -> Iterator[None]:
     """Send the engine's worker what is due, again and again."""
     stopping = threading.Event()
 
@@ -98,10 +98,10 @@ def clock() -> Iterator[None]:
             for name in ("workers.tick", "workers.recover"):
                 app.send_task(name, queue=ENGINE_QUEUE, expires=5)
 
-    ticking = threading.Thread(target=tick, name="clock", daemon=True)
-    ticking.start()
+    thread = threading.Thread(target=tick, name="clock", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         stopping.set()
-        ticking.join()
+        thread.join()
