@@ -276,16 +276,35 @@ class Play:
         while not self.stage.is_well():
             self.stage.watch()
             if time.monotonic() > deadline:
-                self.alarms.append(f"not well {WELL_WITHIN:g} s after all was still")
+                self.alarms.append(f"not well {WELL_WITHIN:g} s after all was still: {self._said()}")
+                self.stage.dump_stacks()
                 return
             time.sleep(0.5)
         until = time.monotonic() + QUIET_FOR
         while time.monotonic() < until:
             self.stage.watch()
             if not self.stage.is_well():
-                self.alarms.append("a quiet queue was said not to be well")
+                self.alarms.append(f"a quiet queue was said not to be well: {self._said()}")
                 return
             time.sleep(0.5)
+
+    def _said(self) -> str:
+        """Return what workers and canaries have said last, ages in seconds."""
+        with self.stage.database() as connection:
+            found = connection.execute(
+                """
+                SELECT queue || ' ' || health
+                    || ', sent ' || coalesce(extract(epoch FROM now() - sent_at)::int::text, '-')
+                    || ', came ' || coalesce(extract(epoch FROM now() - came_at)::int::text, '-')
+                FROM workers_canarymark
+                UNION ALL
+                SELECT name || ' seen ' || extract(epoch FROM now() - seen_at)::int
+                    || ', broker ' || coalesce(broker_uptime::int::text, '-')
+                    || ', taken ' || taken || ', waiting ' || waiting
+                FROM workers_pulse
+                """
+            ).fetchall()
+        return "; ".join(line for (line,) in found)
 
     def _moves(self) -> int:
         """Count what still moves: steps, and runs that nobody needs to look at."""
