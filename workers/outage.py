@@ -1,7 +1,8 @@
 """Outlast an outage: what a worker has to say to the database is kept, and said when it is back.
 
 Only the end of the process ends the waiting. Meanwhile the message stays unacknowledged, and the
-log has one line when the outage begins and one when it is over (`workflows.store.trouble`).
+log has one line when the outage begins and one when it is over (`workflows.store.trouble`). Each
+try has a connection of its own: Django keeps one that is known to be lost, and fails on it for ever.
 """
 
 import time
@@ -9,7 +10,10 @@ from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import TypeVar
 
+from django.db import connection
+
 from workflows import store
+from workflows.store import Cure
 
 T = TypeVar("T")
 
@@ -29,9 +33,12 @@ def outlast(call: Callable[[bool], T]) -> T:
         try:
             result = call(tries > 0)
         except store.ERRORS as error:
-            if store.cure_of(error) is None:
+            cure = store.cure_of(error)
+            if cure is None:
                 raise
             store.outage.note(error)
+            if cure is Cure.LATER and not connection.in_atomic_block:
+                connection.close()
         else:
             if tries:
                 store.outage.over()

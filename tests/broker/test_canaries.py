@@ -7,8 +7,10 @@ from django.db import connection
 from structlog.testing import capture_logs
 
 from tests.support.broker import Broker
+from tests.support.proxy import proxied_database
 from workers.canaries import came, send_round, verdicts
 from workers.models import CanaryMark
+from workers.outage import outlast
 from workers.publisher import ENGINE_QUEUE, CeleryPublisher
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -82,6 +84,23 @@ def test_a_wedged_queue_is_logged_once_and_so_is_its_return(broker: Broker) -> N
     back = send()
 
     assert (wedged, again, back) == ([f"{QUEUE} wedged"], [], [f"{QUEUE} healthy"])
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("after", range(20))
+def test_a_round_comes_to_its_end_whichever_answer_of_the_database_is_lost(
+    broker: Broker, after: int
+) -> None:
+    speak()
+    with proxied_database() as network:
+        network.lose_an_answer(after=after)
+
+        outlast(lambda _: send_round(CeleryPublisher()))
+
+        network.resume()
+        assert network.lost == 1
+    assert broker.lengths(QUEUE) in {1, 2}
+    assert CanaryMark.objects.get(queue=QUEUE).sent_at is not None
 
 
 def test_a_queue_that_is_no_more_is_forgotten(broker: Broker) -> None:

@@ -4,8 +4,11 @@ from random import Random
 
 import psycopg
 import pytest
+from django.db import connection
 
 from workers import outage
+from workers.canaries import came
+from workers.models import CanaryMark
 from workers.outage import LONGEST_PAUSE, outlast, pause_after
 
 
@@ -29,6 +32,18 @@ def test_a_call_is_repeated_until_the_database_answers_and_knows_it(pauses: list
     assert outlast(call) == "recorded"
     assert heard == [False, True, True, True, True]
     assert len(pauses) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.timeout(30)
+@pytest.mark.usefixtures("pauses")
+def test_a_connection_that_is_known_to_be_lost_is_tried_once() -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+
+    outlast(lambda _: came("env.lab.default"))
+
+    assert CanaryMark.objects.get().queue == "env.lab.default"
 
 
 def test_what_the_database_refuses_is_said_once(pauses: list[float]) -> None:
