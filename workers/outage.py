@@ -2,7 +2,7 @@
 
 Only the end of the process ends the waiting. Meanwhile the message stays unacknowledged, and the
 log has one line when the outage begins and one when it is over (`workflows.store.trouble`). Each
-try has a connection of its own: Django keeps one that is known to be lost, and fails on it for ever.
+try has its own connection: Django keeps one that is known to be lost, and fails on it for ever.
 """
 
 import time
