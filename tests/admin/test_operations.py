@@ -95,6 +95,17 @@ def test_arguments_that_are_no_object_are_refused_in_the_form(wrong: str, door: 
     assert Incident.objects.get(pk=incident.pk).resolution == ""
 
 
+def test_arguments_that_the_task_would_refuse_stay_in_the_form_with_the_reason(door: Door) -> None:
+    incident = incident_of(failed())
+    form = {"arguments": json.dumps({"message": 7}), "note": "a typo"}
+
+    page = door("operators").post(incident_url("correct", incident), form)
+
+    assert "must be of type string" in str(page.context["form"].non_field_errors())
+    assert page.context["form"].data["note"] == "a typo"
+    assert Incident.objects.get(pk=incident.pk).resolution == ""
+
+
 def test_a_skipped_step_has_the_output_that_a_person_gave(door: Door) -> None:
     incident = incident_of(failed())
 

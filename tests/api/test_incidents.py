@@ -69,6 +69,18 @@ def test_a_replayed_step_gets_the_corrected_arguments() -> None:
     assert Step.objects.get(run=incident.run_id, path="copy").arguments == {"message": "mended"}
 
 
+def test_arguments_that_the_task_would_refuse_are_refused_key_by_key() -> None:
+    incident = Incident.objects.get(run=a_failed_run())
+
+    response = a_client("replay_incident").post(
+        f"{API}/incidents/{incident.pk}/replay/", {"arguments": {"mesage": "mended"}}
+    )
+
+    problem = problem_of(response, 422)
+    assert [one["path"] for one in problem["findings"]] == ["arguments", "arguments.mesage"]
+    assert "did you mean message" in problem["detail"]
+
+
 def test_a_skipped_step_has_the_output_that_was_given() -> None:
     incident = Incident.objects.get(run=a_failed_run())
 

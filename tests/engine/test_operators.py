@@ -142,6 +142,20 @@ def test_a_replay_takes_corrected_arguments() -> None:
     assert run.rows["a"].arguments == {"message": "better"}
 
 
+@pytest.mark.parametrize("go", [True, False, None])
+def test_arguments_corrected_behind_a_failed_condition_are_kept_whatever_it_says_now(
+    go: bool | None,
+) -> None:
+    run = play(plan_from(task("a", when="${{ vars.go }}")))
+    run.variables = {} if go is None else {"go": go}
+
+    run.hear(Replayed("a", arguments={"message": "better"}))
+
+    ends = {True: StepState.QUEUED, False: StepState.SKIPPED, None: StepState.FAILED}
+    assert run.step("a").state is ends[go]
+    assert run.rows["a"].arguments == {"message": "better"}
+
+
 def test_a_replay_that_fails_calls_a_person_again() -> None:
     run = play(plan_of("a"), broken("a"), Replayed("a"), broken("a", attempt=2))
 

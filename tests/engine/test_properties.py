@@ -57,12 +57,16 @@ class Author:
         self.count = 0
 
     def plan(self) -> Plan:
+        keys = self.document()
+        return plan_from(*keys.pop("steps"), **keys)
+
+    def document(self) -> dict[str, Any]:
         keys: dict[str, Any] = {}
         if not self.calm:
             keys = {"fail_fast": self.rarely(), "output": {"n": 1}}
             if self.rarely():
                 keys["timeout"] = 60
-        return plan_from(*self.sequence(depth=0), **keys)
+        return {"steps": self.sequence(depth=0), **keys}
 
     def rarely(self) -> bool:
         return self.chance.random() < 0.2

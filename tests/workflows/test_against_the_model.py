@@ -9,6 +9,7 @@ by those who are left, and what must hold of all that is stored is asked of the 
 `HYPOTHESIS_PROFILE=long` looks for hours where the usual profile looks for a minute.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from uuid_utils.compat import uuid7
 
 from environments.services import ensure_default
-from tests.engine.builders import error_of
+from tests.engine.builders import error_of, plan_from
 from tests.support import invariants
 from tests.support.seam import Crash, Seam, seam
 from tests.workflows.builders import ANN, QUEUE, sql
@@ -166,8 +167,8 @@ class Crowd(RuleBasedStateMachine):
     @precondition(lambda self: len(self.twins) < MOST_RUNS)
     @rule(chance=st.randoms(use_true_random=False), cut=CUTS)
     def start(self, chance: Any, cut: tuple[int, bool] | None) -> None:
-        name, plan = f"w{uuid7()}", Writer(chance, calm=False).plan()
-        _store(name, plan)
+        name = f"w{uuid7()}"
+        plan = _store(name, Writer(chance, calm=False).document())
         order = {"workflow": name, "environment": "default", "idempotency_key": "k", "by": ANN}
         self.pass_time(0)
 
@@ -335,9 +336,10 @@ class Crowd(RuleBasedStateMachine):
         twin = self.twin_of(run_id)
         self.pass_time(0)
 
+        given = CORRECTED.get(twin.model.plan.node(path).uses) if what == "correct" else None
         if not resolution:
-            self.tell(twin, _decided(what, path))
-        self.do(lambda: _resolve(what, incident), cut)
+            self.tell(twin, _decided(what, path, given))
+        self.do(lambda: _resolve(what, incident, given), cut)
 
         self.settle(twin)
 
@@ -463,16 +465,29 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Event]] = {
 }
 
 
-def _store(name: str, plan: Plan) -> None:
+def _store(name: str, document: dict[str, Any]) -> Plan:
+    """Store a definition as it is: that of a crowd need make no sense to its reader."""
     workflow = Workflow.objects.create(name=name)
+    others = {key: value for key, value in document.items() if key != "steps"}
+    plan = plan_from(*document["steps"], **others)
     Version.objects.create(
         workflow=workflow,
         number=1,
+        source=json.dumps(document),
         document={},
         plan=dump_plan(plan),
         environment="default",
         created_by=ANN,
     )
+    return plan
+
+
+CORRECTED: dict[str, dict[str, Any]] = {
+    "log": {"message": "corrected"},
+    "shell.run": {"command": ["true"]},
+    "bank.pay": {"ledger": "/nowhere"},
+}
+"""What each task is given instead; what calls none is given nothing."""
 
 
 def _outcome(work: Work, how: str) -> Outcome:
@@ -489,24 +504,20 @@ def _outcome(work: Work, how: str) -> Outcome:
             return Failed(path, attempt, error_of("http.404", how))
 
 
-def _decided(what: str, path: str) -> Event:
+def _decided(what: str, path: str, given: dict[str, Any] | None) -> Event:
     match what:
-        case "replay":
-            return Replayed(path)
-        case "correct":
-            return Replayed(path, {"message": "corrected"})
+        case "replay" | "correct":
+            return Replayed(path, given)
         case "skip":
             return SkipDecided(path, {"skipped": True})
         case _:
             return Discarded(path)
 
 
-def _resolve(what: str, incident: UUID) -> Incident:
+def _resolve(what: str, incident: UUID, given: dict[str, Any] | None) -> Incident:
     match what:
-        case "replay":
-            return replay_incident(incident_id=incident, by=ANN)
-        case "correct":
-            return replay_incident(incident_id=incident, arguments={"message": "corrected"}, by=ANN)
+        case "replay" | "correct":
+            return replay_incident(incident_id=incident, arguments=given, by=ANN)
         case "skip":
             return skip_incident(incident_id=incident, output={"skipped": True}, by=ANN)
         case _:

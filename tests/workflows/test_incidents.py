@@ -1,5 +1,7 @@
 """Incidents: what a person may do about a failed step, and what becomes of the run."""
 
+from typing import Any
+
 import pytest
 from django.utils import timezone
 
@@ -10,6 +12,7 @@ from tests.workflows.builders import (
     ends,
     fail,
     finish,
+    in_future,
     open_incidents,
     set_due,
     state,
@@ -18,6 +21,7 @@ from tests.workflows.builders import (
     task,
     work_off,
 )
+from workflows.language.checks import availability
 from workflows.models import Incident, Journal, Run
 from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.incidents import (
@@ -26,6 +30,7 @@ from workflows.services.incidents import (
     replay_run,
     skip_incident,
 )
+from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run
 from workflows.services.timers import tick
 
@@ -79,11 +84,108 @@ def test_corrected_arguments_may_name_what_the_definition_did_not() -> None:
 
 
 def test_no_arguments_at_all_is_a_correction_too() -> None:
-    run, incident = a_failed_run()
+    run = a_run(task("load", "fail", **{"with": {"times": 1}}))
+    fail(claimed(run, "load"))
 
-    replay_incident(incident_id=incident.pk, arguments={}, by=ANN)
+    replay_incident(incident_id=open_incidents(run)[0].pk, arguments={}, by=ANN)
 
     assert claimed(run, "load", 2).arguments == {}
+
+
+def a_run_with_a_condition_that_failed() -> tuple[Run, Incident]:
+    """Have `pay` fail for its condition names a variable, which only `allow` sets, too late."""
+    run = a_run(
+        task("gate"),
+        {"id": "allow", "set": {"go": True}},
+        task("pay", needs=[], when="${{ vars.go }}", retry={"initial_delay": 0}),
+    )
+    [incident] = open_incidents(run)
+    return run, incident
+
+
+def test_arguments_corrected_after_a_failed_condition_are_what_the_first_attempt_gets() -> None:
+    run, incident = a_run_with_a_condition_that_failed()
+    finish(claimed(run, "gate"))
+
+    replay_incident(incident_id=incident.pk, arguments={"message": "mended"}, by=ANN)
+
+    assert claimed(run, "pay", 1).arguments == {"message": "mended"}
+
+
+def test_a_correction_lasts_through_later_replays_retries_and_losses() -> None:
+    run, incident = a_run_with_a_condition_that_failed()
+    replay_incident(incident_id=incident.pk, arguments={"message": "mended"}, by=ANN)
+    finish(claimed(run, "gate"))
+
+    replay_incident(incident_id=open_incidents(run)[0].pk, by=ANN)
+    given = [claimed(run, "pay", 1)]
+    recover(now=in_future(31))
+    given.append(claimed(run, "pay", 2))
+    given.append(fail(given[-1], "transient", run_on=True))
+    fail(given[-1])
+    replay_incident(incident_id=open_incidents(run)[0].pk, by=ANN)
+    given.append(claimed(run, "pay", 4))
+
+    assert [work.attempt for work in given] == [1, 2, 3, 4]
+    assert [work.arguments for work in given] == [{"message": "mended"}] * 4
+
+
+def test_a_correction_on_a_fallback_path_may_name_the_error_that_it_answers() -> None:
+    run = a_run(task("load", catch=[{"steps": [task("tell")]}]))
+    fail(claimed(run, "load"))
+    fail(claimed(run, "load.catch[0].tell"))
+
+    [incident] = open_incidents(run)
+    arguments = {"message": "${{ error.code }}"}
+    replay_incident(incident_id=incident.pk, arguments=arguments, by=ANN)
+
+    assert claimed(run, "load.catch[0].tell", 2).names["error"]["code"] == "test.broken"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "log needs the parameter message"),
+        ({"mesage": "mended"}, r"arguments.mesage: .*did you mean message"),
+        ({"message": 7}, "arguments.message: .* must be of type string"),
+        ({"message": "x", "fields": {"n": "${{ 1 + }}"}}, r"arguments.fields.n: "),
+        ({"message": "${{ stepps.fetch.state }}"}, "the name stepps is not known"),
+        ({"message": "${{ steps.fetsch.state }}"}, "there is no step fetsch"),
+        ({"message": "${{ steps.report.state }}"}, "report cannot have finished"),
+    ],
+)
+def test_a_correction_is_checked_as_a_definition_is_and_refused_when_it_is_given(
+    arguments: dict[str, Any], said: str
+) -> None:
+    run, incident = a_failed_run()
+
+    with pytest.raises(InputRefusedError, match=said) as refused:
+        replay_incident(incident_id=incident.pk, arguments=arguments, by=ANN)
+
+    assert str(refused.value).startswith("The step load cannot be given this")
+    assert all(one["path"].startswith("arguments") for one in refused.value.findings)
+    assert open_incidents(run) == [incident]
+
+
+def test_a_correction_is_not_answerable_for_the_rest_of_the_definition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, incident = a_failed_run()
+    monkeypatch.setattr(availability, "NOT_YET", frozenset({"step.uses"}))
+
+    replay_incident(incident_id=incident.pk, arguments={"message": "mended"}, by=ANN)
+
+    assert claimed(run, "load", 2).arguments == {"message": "mended"}
+
+
+def test_a_block_takes_no_arguments() -> None:
+    run = a_run_out_of_time()
+    incident = run.incidents.get(path="block")
+
+    with pytest.raises(InputRefusedError, match="block calls no task"):
+        replay_incident(incident_id=incident.pk, arguments={"message": "mended"}, by=ANN)
+
+    assert incident in open_incidents(run)
 
 
 def test_a_skipped_step_counts_as_done_with_the_output_it_was_given() -> None:

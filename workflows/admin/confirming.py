@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 
 from workflows.admin.base import ReadOnlyAdmin, actor_of, demand
 from workflows.admin.operations import Operation
-from workflows.services.errors import ServiceError
+from workflows.services.errors import InputRefusedError, ServiceError
 from workflows.services.report import Report
 
 LEVELS = {"success": messages.SUCCESS, "warning": messages.WARNING, "error": messages.ERROR}
@@ -31,17 +31,23 @@ def confirm_one(  # noqa: PLR0913 - the parts of a page, by name
     initial: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    """Show what the operation means; do it when the person says so, and go back."""
+    """Show what the operation means; do it when the person says so, and go back.
+
+    What is refused for what the person wrote is shown with it, to be put right.
+    """
     demand(request, operation.permission)
     form = operation.form(request.POST if request.method == "POST" else None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             outcome = operation.do(pk, form.cleaned_data, actor_of(request))
+        except InputRefusedError as error:
+            form.add_error(None, str(error))
         except ServiceError as error:
             messages.error(request, str(error))
+            return HttpResponseRedirect(back)
         else:
             _tell(request, operation, outcome)
-        return HttpResponseRedirect(back)
+            return HttpResponseRedirect(back)
     page = {
         "title": f"{operation.label}: {subject}",
         "operation": operation,

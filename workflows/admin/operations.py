@@ -15,8 +15,10 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from workflows.engine.states import LIVE_RUNS, RunState
+from workflows.language.words import StepKind
 from workflows.models import Incident, Run
 from workflows.services import incidents, runs
+from workflows.services.plans import plan_of_version
 from workflows.services.report import Report
 
 REPEATS = (
@@ -287,8 +289,15 @@ def buttons_of_incident(incident: Incident, user: Asker) -> list[Button]:
         _button(operation, "incident", incident.pk, user)
         for operation in INCIDENT_OPERATIONS.values()
         if operation.name == "discard" or not _is_given_up(incident.run)
+        if operation.name != "correct" or _calls_a_task(incident)
     )
     return [button for button in found if button]
+
+
+def _calls_a_task(incident: Incident) -> bool:
+    """Say whether the step takes arguments that could be corrected; a block takes none."""
+    plan = plan_of_version(incident.run.version_id)
+    return plan.node(incident.path).kind is StepKind.TASK
 
 
 def _is_given_up(run: Run) -> bool:

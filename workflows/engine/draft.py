@@ -44,6 +44,7 @@ class Draft:
         self.decision = Decision()
         self.queue: deque[Event] = deque()
         self._touched: dict[str, frozenset[str]] = {}
+        self._corrected: dict[str, Mapping[str, Any]] = {}
 
     def view(self, path: str) -> StepView:
         """Return the step at `path` as it now stands."""
@@ -68,6 +69,10 @@ class Draft:
         self._touched[view.path] = self._touched.get(view.path, frozenset()) | changes.keys()
         return after
 
+    def correct(self, view: StepView, arguments: Mapping[str, Any]) -> None:
+        """Keep what a person has the step be given, with its next move, whatever that is."""
+        self._corrected[view.path] = dict(arguments)
+
     def move(
         self,
         view: StepView,
@@ -75,7 +80,6 @@ class Draft:
         *,
         reason: Reason | None = None,
         output: Any = UNSET,
-        arguments: Any = UNSET,
         **changes: Any,
     ) -> StepView:
         """Move a step on; whatever is not said anew of `reason` and `wake_at` is over."""
@@ -84,6 +88,7 @@ class Draft:
         self.slice.steps[view.path] = after
         self.slice.tallies.pop(view.scope, None)
         changed = self._touched.pop(view.path, frozenset()) | changes.keys() | MOVED
+        arguments = self._corrected.pop(view.path, UNSET)
         self.decision.moves.append(Move(view.state, after, changed, output, arguments))
         if after.final or after.error is not None:
             self._note(after, output)

@@ -72,11 +72,12 @@ def replay(draft: Draft, event: Replayed) -> None:
     _reopen(draft, node)
     _retire_fallbacks(draft, node)
     fresh = draft.touch(view, failures=0, losses=0, error=None)
-    corrected = {} if event.arguments is None else {"arguments": dict(event.arguments)}
+    if event.arguments is not None:
+        draft.correct(fresh, event.arguments)
     if _has_begun(draft, node):
         _go_on_inside(draft, fresh)
     elif node.kind is StepKind.TASK and (view.attempt or node.when is None):
-        starting.queue(draft, fresh, Reason.REPLAYED, **corrected)
+        starting.queue(draft, fresh, Reason.REPLAYED)
     else:
         starting.start(draft, fresh)
     _recount(draft)

@@ -374,7 +374,8 @@ class _Clock:
     def _result(self, view: StepView) -> Result:
         node = self.run.plan.nodes[view.node]
         held = self.run.load(Requirement(reads=node.call))
-        template = self.run.rows[view.path].arguments or node.arguments
+        corrected = self.run.rows[view.path].arguments
+        template = node.arguments if corrected is None else corrected
         try:
             arguments = expressions.render(
                 dict(template), names_of(self.run.plan, held, node, node.call)

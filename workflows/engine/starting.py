@@ -112,7 +112,7 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
             assert_never(node.kind)
 
 
-def queue(draft: Draft, view: StepView, reason: Reason | None = None, **changes: object) -> None:
+def queue(draft: Draft, view: StepView, reason: Reason | None = None) -> None:
     """Put the next attempt in the queue. The queued row is the outbox; the message is a hint."""
     draft.move(
         view,
@@ -120,7 +120,6 @@ def queue(draft: Draft, view: StepView, reason: Reason | None = None, **changes:
         reason=reason,
         attempt=view.attempt + 1,
         wake_at=draft.now + draft.patience,
-        **changes,
     )
 
 

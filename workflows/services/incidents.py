@@ -6,16 +6,19 @@ from typing import Any
 from uuid import UUID
 
 from workflows import store
+from workflows.catalog import catalog
 from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
 from workflows.engine.states import StepState
-from workflows.models import Incident, Resolution, Run
+from workflows.language.corrections import check_arguments
+from workflows.language.words import StepKind
+from workflows.models import Incident, Resolution, Run, Version
 from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
     StateRefusedError,
     refuse_unstorable,
 )
-from workflows.services.plans import pinned
+from workflows.services.plans import pinned, plan_of_version
 from workflows.services.progress import Progress, advance_run, in_transaction
 from workflows.services.report import Report, each
 
@@ -27,7 +30,8 @@ def replay_incident(
 
     Raises InputRefusedError, NotFoundError and StateRefusedError.
     """
-    refuse_unstorable("the corrected input", arguments)
+    if arguments is not None:
+        _refuse_arguments(incident_id, arguments)
     return _resolve(
         incident_id, Resolution.REPLAYED, lambda path: Replayed(path, arguments), note=note, by=by
     )
@@ -91,6 +95,24 @@ def _replay_if_open(incident_id: UUID, by: str) -> None:
     """Replay an incident, unless the replay of another has resolved it too."""
     if Incident.objects.filter(pk=incident_id, resolution="").exists():
         replay_incident(incident_id=incident_id, by=by)
+
+
+def _refuse_arguments(incident_id: UUID, arguments: Mapping[str, Any]) -> None:
+    """Raise InputRefusedError for what the step could not be carried out with."""
+    refuse_unstorable("the corrected input", arguments)
+    row = Incident.objects.filter(pk=incident_id).values_list("path", "run__version_id").first()
+    if row is None:
+        raise NotFoundError("incident", incident_id)
+    path, version_id = row
+    node = plan_of_version(version_id).node(path)
+    if node.kind is not StepKind.TASK:
+        message = f"The step {path} calls no task, so it takes no arguments. Replay it without."
+        raise InputRefusedError(message)
+    source = Version.objects.values_list("source", flat=True).get(pk=version_id)
+    if found := check_arguments(source, node.id, arguments, catalog=catalog()):
+        reasons = "; ".join(f"{one.path}: {one.message} ({one.hint})" for one in found)
+        findings = [one.as_dict() for one in found]
+        raise InputRefusedError(f"The step {path} cannot be given this: {reasons}.", findings)
 
 
 def _resolve(

@@ -14,7 +14,7 @@ from workflows import store
 from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
-from workflows.engine.plan import Node, Plan, Reads
+from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import Reason, RunState, StepState
 from workflows.language import expressions
@@ -378,9 +378,11 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
     node = pin.plan.nodes[view.node]
     held = progress.held
     arguments, reads = node.arguments, node.call
-    corrected = store.corrected_arguments(pin.run, view.path) if view.attempt > 1 else None
+    # A person corrects what has failed: an attempt, or the condition that comes before the first.
+    may_be_corrected = view.attempt > 1 or node.when is not None
+    corrected = store.corrected_arguments(pin.run, view.path) if may_be_corrected else None
     if corrected is not None:
-        arguments, reads = corrected, _reads(pin.plan, corrected)
+        arguments, reads = corrected, _reads(pin.plan, node, corrected)
     names: Mapping[str, Any] = {}
     if reads.roots:
         reading = Slice(run=held.run)
@@ -401,7 +403,10 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
     )
 
 
-def _reads(plan: Plan, arguments: Mapping[str, Any]) -> Reads:
+def _reads(plan: Plan, node: Node, arguments: Mapping[str, Any]) -> Reads:
     """Return what corrected arguments name; of steps, those that the definition has."""
     found = expressions.references(arguments)
-    return Reads(found.roots, found.steps & plan.by_id.keys())
+    steps = found.steps & plan.by_id.keys()
+    if "error" in found.roots and node.caught != NO_NODE:
+        steps |= {plan.nodes[node.caught].id}
+    return Reads(found.roots, steps)
