@@ -1,8 +1,8 @@
 """Put the platform through a storm: `python -m tests.chaos --seed 7 --minutes 10`.
 
 Prints the seed, each fault as it is injected, and a verdict for each invariant. The status is 1 if
-one is violated; then the evidence is kept, and its folder printed. The same seed and minutes are
-the same schedule.
+one is violated; then the evidence is kept, its folder printed, and the last troubles that each
+process has logged. The same seed and minutes are the same schedule.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from tests.chaos.ledger import Ledger, served
 from tests.chaos.play import Play
 from tests.chaos.schedule import schedule_of
 from tests.chaos.stage import staged
+from tests.chaos.telling import told
 from tests.chaos.verdict import Line, as_document
 
 EVIDENCE = ROOT / ".local" / "chaos"
@@ -52,9 +53,12 @@ def main() -> int:
             violated = sum(bool(line.violations) for line in lines)
         except BaseException:
             _keep(play, lines, wanted.seed)
+            _say("\n".join(told(stage.home / "logs")))
             raise
         if violated or wanted.keep:
             _keep(play, lines, wanted.seed)
+        if violated:
+            _say("\n".join(told(stage.home / "logs")))
     took = time.monotonic() - began
     _say(
         f"seed {wanted.seed}: {violated} of {len(lines)} invariants violated, in {took:.0f} s"
