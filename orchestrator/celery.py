@@ -119,7 +119,10 @@ def refusals(conf: Settings) -> list[str]:
 
 
 def eviction_refusals(broker_url: str) -> list[str]:
-    """Say what is wrong with a Redis broker that would forget queues when its memory is full."""
+    """Say what is wrong with a Redis broker that would forget queues when its memory is full.
+
+    One that does not answer cannot be asked, and keeps nobody from starting.
+    """
     if not broker_url.startswith(("redis:", "rediss:", "redis+socket:")):
         return []
     import redis
@@ -128,7 +131,7 @@ def eviction_refusals(broker_url: str) -> list[str]:
     with redis.Redis.from_url(url) as client:
         try:
             policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy"))
-        except redis.ResponseError:
+        except (redis.ResponseError, redis.ConnectionError, redis.TimeoutError):
             return []  # A hosted Redis may refuse to tell; its own console is the place to look.
     if policy == "noeviction":
         return []

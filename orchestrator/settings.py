@@ -283,6 +283,12 @@ CELERY_WORKER_PROC_ALIVE_TIMEOUT = 15.0
 CELERY_WORKER_SEND_TASK_EVENTS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
+# A process of the engine that does not come to the end of one of these hangs, and there may be no
+# other: it is replaced, as a whole worker that is stuck is (`workers.vitals.Periods.restart`).
+CELERY_TASK_ANNOTATIONS = {
+    f"workers.{name}": {"time_limit": ENV.canary_seconds * 5}
+    for name in ("tick", "recover", "canaries", "prune")
+}
 CELERY_BEAT_SCHEDULE = {
     # What nobody fetched in time is worthless: the next one does the same.
     "tick": {

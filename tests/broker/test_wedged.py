@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from socket import gethostname
 
+import psutil
 import pytest
 from celery import current_app
+from django.db import connection, transaction
 from django.test import Client
 
 from tests.e2e.builders import sleep, started, until_step
@@ -49,6 +51,12 @@ def until(condition: Callable[[], bool], *, seconds: float) -> float:
 
 def health() -> dict[str, Health]:
     return {verdict.queue: verdict.health for verdict in verdicts()}
+
+
+def waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 def all_well() -> bool:
@@ -109,3 +117,16 @@ def test_a_worker_that_answers_pings_and_takes_nothing_is_reported_and_ends_itse
     until(lambda: worker.poll() is not None, seconds=PERIODS.restart + LOADED * 2)
 
     assert health()["orchestrator"] is Health.HEALTHY
+
+
+def test_an_engine_whose_only_process_hangs_gets_another(fleet: Fleet) -> None:
+    [process] = psutil.Process(fleet.processes["engine"].pid).children()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE workers_canarymark IN SHARE ROW EXCLUSIVE MODE")
+        until(waits_for_a_lock, seconds=LOADED)
+        process.suspend()
+
+    until(lambda: not process.is_running(), seconds=PERIODS.restart + LOADED)
+    until(all_well, seconds=PERIODS.reported_within + LOADED)
+
+    assert fleet.lives()

@@ -276,7 +276,8 @@ class Play:
         while not self.stage.is_well():
             self.stage.watch()
             if time.monotonic() > deadline:
-                self.alarms.append(f"not well {WELL_WITHIN:g} s after all was still: {self._said()}")
+                late = f"not well {WELL_WITHIN:g} s after all was still"
+                self.alarms.append(f"{late}: {self._said()}")
                 self.stage.dump_stacks()
                 return
             time.sleep(0.5)

@@ -24,7 +24,8 @@ from orchestrator.celery import (
 
 @pytest.fixture
 def changed() -> Iterator[dict[str, Any]]:
-    before = {name: getattr(app.conf, name) for name in [*REQUIRED, "task_time_limit"]}
+    names = [*REQUIRED, "task_time_limit", "broker_url"]
+    before = {name: getattr(app.conf, name) for name in names}
     yield before
     app.conf.update(before)
 
@@ -83,6 +84,13 @@ def test_a_redis_that_would_forget_queues_is_refused() -> None:
 
     assert accepted == []
     assert "allkeys-lru; it must be noeviction" in refused[0]
+
+
+def test_a_redis_that_is_away_hides_no_unsafe_setting(changed: dict[str, Any]) -> None:
+    app.conf.task_acks_late, app.conf.broker_url = False, "redis+socket:///nowhere/redis.sock"
+
+    with pytest.raises(SystemExit, match="task_acks_late"):
+        _refuse_unsafe_settings()
 
 
 @pytest.mark.django_db
