@@ -52,7 +52,8 @@ class Assignment:
     """What a worker was told to do. `arguments` is a template still; `names` is what it may name.
 
     `timeout` is in seconds. `codes` overrules the classes that the task type declares.
-    `probe_first`: nobody knows whether the attempt before took effect.
+    `probe_first`: nobody knows whether the attempt before took effect. `probe_only`: and no try
+    is left, so the probe is asked and the task not called.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class Assignment:
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     codes: Mapping[str, ErrorClass] = field(default_factory=dict)
     probe_first: bool = False
+    probe_only: bool = False
 
     @property
     def idempotency_key(self) -> str:
@@ -146,7 +148,7 @@ def ask(attempt: Attempt) -> Attempt:
     if not attempt.assignment.probe_first:
         return attempt
     if task.idempotent:
-        return replace(attempt, repeat=Repeat.FREELY)
+        return _allowed(attempt)
     if task.probe is None:
         return _unanswered(attempt, "is not there any more")
     context = _context(attempt, PROBE_WITHIN)
@@ -167,11 +169,20 @@ def _answered(attempt: Attempt, answer: object) -> Attempt:
         case Happened(output):
             return replace(attempt, happened=True, result=output)
         case NotHappened():
-            return replace(attempt, repeat=Repeat.FREELY)
+            return _allowed(attempt)
         case Unknown(why):
             return _unanswered(attempt, f"cannot tell{f': {why}' if why else ''}")
     kind = type(answer).__name__
     return _unanswered(attempt, f"returned a {kind}, not Happened, NotHappened or Unknown")
+
+
+def _allowed(attempt: Attempt) -> Attempt:
+    """Let the task be called, for it took no effect before; if a try is left."""
+    if not attempt.assignment.probe_only:
+        return replace(attempt, repeat=Repeat.FREELY)
+    message = f"`{attempt.assignment.uses}` took no effect, and no try is left."
+    error = StepError(ErrorClass.WORKER_LOST, "probe.not_happened", message)
+    return replace(attempt, error=error, repeat=Repeat.FREELY)
 
 
 def _unanswered(attempt: Attempt, what: str) -> Attempt:

@@ -112,5 +112,6 @@ def carry_out(work: Work, held: Held) -> Outcome:
         names=work.names,
         timeout=bounded(work.timeout),
         probe_first=work.probe_first,
+        probe_only=work.probe_only,
     )
     return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)

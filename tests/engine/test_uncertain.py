@@ -20,6 +20,7 @@ from workflows.engine.events import (
     CancelRequested,
     Event,
     Failed,
+    Loss,
     Repeat,
     Replayed,
     RetryDue,
@@ -91,11 +92,79 @@ def test_the_loss_of_an_attempt_that_asks_is_asked_about_too() -> None:
 def test_a_probe_that_fails_is_asked_again_later_and_later_and_then_a_person() -> None:
     run = pay().hear(lost("pay", repeat=PROBE), asked(2))
 
-    assert run.step("pay").wake_at == run.now + timedelta(seconds=10)
-    run.after(10).hear(RetryDue("pay", 2), asked(3))
+    for attempt, delay in ((2, 10), (3, 20), (4, 40), (5, 60)):
+        assert run.step("pay").wake_at == run.now + timedelta(seconds=delay)
+        run.after(delay).hear(RetryDue("pay", attempt), asked(attempt + 1))
     assert run.accused == ["pay"]
     assert run.incidents[0].error.error_class == "uncertain"
     assert "probe.failed happened" in run.incidents[0].error.message
+
+
+def lost_for_good(event: Any = lost) -> Play:
+    """Have every try that there is end in doubt; then the probe is asked for the last time."""
+    run = pay()
+    for attempt in (1, 2, 3):
+        run.hear(event("pay", attempt, repeat=PROBE))
+        run.after(60).hear(RetryDue("pay", attempt))
+    return run
+
+
+@pytest.mark.parametrize("event", IN_DOUBT)
+def test_the_probe_is_asked_about_the_last_try_too_before_a_person_is(event: Any) -> None:
+    run = lost_for_good(event)
+
+    assert (run.queued, run.incidents) == ({"pay"}, [])
+    assert run.claim("pay", 4).reason("pay") is Reason.LAST_PROBE
+
+
+def test_a_last_try_that_took_effect_completes_the_step() -> None:
+    run = lost_for_good().hear(done("pay", "receipt", 4))
+
+    assert (run.state, run.rows["pay"].output) == (RunState.COMPLETED, "receipt")
+    assert run.incidents == []
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "kind"),
+    [(lost, "worker.lost", "worker_lost"), (interrupted, "task.timeout", "timeout")],
+)
+def test_a_last_try_without_effect_fails_as_it_was_lost_and_is_not_uncertain(
+    event: Any, code: str, kind: str
+) -> None:
+    run = lost_for_good(event).hear(broken("pay", "probe.not_happened", "worker_lost", 4))
+
+    [incident] = run.incidents
+    assert (run.state, run.queued) == (RunState.FAILED, set())
+    assert (incident.error.error_class, incident.error.code) == (kind, code)
+    assert "took no effect, as its probe says" in incident.error.message
+
+
+def test_a_last_question_that_is_lost_is_put_again_and_not_without_end() -> None:
+    run = lost_for_good()
+
+    for attempt in (4, 5, 6):
+        assert run.reason("pay") is Reason.LAST_PROBE
+        run.hear(lost("pay", attempt, repeat=PROBE))
+
+    assert run.queued == set()
+    assert [one.error.error_class for one in run.incidents] == ["uncertain"]
+
+
+def test_a_last_question_is_not_used_up_by_the_stop_of_its_worker() -> None:
+    run = lost_for_good()
+
+    for attempt in range(4, 12):
+        run.hear(lost("pay", attempt, repeat=PROBE, loss=Loss.STOPPED))
+
+    assert (run.queued, run.reason("pay")) == ({"pay"}, Reason.LAST_PROBE)
+
+
+def test_a_person_who_replays_behind_the_last_question_begins_with_all_tries() -> None:
+    run = lost_for_good().hear(broken("pay", "probe.not_happened", "worker_lost", 4))
+
+    run.hear(Replayed("pay"), lost("pay", 5, repeat=PROBE))
+
+    assert (run.queued, run.reason("pay")) == ({"pay"}, Reason.PROBE)
 
 
 def test_what_failed_behind_the_answer_of_a_probe_is_an_ordinary_failure() -> None:

@@ -62,6 +62,22 @@ def test_what_has_not_happened_is_called() -> None:
     assert bank.paid == 1
 
 
+def test_when_no_try_is_left_the_probe_is_asked_and_nothing_called() -> None:
+    bank = Bank(NotHappened)
+
+    outcome = bank.outcome(probe_only=True)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.error.code, outcome.repeat, bank.paid) == ("probe.not_happened", FREELY, 0)
+    assert outcome.error.error_class is ErrorClass.WORKER_LOST
+
+
+def test_what_has_happened_is_done_also_when_no_try_is_left() -> None:
+    bank = Bank(lambda: Happened("paid"))
+
+    assert bank.outcome(probe_only=True) == Succeeded("step", 2, "paid")
+
+
 def test_a_probe_is_not_asked_where_nothing_was_lost() -> None:
     bank = Bank(raising(AssertionError("asked")))
 

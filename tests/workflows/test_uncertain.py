@@ -1,5 +1,6 @@
 """No blind repeat of a side effect, as it is stored: what asks a probe, and what asks a person."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,35 @@ def test_a_worker_that_runs_on_with_what_it_was_interrupted_in_asks_too() -> Non
 
     assert second is not None
     assert (second.attempt, second.probe_first) == (2, True)
+
+
+def asked_for_the_last_time() -> tuple[Run, Work]:
+    """Lose every attempt that there may be, and have the one claimed that only asks."""
+    run = a_run({**PROBED, "retry": {"worker_lost_attempts": 2}})
+    for attempt in (1, 2):
+        claimed(run, "pay", attempt)
+        lose(run)
+    return run, claimed(run, "pay", 3)
+
+
+def test_the_probe_is_asked_about_the_last_attempt_before_a_person_is() -> None:
+    run, last = asked_for_the_last_time()
+
+    assert (last.probe_first, last.probe_only, open_incidents(run)) == (True, True, [])
+    finish(last, "receipt")
+    assert (state(run), step(run, "pay").error) == ("COMPLETED", None)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_last_attempt_without_effect_is_an_incident_of_a_lost_worker(seen: bool) -> None:
+    run, last = asked_for_the_last_time()
+
+    fail(last if seen else replace(last, seen=None), "worker_lost")
+
+    [incident] = open_incidents(run)
+    assert (incident.error_class, incident.code) == ("worker_lost", "worker.lost")
+    assert "took no effect" in incident.message
+    assert ends(run, "pay") == [(1, "lost"), (2, "lost"), (3, "failed")]
 
 
 def test_a_worker_that_did_not_hear_of_its_claim_asks_too() -> None:

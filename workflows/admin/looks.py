@@ -54,6 +54,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.RETRY: "a retry is due",
     Reason.WORKER_LOST: "its worker was lost",
     Reason.PROBE: "nobody knows whether it took effect: its probe is asked first",
+    Reason.LAST_PROBE: "nobody knows whether it took effect: its probe is asked, and no more done",
     Reason.REPLAYED: "replayed by a person",
     Reason.REOPENED: "a replay reopened it",
     Reason.SKIPPED_BY_OPERATOR: "skipped by a person",

@@ -17,7 +17,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import NO_NODE, ROOT, Node
 from workflows.engine.slice import ScopeTally, StepView
-from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
 from workflows.language.words import ErrorClass, ExitStatus
@@ -53,10 +53,12 @@ def give_up(
         draft.incident(draft.view(view.path), told)
 
 
-def uncertain(draft: Draft, view: StepView, error: StepError, repeat: Repeat) -> StepError:
-    """Return what a person is told of an attempt that may have taken effect."""
+def uncertain(draft: Draft, view: StepView, error: StepError, unasked: str) -> StepError:
+    """Return what a person is told of an attempt that may have taken effect.
+
+    `unasked` says why its probe has not, if it has one.
+    """
     uses = draft.node_of(view).uses
-    unasked = " Its probe was not asked about this attempt." if repeat is Repeat.AFTER_PROBE else ""
     message = (
         f"{error.message.rstrip('.')}; nobody knows whether it took effect,"
         f" and {uses} must not be repeated blindly.{unasked}"
@@ -70,7 +72,8 @@ def leave_in_doubt(draft: Draft, view: StepView, error: StepError, repeat: Repea
     Its run or its scope is at an end, so no fallback path is taken and no time is lost.
     """
     is_optional = draft.node_of(view).optional
-    doubt = uncertain(draft, view, error, repeat)
+    unasked = " Its probe was not asked about this attempt." if repeat is Repeat.AFTER_PROBE else ""
+    doubt = uncertain(draft, view, error, unasked)
     reason = Reason.OPTIONAL if is_optional else None
     draft.move(view, StepState.FAILED, reason=reason, error=doubt, cancel_requested=False)
     if not is_optional:
@@ -292,7 +295,7 @@ def _withdraw(draft: Draft, view: StepView, reason: Reason) -> None:
     But one that was to ask a probe is an attempt that ends here, without having asked.
     """
     is_queued = view.state is StepState.QUEUED
-    if view.reason is not Reason.PROBE or view.error is None:
+    if view.reason not in ASKING or view.error is None:
         taken = view.attempt - is_queued
         draft.move(view, StepState.CANCELLED, reason=reason, error=None, attempt=taken)
         return

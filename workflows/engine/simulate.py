@@ -30,7 +30,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView
-from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass
@@ -47,6 +47,7 @@ class Call:
 
     `probe_first`: nobody knows whether the attempt before took effect. A stub that goes on to
     do the work says that it did not; one that gives an output may as well say that it did.
+    `probe_only`: no try is left, so an output says that it did, and an error that it did not.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Call:
     uses: str
     arguments: Mapping[str, Any]
     probe_first: bool = False
+    probe_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,8 +384,8 @@ class _Clock:
             )
         except ExpressionError as error:
             return Result(error=StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
-        probe_first = view.reason is Reason.PROBE
-        return self.stub(Call(view.path, view.attempt, node.uses, arguments, probe_first))
+        asks, only = view.reason in ASKING, view.reason is Reason.LAST_PROBE
+        return self.stub(Call(view.path, view.attempt, node.uses, arguments, asks, only))
 
 
 def _step_dict(row: StepRow) -> dict[str, Any]:

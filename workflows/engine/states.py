@@ -101,7 +101,12 @@ class Reason(StrEnum):
     RETRY = "retry"
     WORKER_LOST = "worker_lost"
     PROBE = "probe"
+    LAST_PROBE = "last_probe"
     REPLAYED = "replayed"
     REOPENED = "reopened"
     SKIPPED_BY_OPERATOR = "skipped_by_operator"
     DISCARDED = "discarded"
+
+
+ASKING = frozenset({Reason.PROBE, Reason.LAST_PROBE})
+"""Why an attempt asks its probe before it calls the function, or asks and calls no more."""

@@ -2,9 +2,11 @@
 
 An attempt that was lost, or interrupted, may have taken effect. What may not be repeated
 blindly is then tried again only behind the answer of its probe: the next attempt bears the
-reason `probe`, and its worker asks before it calls. Without a probe, a person is asked.
+reason `probe`, and its worker asks before it calls. When no try is left, it bears the reason
+`last_probe`, and its worker asks and calls no more. Without an answer, a person is asked.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -23,7 +25,7 @@ from workflows.engine.events import (
     Succeeded,
 )
 from workflows.engine.slice import StepView
-from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.words import ErrorClass
 
@@ -33,14 +35,15 @@ def claim(draft: Draft, event: Claimed) -> None:
     if draft.slice.run.state is not RunState.RUNNING:
         return
     view = draft.view(event.path)
+    told = {} if view.reason is Reason.LAST_PROBE else {"error": None}
     draft.move(
         view,
         StepState.RUNNING,
-        reason=Reason.PROBE if view.reason is Reason.PROBE else None,
+        reason=view.reason if view.reason in ASKING else None,
         worker=event.worker,
         wake_at=event.lease_until,
         started_at=draft.now,
-        error=None,
+        **told,
     )
 
 
@@ -73,6 +76,9 @@ def fail(draft: Draft, event: Failed) -> None:
     if event.repeat is not Repeat.FREELY:
         wait = policy.delay(retries, failures=view.losses + 1, chance=draft.chance)
         _find_out(draft, view, error, event.repeat, losses=view.losses + 1, wait=wait)
+        return
+    if view.reason is Reason.LAST_PROBE:
+        ending.give_up(draft, view, _without_effect(view, error))
         return
     failures = view.failures + 1
     if not policy.is_retried(retries, error, failures=failures):
@@ -136,13 +142,28 @@ def _find_out(  # noqa: PLR0913 - the facts of one attempt, named
     losses: int,
     wait: timedelta,
 ) -> None:
-    """Have the next attempt ask the probe first; where none can be asked any more, a person."""
-    if repeat is Repeat.NEVER or losses >= draft.node_of(view).retry.worker_lost_attempts:
-        doubt = ending.uncertain(draft, view, error, repeat)
+    """Have the next attempt ask the probe first; where none can be asked any more, a person.
+
+    Once the tries are used up it only asks, as many times again: that has no effect itself.
+    """
+    tries = draft.node_of(view).retry.worker_lost_attempts
+    if repeat is Repeat.NEVER or losses >= 2 * tries:
+        unasked = " Its probe could not tell." if repeat is Repeat.AFTER_PROBE else ""
+        doubt = ending.uncertain(draft, view, error, unasked)
         told = error if error.error_class is ErrorClass.TIMEOUT else doubt
         ending.give_up(draft, draft.touch(view, losses=losses), told, incident=doubt)
         return
-    _try_again(draft, view, Reason.PROBE, error, wait=wait, losses=losses)
+    reason = Reason.PROBE if losses < tries else Reason.LAST_PROBE
+    _try_again(draft, view, reason, error, wait=wait, losses=losses)
+
+
+def _without_effect(view: StepView, answer: StepError) -> StepError:
+    """Return why the step fails of which the probe said, when no try was left, that it may."""
+    last = view.error or answer
+    message = (
+        f"{last.message.rstrip('.')}; it took no effect, as its probe says, and no try is left"
+    )
+    return replace(last, message=message)
 
 
 def _try_again(

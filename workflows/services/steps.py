@@ -16,7 +16,7 @@ from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
-from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import expressions
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
@@ -57,6 +57,8 @@ class Work:
     timeout: float | None = None
     probe_first: bool = False
     """Nobody knows whether the attempt before took effect: the probe is asked before the call."""
+    probe_only: bool = False
+    """No try is left: the probe is asked, and there is no call whatever it says."""
 
     @property
     def node(self) -> Node:
@@ -399,7 +401,8 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         seen=progress.seen,
         environment=held.run.environment,
         timeout=node.timeout,
-        probe_first=view.reason is Reason.PROBE,
+        probe_first=view.reason in ASKING,
+        probe_only=view.reason is Reason.LAST_PROBE,
     )
 
 
