@@ -19,6 +19,9 @@ INPUT = {
 }
 SOON = {"initial_delay": "500ms", "max_attempts": 4, "jitter": 0.2}
 WIDTH = 30
+CHARGE_TAKES = 1.5
+"""Seconds before the effect of a charge, and behind it."""
+
 UNRULY_TIMEOUT = 2
 """Seconds: with the grace less than a lease, as in the product's own settings."""
 
@@ -128,7 +131,7 @@ def _picky() -> dict[str, Any]:
 def _charge(name: str, uses: str) -> dict[str, Any]:
     steps = [
         step("before", "quick", 1),
-        step("pay", uses, 2, before=1.5, after=1.5),
+        step("pay", uses, 2, before=CHARGE_TAKES, after=CHARGE_TAKES),
         step("after", "apply", 3),
     ]
     return document(name, steps, ["before", "pay", "after"])

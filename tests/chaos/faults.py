@@ -21,13 +21,24 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from orchestrator.embedded import postgres_server, redis_server
-from tests.chaos.documents import KILLERS, UNRULY
+from tests.chaos.documents import CHARGE_TAKES, KILLERS, UNRULY
 from tests.chaos.stage import BEATS, ENVIRONMENT_WORKERS, LEASE, PARTS, SECOND, Stage
 
 QUEUES = ("env.default.default", "env.second.default", "orchestrator")
 MOST_COPIES = 300
 CLOCK_STEP = 90.0
 BLOCKED = 20.0
+
+PROBED, CHARGE = "chaos-probed", "chaos-charge"
+MOMENTS = {"before": (0.0, CHARGE_TAKES - 0.4), "after": (CHARGE_TAKES + 0.2, CHARGE_TAKES * 2)}
+"""Seconds of a charge in which it is killed: its effect is in the middle."""
+
+CHARGES = """
+    SELECT w.name, s.worker, extract(epoch FROM clock_timestamp() - s.started_at)::float8
+    FROM workflows_step s
+        JOIN workflows_run r ON r.id = s.run_id JOIN workflows_workflow w ON w.id = r.workflow_id
+    WHERE s.state = 'RUNNING' AND s.path = 'pay' AND w.name = ANY (%s)
+"""
 
 How = Mapping[str, Any]
 
@@ -102,6 +113,51 @@ class KillChild(Fault):
         child = children[how["which"] % len(children)]
         child.kill()
         return f"{how['victim']}, pid {child.pid}"
+
+
+class KillCharge(Fault):
+    """SIGKILL for processes in the middle of a charge: before its effect, or after it."""
+
+    name = "kill-charge"
+
+    def __init__(self) -> None:
+        self._wanted: list[list[str]] = []
+
+    def draw(self, chance: Random) -> dict[str, Any]:
+        victims = [
+            *([PROBED, moment] for moment in MOMENTS for _ in range(3)),
+            *([CHARGE, moment] for moment in MOMENTS),
+        ]
+        return {"victims": chance.sample(victims, len(victims)), "seconds": 16.0}
+
+    def begin(self, storm: Storm, how: How) -> str:
+        self._wanted = list(how["victims"])
+        for workflow, _ in self._wanted:
+            storm.start_run(workflow)
+        return f"{len(self._wanted)} of them within {how['seconds']:g} s"
+
+    def strike(self, storm: Storm, how: How) -> None:
+        children = {
+            child.pid: child
+            for worker in ENVIRONMENT_WORKERS
+            for child in storm.stage.children(worker)
+        }
+        with storm.stage.database() as connection:
+            found = connection.execute(CHARGES, ([PROBED, CHARGE],)).fetchall()
+        for workflow, worker, age in found:
+            child = children.get(_pid_of(worker))
+            moment = next((name for name, (a, b) in MOMENTS.items() if a < age < b), "")
+            if child is not None and [workflow, moment] in self._wanted:
+                self._wanted.remove([workflow, moment])
+                child.kill()
+
+    def end(self, storm: Storm, how: How) -> str:
+        return f"{len(how['victims']) - len(self._wanted)} were killed"
+
+
+def _pid_of(worker: str) -> int:
+    """Return the process of the name that a worker gives itself (`workers.slots`)."""
+    return int(worker.rpartition("-")[0].rpartition(".")[2])
 
 
 class KillWorker(Fault):
@@ -617,6 +673,7 @@ ABOUT = {
 
 FAULTS: Sequence[Fault] = (
     KillChild(),
+    KillCharge(),
     KillWorker(),
     KillEngine(),
     KillBeat(),

@@ -3,6 +3,7 @@
 An effect of an idempotent kind is applied once for each key; any other is applied each time it
 comes. A probe answers what has been applied under a key, and from then on the attempts up to the
 one that was asked about are refused: a worker that was only asleep must not act after the answer.
+Of every third key that is asked about, it says that it does not know, however often it is asked.
 """
 
 import json
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+UNKNOWN_EVERY = 3
+
 
 @dataclass(slots=True)
 class Ledger:
@@ -23,6 +26,8 @@ class Ledger:
     probes: list[dict[str, Any]] = field(default_factory=list)
     void: dict[str, int] = field(default_factory=dict)
     _applied: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _asked: dict[str, int] = field(default_factory=dict)
+    """The keys that were asked about, numbered."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def effect(self, order: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,12 +46,17 @@ class Ledger:
 
     def probe(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Answer what is applied; refuse from now on what was asked about and is not."""
+        key = asked["key"]
         with self._lock:
-            found = self._applied.get(asked["key"])
-            answer = None if found is None else {name: found[name] for name in ("value", "attempt")}
+            number = self._asked.setdefault(key, len(self._asked) + 1)
+            found = self._applied.get(key)
+            if number % UNKNOWN_EVERY == 0:
+                answer = "unknown"
+            else:
+                answer = "not happened" if found is None else "happened"
+                self.void[key] = max(self.void.get(key, 0), asked["attempt"])
             self.probes.append(dict(asked) | {"at": time.time(), "answer": answer})
-            self.void[asked["key"]] = max(self.void.get(asked["key"], 0), asked["attempt"])
-            return {"applied": answer}
+            return {"answer": answer, "value": found and found["value"]}
 
     def look(self, key: str) -> dict[str, Any]:
         """Answer what is applied under a key."""

@@ -95,6 +95,58 @@ def test_a_charge_that_was_lost_without_an_incident_is_seen() -> None:
     assert len(violations(name, facts)) == 1
 
 
+PROBE = "a step with a probe is resolved by it, and has its effect at most once"
+
+
+def probed(*ends: str, in_doubt: bool = False, state: str = "COMPLETED") -> Facts:
+    """Tell of a step with a probe whose attempts ended so."""
+    attempts = [an_attempt(end, number=n, error=None) for n, end in enumerate(ends, 1)]
+    return Told(
+        steps={STEP: a_step(uses="charge_probed")},
+        attempts={STEP: attempts},
+        runs={RUN: {"state": state}},
+        found=[{"run": RUN, "path": "two"}] if in_doubt else [],
+    )
+
+
+def asked(facts: Facts, *, attempt: int = 1, nth: int = 1) -> str:
+    """Ask the probe about an attempt, as the nth that is asked about."""
+    for n in range(1, nth):
+        facts.ledger.probe({"key": f"other {n}", "run": "r0", "path": "one", "attempt": 1})
+    about = {"key": "r1:two", "run": RUN, "path": "two", "attempt": attempt}
+    return str(facts.ledger.probe(about)["answer"])
+
+
+def test_a_lost_attempt_that_nobody_is_asked_about_is_seen() -> None:
+    assert len(violations(PROBE, probed("lost", "completed"))) == 1
+    assert violations(PROBE, probed("lost", in_doubt=True, state="CANCELLED")) == []
+
+
+@pytest.mark.parametrize(
+    ("applied", "nth", "answer", "wrong"),
+    [(False, 1, "not happened", 0), (True, 1, "happened", 2), (False, 3, "unknown", 2)],
+)
+def test_what_is_repeated_although_the_probe_did_not_allow_it_is_seen(
+    applied: bool, nth: int, answer: str, wrong: int
+) -> None:
+    facts = probed("lost", "completed")
+    if applied:
+        delivered(facts, "probed")
+
+    said = asked(facts, nth=nth)
+    delivered(facts, "probed", attempt=2)
+
+    assert said == answer
+    assert len(violations(PROBE, facts)) == wrong
+
+
+def test_a_person_who_is_asked_although_the_probe_could_tell_is_seen() -> None:
+    facts = probed("lost", in_doubt=True)
+    asked(facts)
+
+    assert len(violations(PROBE, facts)) == 1
+
+
 def test_an_output_of_another_attempt_than_the_winner_is_seen() -> None:
     attempts = {STEP: [an_attempt("lost"), an_attempt(number=2)]}
     facts = Told(steps={STEP: a_step(attempt=2)}, attempts=attempts)

@@ -294,20 +294,52 @@ def _resolved_by_its_probe(facts: Facts) -> tuple[list[str], str]:
         applied = sum(one["applied"] for one in deliveries)
         if applied > 1:
             wrong.append(f"run {run} {path} had its effect {applied} times")
-    uncertain = facts.rows(
-        "SELECT run_id::text AS run, path, attempt FROM workflows_incident"
-        " WHERE error_class = 'uncertain'"
+    asked: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for one in facts.ledger.probes:
+        asked[one["run"], one["path"]].append(one)
+    doubted = facts.rows(
+        "SELECT run_id::text AS run, path FROM workflows_incident WHERE error_class = 'uncertain'"
     )
-    wrong += [
-        f"run {row['run']} {row['path']}: attempt {row['attempt']} is uncertain"
-        for row in uncertain
-        if facts.steps[row["run"], row["path"]]["uses"] == "charge_probed"
-    ]
-    for step, attempts in facts.attempts.items():
-        if facts.steps[step]["uses"] == "charge_probed":
-            lost += sum(one["end"] == "lost" for one in attempts)
-    probes = Counter("applied" if one["answer"] else "not applied" for one in facts.ledger.probes)
-    return wrong, f"{lost} lost in flight, probes {dict(probes)}"
+    doubts = {(row["run"], row["path"]) for row in doubted}
+    for step, row in facts.steps.items():
+        if row["uses"] == "charge_probed":
+            lost += sum(one["end"] == "lost" for one in facts.attempts.get(step, []))
+            found = _of_the_probe(facts, step, asked.get(step, []), in_doubt=step in doubts)
+            wrong += [f"run {step[0]} {step[1]}: {what}" for what in found]
+    answers = Counter(one["answer"] for one in facts.ledger.probes)
+    said = ", ".join(f"{count} {answer}" for answer, count in sorted(answers.items()))
+    return wrong, f"{lost} lost in flight; the probe said: {said or 'nothing'}"
+
+
+def _of_the_probe(
+    facts: Facts, step: tuple[str, str], probes: Sequence[Row], *, in_doubt: bool
+) -> Iterator[str]:
+    """Say what of a step is not as the answers to its probe, or their lack, want it."""
+    attempts = facts.attempts.get(step, [])
+    lost = [one["number"] for one in attempts if one["end"] == "lost"]
+    unasked = [number for number in lost if all(one["attempt"] < number for one in probes)]
+    if unasked and not in_doubt:
+        yield f"the attempts {unasked} were lost, and neither a probe nor a person was asked"
+    for one in probes:
+        later = [
+            delivery["attempt"]
+            for delivery in facts.deliveries.get(step, [])
+            if delivery["attempt"] > one["attempt"]
+        ]
+        if later and one["answer"] != "not happened":
+            yield f"{one['answer']} by attempt {one['attempt']}, and repeated by {later}"
+    is_unknown = any(one["answer"] == "unknown" for one in probes)
+    if is_unknown and not in_doubt:
+        yield "the probe could not tell, and no person was asked"
+    cannot_ask = facts.runs[step[0]]["state"] == "CANCELLED" or _is_spent(attempts)
+    if in_doubt and not is_unknown and not cannot_ask:
+        yield f"a person was asked, and the probe could have told: {probes}"
+
+
+def _is_spent(attempts: Sequence[Row]) -> bool:
+    """Say whether so many attempts were lost, or probes failed, that no other is made."""
+    codes = [(one["error"] or {}).get("code") for one in attempts]
+    return sum(code in {"worker.lost", "probe.failed"} for code in codes) >= MOST_LOSSES
 
 
 @invariant("a superseded attempt changes nothing")

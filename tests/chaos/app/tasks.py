@@ -17,7 +17,7 @@ from pydantic import Field
 
 from workers.context import TaskContext
 from workers.errors import PermanentError, TaskError, TransientError
-from workers.probing import Answer, Happened, NotHappened
+from workers.probing import Answer, Happened, NotHappened, Unknown
 from workers.registry import task
 from workflows.language.words import ErrorClass
 
@@ -104,10 +104,13 @@ def probe_charge(
         "run": context.run_id,
         "attempt": context.attempt - 1,
     }
-    found = _post("/probe", asked)["applied"]
-    if found is None:
-        return NotHappened()
-    return Happened({"value": found["value"], "attempt": found["attempt"]})
+    found = _post("/probe", asked)
+    match found["answer"]:
+        case "happened":
+            return Happened({"value": found["value"], "attempt": context.attempt})
+        case "not happened":
+            return NotHappened()
+    return Unknown("the ledger has lost the page")
 
 
 @task("chaos.charge_probed", idempotent=False, probe=probe_charge)
