@@ -337,9 +337,9 @@ def _of_the_probe(
 
 
 def _is_spent(attempts: Sequence[Row]) -> bool:
-    """Say whether so many attempts were lost, or probes failed, that no other is made."""
+    """Say whether so many attempts were lost, or probes failed, that none is asked any more."""
     codes = [(one["error"] or {}).get("code") for one in attempts]
-    return sum(code in {"worker.lost", "probe.failed"} for code in codes) >= MOST_LOSSES
+    return sum(code in {"worker.lost", "probe.failed"} for code in codes) >= MOST_LOSSES * 2
 
 
 @invariant("a superseded attempt changes nothing")
