@@ -37,6 +37,8 @@ class TaskContext:
     path: str
     attempt: int
     idempotency_key: str
+    idempotent: bool = True
+    """Whether the step may be repeated when nobody knows whether it took effect."""
     deadline: float | None = None
     """The instant on `time.monotonic()` at which the attempt is interrupted."""
     log: Any = field(default_factory=structlog.get_logger, repr=False)

@@ -30,7 +30,7 @@ from workers.probing import PROBE_WITHIN, Happened, NotHappened, Unknown
 from workers.registry import Registry, TaskType, catalog
 from workers.sandbox import Workdir, run_within
 from workers.values import check_size, plain, redactor
-from workflows.engine.events import Failed, Repeat, StepError, Succeeded
+from workflows.engine.events import Failed, Repeat, StepError, Succeeded, repeat_of
 from workflows.language import expressions
 from workflows.language.words import ErrorClass
 
@@ -51,7 +51,8 @@ EXIT_OF_SIGNAL = range(-256 + 1, -256 + signal.NSIG)
 class Assignment:
     """What a worker was told to do. `arguments` is a template still; `names` is what it may name.
 
-    `timeout` is in seconds. `codes` overrules the classes that the task type declares.
+    `timeout` is in seconds. `codes` overrules the classes that the task type declares, and
+    `idempotent`, unless it is None, what the type says of itself.
     `probe_first`: nobody knows whether the attempt before took effect. `probe_only`: and no try
     is left, so the probe is asked and the task not called.
     """
@@ -67,6 +68,7 @@ class Assignment:
     timeout: float | None = None
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     codes: Mapping[str, ErrorClass] = field(default_factory=dict)
+    idempotent: bool | None = None
     probe_first: bool = False
     probe_only: bool = False
 
@@ -147,7 +149,7 @@ def ask(attempt: Attempt) -> Attempt:
     assert task is not None  # noqa: S101 - by the order of the pipeline
     if not attempt.assignment.probe_first:
         return attempt
-    if task.idempotent:
+    if _repeat_in_doubt(attempt) is Repeat.FREELY:
         return _allowed(attempt)
     if task.probe is None:
         return _unanswered(attempt, "is not there any more")
@@ -162,6 +164,12 @@ def ask(attempt: Attempt) -> Attempt:
         context.scratch.remove()
     context.log.info("probe.answered", answer=type(answer).__name__)
     return _answered(attempt, answer)
+
+
+def _repeat_in_doubt(attempt: Attempt) -> Repeat:
+    """Return whether another attempt may follow if nobody knows whether this took effect."""
+    assert attempt.task is not None  # noqa: S101 - by the order of the pipeline
+    return repeat_of(attempt.task.repeat, attempt.assignment.idempotent)
 
 
 def _answered(attempt: Attempt, answer: object) -> Attempt:
@@ -226,6 +234,7 @@ def _context(attempt: Attempt, seconds: float | None) -> TaskContext:
     return TaskContext(
         **facts,
         idempotency_key=assignment.idempotency_key,
+        idempotent=_repeat_in_doubt(attempt) is Repeat.FREELY,
         deadline=deadline,
         log=_logger(attempt).bind(task=assignment.uses, **facts),
         cancelled=attempt.cancelled,
@@ -266,10 +275,9 @@ def normalise(attempt: Attempt) -> Attempt:
 
 def _failed(attempt: Attempt, raised: BaseException) -> Attempt:
     """Make a step error of what the call raised, and say whether it may have taken effect."""
-    assert attempt.task is not None  # noqa: S101 - it has been called
     error = _step_error(attempt, raised)
     in_doubt = isinstance(raised, StepTimeout) or error.error_class is ErrorClass.UNCERTAIN
-    repeat = attempt.task.repeat if in_doubt else attempt.repeat
+    repeat = _repeat_in_doubt(attempt) if in_doubt else attempt.repeat
     return replace(attempt, error=error, repeat=repeat)
 
 

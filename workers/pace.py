@@ -2,7 +2,7 @@
 
 from workers.leases import LOOK_EVERY
 from workflows.catalog import catalog
-from workflows.engine.events import Repeat
+from workflows.engine.events import Repeat, repeat_of
 from workflows.engine.plan import Node
 from workflows.language.words import StepKind
 
@@ -33,7 +33,7 @@ class Pace:
             node.kind is StepKind.TASK
             and self._seconds.get(node.uses, QUICK + 1) <= QUICK
             and (node.timeout is None or node.timeout >= LONG_ENOUGH)
-            and catalog().repeat(node.uses) is Repeat.FREELY
+            and repeat_of(catalog().repeat(node.uses), node.idempotent) is Repeat.FREELY
         )
 
     def knows_quick_ones(self) -> bool:

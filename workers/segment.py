@@ -111,6 +111,7 @@ def carry_out(work: Work, held: Held) -> Outcome:
         arguments=work.arguments,
         names=work.names,
         timeout=bounded(work.timeout),
+        idempotent=work.node.idempotent,
         probe_first=work.probe_first,
         probe_only=work.probe_only,
     )

@@ -25,8 +25,10 @@ from tests.workers.builders import assignment, carry_out, error_of, everything_s
 from workers.connectors import http
 from workers.executor import execute
 from workers.registry import catalog
+from workflows.engine.events import StepError
 from workflows.language.words import ErrorClass
 
+REFUSED = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -316,6 +318,38 @@ def test_a_silent_server_is_a_timeout(timeout: Any) -> None:
         error = error_of(request(url, timeout=timeout))
 
     assert (error.error_class, error.code) == (ErrorClass.TIMEOUT, "http.timeout")
+
+
+def once_only(url: str, **parameters: Any) -> StepError:
+    """Have a request sent that must not be sent twice, and return why it failed."""
+    told = {"url": url, "method": "POST", **parameters}
+    return error_of(execute(assignment("http.request", told, idempotent=False), registry=catalog))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(b"H", "http.timeout"), (b"", "http.protocol"), (REFUSED % 502, "http.502")],
+)
+def test_a_request_that_must_not_be_sent_twice_is_uncertain_once_it_was_sent(
+    answer: bytes, code: str
+) -> None:
+    is_silent = answer == b"H"
+    with raw_server(answer, drip=20 if is_silent else 0.0) as url:
+        error = once_only(url, timeout=0.2 if is_silent else 30)
+
+    assert (error.error_class, error.code) == (ErrorClass.UNCERTAIN, code)
+
+
+def test_a_request_that_was_not_sent_or_was_refused_may_be_sent_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with raw_server(REFUSED % 503) as url:
+        refused = once_only(url)
+    with raw_server(REFUSED % 502) as url:
+        only_read = once_only(url, method="GET")
+
+    away = once_only(f"http://127.0.0.1:{port}/")
+    assert {one.error_class for one in (refused, only_read, away)} == {ErrorClass.TRANSIENT}
 
 
 def test_a_server_that_drips_does_not_outrun_the_total() -> None:

@@ -72,6 +72,12 @@ def test_when_no_try_is_left_the_probe_is_asked_and_nothing_called() -> None:
     assert outcome.error.error_class is ErrorClass.WORKER_LOST
 
 
+def test_a_step_that_says_it_may_be_repeated_is_not_asked_about() -> None:
+    bank = Bank(raising(AssertionError("asked")))
+
+    assert bank.outcome(idempotent=True) == Succeeded("step", 2, "paid")
+
+
 def test_what_has_happened_is_done_also_when_no_try_is_left() -> None:
     bank = Bank(lambda: Happened("paid"))
 

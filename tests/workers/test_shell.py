@@ -19,6 +19,7 @@ from tests.workers.builders import assignment, carry_out, error_of, everything_s
 from workers.executor import execute
 from workers.processes import MARGIN, Capture
 from workers.registry import catalog
+from workflows.engine.events import Failed, Repeat
 from workflows.language.words import ErrorClass
 
 ROOT = Path(__file__).parents[2]
@@ -136,10 +137,33 @@ def test_an_exit_code_may_be_no_error() -> None:
     assert error_of(script("exit 0", ok_exit_codes=[3])).code == "shell.exit_0"
 
 
-def test_a_command_killed_by_a_signal_is_tried_again() -> None:
-    error = error_of(script("kill -SEGV $$"))
+def test_a_command_killed_by_a_signal_may_have_had_its_effect() -> None:
+    outcome = script("kill -SEGV $$")
 
-    assert (error.error_class, error.code) == (ErrorClass.TRANSIENT, "shell.signal_SIGSEGV")
+    error = error_of(outcome)
+    assert (error.error_class, error.code) == (ErrorClass.UNCERTAIN, "shell.signal_SIGSEGV")
+    assert isinstance(outcome, Failed)
+    assert outcome.repeat is Repeat.NEVER
+
+
+@pytest.mark.parametrize(
+    ("text", "timeout", "code", "error_class"),
+    [
+        ("kill -SEGV $$", 20.0, "shell.signal_SIGSEGV", ErrorClass.TRANSIENT),
+        ("sleep 60", 0.5, "shell.timeout", ErrorClass.TIMEOUT),
+        ("kill -9 $PPID; sleep 60", 20.0, "shell.lost", ErrorClass.TRANSIENT),
+    ],
+)
+def test_a_command_that_may_be_repeated_is_tried_again_when_it_was_killed(
+    text: str, timeout: float, code: str, error_class: ErrorClass
+) -> None:
+    told = {"script": text, "shell": True, "timeout": timeout}
+
+    outcome = execute(assignment("shell.run", told, idempotent=True), registry=catalog)
+
+    assert isinstance(outcome, Failed)
+    error = outcome.error
+    assert (error.code, error.error_class, outcome.repeat) == (code, error_class, Repeat.FREELY)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
@@ -168,23 +192,30 @@ def test_at_its_timeout_a_command_dies_with_all_its_descendants(whose: str, tmp_
 
     error = error_of(execute(step if whose == "the step's" else own, registry=catalog))
 
-    assert error.error_class is ErrorClass.TIMEOUT
-    assert error.code == ("task.timeout" if whose == "the step's" else "shell.timeout")
+    timeout = ErrorClass.TIMEOUT, "task.timeout"
+    own_timeout = ErrorClass.UNCERTAIN, "shell.timeout"
+    assert (error.error_class, error.code) == (timeout if whose == "the step's" else own_timeout)
     assert error.details["stdout"] == "started\n"
     assert len(pids.read_text().split()) == 2
     assert processes_in(pids) == []
 
 
-def test_a_cancelled_command_dies_with_all_its_descendants(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("idempotent", "known"), [(None, ErrorClass.UNCERTAIN), (True, ErrorClass.CANCELLED)]
+)
+def test_a_cancelled_command_dies_with_all_its_descendants(
+    idempotent: bool | None, known: ErrorClass, tmp_path: Path
+) -> None:
     pids = tmp_path / "pids"
     told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
 
     def cancelled() -> bool:
         return pids.exists() and len(pids.read_text().split()) == 2
 
-    outcome = execute(assignment("shell.run", told), registry=catalog, cancelled=cancelled)
+    step = assignment("shell.run", told, idempotent=idempotent)
+    outcome = execute(step, registry=catalog, cancelled=cancelled)
 
-    assert error_of(outcome).error_class is ErrorClass.CANCELLED
+    assert (error_of(outcome).code, error_of(outcome).error_class) == ("shell.cancelled", known)
     assert processes_in(pids) == []
 
 
@@ -236,7 +267,7 @@ def test_a_command_that_kills_its_keeper_does_not_live_on(tmp_path: Path) -> Non
         script("echo $$ > $PIDS; kill -9 $PPID; sleep 60; true", env={"PIDS": str(pids)})
     )
 
-    assert (error.error_class, error.code) == (ErrorClass.TRANSIENT, "shell.lost")
+    assert (error.error_class, error.code) == (ErrorClass.UNCERTAIN, "shell.lost")
     assert psutil.wait_procs(processes_in(pids), timeout=10)[1] == []
 
 

@@ -228,8 +228,10 @@ def test_a_long_step_is_remembered_for_a_while() -> None:
 def test_what_must_not_be_repeated_never_goes_abreast() -> None:
     known = Pace()
     known.note("shell.run", 0.0)
+    known.note("log", 0.0)
 
     assert not known.is_quick(node_of(uses="shell.run", **{"with": {"command": ["true"]}}))
+    assert not known.is_quick(node_of(idempotent=False))
 
 
 def test_a_step_whose_time_is_short_never_goes_abreast() -> None:

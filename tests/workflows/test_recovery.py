@@ -166,6 +166,22 @@ def test_what_must_not_be_done_twice_is_left_to_a_person() -> None:
 
 
 @pytest.mark.parametrize(
+    ("step_of_it", "end"),
+    [({**ONCE_ONLY, "idempotent": True}, "QUEUED"), (task("pay", idempotent=False), "FAILED")],
+)
+def test_a_step_may_say_other_than_its_task_type_whether_it_may_be_done_twice(
+    step_of_it: dict[str, Any], end: str
+) -> None:
+    run = a_run(step_of_it)
+    claimed(run, "pay")
+
+    recover(now=in_future(31))
+
+    assert states(run) == {"pay": end}
+    assert len(open_incidents(run)) == (end == "FAILED")
+
+
+@pytest.mark.parametrize(
     ("spoken_for", "end", "code"), [(5, "lost", "worker.lost"), (15, "failed", "task.timeout")]
 )
 def test_who_was_alive_when_the_time_was_up_has_timed_out(

@@ -42,6 +42,16 @@ KEYED_METHODS = {"POST", "PUT", "PATCH", "DELETE"}
 
 RETRIED_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 HOPELESS_STATUSES = {501, 505}
+UNSURE_STATUSES = {500, 502, 504}
+"""After these a server, or one behind it, may have done what it was asked."""
+
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Status = Annotated[int, Field(ge=100, le=599)]
@@ -108,10 +118,12 @@ def request(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
     """Send an HTTP request and give its answer.
 
     POST, PUT, PATCH and DELETE carry an `Idempotency-Key` that is the same for every attempt,
-    unless `headers` names one. `timeout` is the whole exchange, or `{connect, read, total}`.
-    `expect` are the statuses that count as success: `201`, `200-299`, or a list of these. Any
-    other status is the error `http.<status>`. The output is `{status, headers, json | text,
-    bytes, elapsed_ms, url}`; cookies that the server sets are not in it.
+    unless `headers` names one; where the server does not heed it, the step says
+    `idempotent: false`, and what may have been done is then left to a person. `timeout` is the
+    whole exchange, or `{connect, read, total}`. `expect` are the statuses that count as success:
+    `201`, `200-299`, or a list of these. Any other status is the error `http.<status>`. The output
+    is `{status, headers, json | text, bytes, elapsed_ms, url}`; cookies that the server sets are
+    not in it.
     """
     if sum(given is not None for given in (json, body, form)) > 1:
         message = "Give one of `json`, `body` and `form`, not several: a request has one body."
@@ -123,12 +135,18 @@ def request(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
     prepared.extensions["timeout"] = httpx.Timeout(limits.read, connect=limits.connect).as_dict()
     if method in KEYED_METHODS:
         prepared.headers.setdefault("Idempotency-Key", context.idempotency_key)
+    once = method in KEYED_METHODS and not context.idempotent
     answer = _exchange(
-        prepared, limits, follow_redirects=follow_redirects, max_bytes=max_bytes, verify=verify
+        prepared,
+        limits,
+        follow_redirects=follow_redirects,
+        max_bytes=max_bytes,
+        verify=verify,
+        once=once,
     )
     expected = expect if isinstance(expect, list) else [expect]
     if not any(_covers(item, answer.status) for item in expected):
-        raise _refusal(answer, prepared, context)
+        raise _refusal(answer, prepared, context, once=once)
     if answer.cut:
         message = (
             f"{_shown(prepared)} answered with more than {max_bytes:,} bytes. Ask it for less, "
@@ -205,13 +223,14 @@ def _prepare(method: str, url: str, headers: Mapping[str, str], **parts: Any) ->
     raise PermanentError(message, code="http.invalid")
 
 
-def _exchange(
+def _exchange(  # noqa: PLR0913 - the parameters of a step, and what they come to
     prepared: httpx.Request,
     limits: Timeouts,
     *,
     follow_redirects: bool,
     max_bytes: int,
     verify: bool,
+    once: bool,
 ) -> Answer:
     def exchange() -> Answer:
         began = time.monotonic()
@@ -226,10 +245,10 @@ def _exchange(
     try:
         return run_within(limits.total, exchange)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _fault(prepared, error) from error
+        raise _fault(prepared, error, once=once) from error
     except StepTimeout as limit:
         # Where it is the step's time that is up, the outer `run_within` says so all the same.
-        raise _fault(prepared, httpx.ReadTimeout("total")) from limit
+        raise _fault(prepared, httpx.ReadTimeout("total"), once=once) from limit
 
 
 def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
@@ -241,14 +260,17 @@ def _read(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), False
 
 
-def _fault(prepared: httpx.Request, error: Exception) -> TaskError:
+def _fault(prepared: httpx.Request, error: Exception, *, once: bool) -> TaskError:
+    """Name what went wrong; `once`: a request that may have been sent must not be sent again."""
     where = _shown(prepared)
     if _is_tls(error):
         return PermanentError(f"{where}: its certificate is refused: {error}", code="http.tls")
     for kinds, code, said in FAULTS:
         if isinstance(error, kinds):
             reason = f" ({error})" if str(error) and code != "http.timeout" else ""
-            return TaskError(f"{where} {said}{reason}.", code=code, error_class=CODES[code])
+            is_unsure = once and not isinstance(error, NOT_SENT)
+            known = ErrorClass.UNCERTAIN if is_unsure else CODES[code]
+            return TaskError(f"{where} {said}{reason}.", code=code, error_class=known)
     return TaskError(f"{where} redirects to an invalid URL.", code="http.invalid")
 
 
@@ -260,7 +282,9 @@ def _is_tls(error: BaseException | None) -> bool:
     return False
 
 
-def _refusal(answer: Answer, prepared: httpx.Request, context: TaskContext) -> TaskError:
+def _refusal(
+    answer: Answer, prepared: httpx.Request, context: TaskContext, *, once: bool
+) -> TaskError:
     advice = (
         " Set `follow_redirects: true` to follow it."
         if answer.response.has_redirect_location
@@ -269,7 +293,9 @@ def _refusal(answer: Answer, prepared: httpx.Request, context: TaskContext) -> T
     return TaskError(
         f"{_shown(prepared)} answered {answer.status} {answer.response.reason_phrase}.{advice}",
         code=f"http.{answer.status}",
-        error_class=class_of(answer.status),
+        error_class=ErrorClass.UNCERTAIN
+        if once and answer.status in UNSURE_STATUSES
+        else class_of(answer.status),
         retry_after=_retry_after(answer.response.headers),
         details={
             "status": answer.status,

@@ -2,8 +2,8 @@
 
 Until the text is handed over nothing was sent, so whatever fails before may be tried again. When
 the server falls silent after it, nobody can tell whether the message is on its way: that is
-`mail.unconfirmed`, which is never retried. The Message-ID is made of the step's idempotency key,
-so a message that was sent again by hand is known to be the same.
+`mail.unconfirmed`, which is not retried unless the step says `idempotent: true`. The Message-ID
+is made of the step's idempotency key, so a message that was sent again is known to be the same.
 """
 
 import smtplib
@@ -76,7 +76,7 @@ def send(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
             smtp.login(username, password or "")
         smtp.ehlo_or_helo_if_needed()
         refused = _envelope(smtp, from_, recipients, server)
-        _hand_over(smtp, message.as_bytes(policy=SMTP), server)
+        _hand_over(smtp, message.as_bytes(policy=SMTP), server, context)
     return {
         "message_id": message["Message-ID"],
         "accepted": [address for address in recipients if address not in refused],
@@ -174,7 +174,7 @@ def _envelope(
     return {address: _said(code, answer) for address, (code, answer) in refusals.items()}
 
 
-def _hand_over(smtp: smtplib.SMTP, content: bytes, server: str) -> None:
+def _hand_over(smtp: smtplib.SMTP, content: bytes, server: str, context: TaskContext) -> None:
     """Send the text. Without an answer to it, nobody knows."""
     try:
         code, answer = smtp.data(content)
@@ -182,7 +182,8 @@ def _hand_over(smtp: smtplib.SMTP, content: bytes, server: str) -> None:
         raise _refusal(server, "the message", error.smtp_code, error.smtp_error) from None
     except (smtplib.SMTPServerDisconnected, OSError) as error:
         message = f"{server} fell silent while it took the message, which may be on its way."
-        raise TaskError(message, code="mail.unconfirmed") from error
+        known = ErrorClass.TRANSIENT if context.idempotent else ErrorClass.UNCERTAIN
+        raise TaskError(message, code="mail.unconfirmed", error_class=known) from error
     if code >= 400:  # noqa: PLR2004
         raise _refusal(server, "the message", code, answer)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from workers.context import TaskContext
-from workers.errors import PermanentError, StepTimeout, TaskError, TransientError
+from workers.errors import PermanentError, StepTimeout, TaskError
 from workers.processes import Capture, Command, Ended, run
 from workers.registry import task
 from workflows.language.fields import Timeout
@@ -29,10 +29,11 @@ ExitCode = Annotated[int, Field(ge=0, le=255)]
 CODES: Mapping[str, ErrorClass] = {
     "shell.not_found": ErrorClass.PERMANENT,
     "shell.not_started": ErrorClass.PERMANENT,
-    "shell.timeout": ErrorClass.TIMEOUT,
-    "shell.lost": ErrorClass.TRANSIENT,
+    "shell.timeout": ErrorClass.UNCERTAIN,
+    "shell.lost": ErrorClass.UNCERTAIN,
+    "shell.cancelled": ErrorClass.UNCERTAIN,
     **{f"shell.exit_{code}": ErrorClass.PERMANENT for code in range(256)},
-    **{f"shell.signal_{known.name}": ErrorClass.TRANSIENT for known in signal.Signals},
+    **{f"shell.signal_{known.name}": ErrorClass.UNCERTAIN for known in signal.Signals},
 }
 
 
@@ -59,8 +60,9 @@ def run_command(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
     more than `max_output` bytes per stream both ends are kept. An exit code that is not in
     `ok_exit_codes` is the permanent error `shell.exit_<n>`, in `retry_exit_codes` a transient one.
 
-    A command may have any effect, so it does not count as idempotent: if its worker is lost
-    while it runs, a person decides. Give each step that may be repeated freely its own task type.
+    A command may have any effect, so it does not count as idempotent: if it is killed or its
+    worker is lost while it runs, a person decides. A step whose command may be repeated says
+    `idempotent: true`.
     """
     arguments = _arguments(command, script, shell=shell)
     home = context.workdir
@@ -85,8 +87,13 @@ def run_command(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
     except StepTimeout as limit:
         limit.details |= streams()
         raise
+    except TaskError as cancelled:
+        message = f"{cancelled.message} `{arguments[0]}` was ended with all its processes."
+        raise _killed(
+            context, message, "shell.cancelled", cancelled.error_class, streams()
+        ) from None
     if ended.status is None or ended.status not in ok_exit_codes:
-        raise _failure(arguments[0], ended, timeout, retry_exit_codes, streams())
+        raise _failure(context, arguments[0], ended, timeout, retry_exit_codes, streams())
     return {"exit_code": ended.status, **streams(), "left_behind": ended.left_behind}
 
 
@@ -114,7 +121,8 @@ def _environment(home: Path, context: TaskContext, own: Mapping[str, str]) -> di
     }
 
 
-def _failure(
+def _failure(  # noqa: PLR0913, PLR0917 - the facts of one end
+    context: TaskContext,
     program: str,
     ended: Ended,
     timeout: float | None,
@@ -122,24 +130,17 @@ def _failure(
     streams: dict[str, str],
 ) -> TaskError:
     if ended.timed_out:
-        return TaskError(
-            f"`{program}` did not end within {timeout:g} s and was ended with all its processes.",
-            code="shell.timeout",
-            details=streams,
-        )
+        said = f"`{program}` did not end within {timeout:g} s and was ended with all its processes."
+        return _killed(context, said, "shell.timeout", ErrorClass.TIMEOUT, streams)
     if ended.error is not None:
         return _not_started(program, ended)
     if ended.status is None:
-        return TransientError(
-            f"`{program}` was lost: the process that watched over it was killed.",
-            code="shell.lost",
-            details=streams,
-        )
+        said = f"`{program}` was lost: the process that watched over it was killed."
+        return _killed(context, said, "shell.lost", ErrorClass.TRANSIENT, streams)
     if ended.status < 0:
         name = _signal_name(-ended.status)
-        return TransientError(
-            f"`{program}` was killed by {name}.", code=f"shell.signal_{name}", details=streams
-        )
+        said = f"`{program}` was killed by {name}."
+        return _killed(context, said, f"shell.signal_{name}", ErrorClass.TRANSIENT, streams)
     retried = ended.status in retry_exit_codes
     return TaskError(
         f"`{program}` ended with exit code {ended.status}{_last_line(streams['stderr'])}",
@@ -147,6 +148,18 @@ def _failure(
         error_class=ErrorClass.TRANSIENT if retried else ErrorClass.PERMANENT,
         details={"exit_code": ended.status, **streams},
     )
+
+
+def _killed(
+    context: TaskContext,
+    said: str,
+    code: str,
+    harmless: ErrorClass | None,
+    streams: dict[str, str],
+) -> TaskError:
+    """Return the error of a command that did not come to its end: it may have had its effect."""
+    known = harmless if context.idempotent else ErrorClass.UNCERTAIN
+    return TaskError(said, code=code, error_class=known, details=streams)
 
 
 def _not_started(program: str, ended: Ended) -> TaskError:

@@ -65,6 +65,15 @@ class Repeat(StrEnum):
     NEVER = "never"
 
 
+def repeat_of(usual: Repeat, idempotent: bool | None) -> Repeat:
+    """Return whether a step may follow itself: as its task type says, unless it says otherwise."""
+    if idempotent is None:
+        return usual
+    if idempotent:
+        return Repeat.FREELY
+    return Repeat.NEVER if usual is Repeat.FREELY else usual
+
+
 class Loss(StrEnum):
     """Why an attempt ends of which its worker says nothing."""
 

@@ -82,6 +82,8 @@ class Node:
     timeout: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     optional: bool = False
+    idempotent: bool | None = None
+    """Whether it may follow itself in doubt; None: as its task type says."""
     fail_fast: bool = False
     assigns: Mapping[str, Any] | None = None
     exit: Exit | None = None

@@ -27,6 +27,7 @@ from workflows.engine.events import (
     StepError,
     Succeeded,
     TimedOut,
+    repeat_of,
 )
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView
@@ -365,7 +366,8 @@ class _Clock:
     def _outcome(self, view: StepView, result: Result) -> Event:
         if result.error is None:
             return Succeeded(view.path, view.attempt, result.output)
-        repeat = self.repeat(self.run.plan.nodes[view.node].uses)
+        node = self.run.plan.nodes[view.node]
+        repeat = repeat_of(self.repeat(node.uses), node.idempotent)
         match result.error.error_class:
             case ErrorClass.WORKER_LOST:
                 return LeaseExpired(view.path, view.attempt, repeat)

@@ -255,6 +255,11 @@ class StepSpec(Model):
         (), description="Fallback paths; the first match is taken."
     )
     optional: f.Flag = Field(False, description="A failure is recorded and counts as done.")
+    idempotent: f.Flag | None = Field(
+        None,
+        description="Whether it may be repeated when nobody knows whether it took effect."
+        " Left out: as its task type says.",
+    )
     fail_fast: f.Flag = Field(False, description="A failure in the block cancels the rest of it.")
     compensate: CompensateSpec | None = Field(
         None, description="Undoes the step when the run is compensated."

@@ -15,7 +15,7 @@ from uuid import UUID
 from workflows import dispatch, store
 from workflows.catalog import catalog
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
-from workflows.engine.events import Drained, LeaseExpired, Loss
+from workflows.engine.events import Drained, LeaseExpired, Loss, repeat_of
 from workflows.engine.plan import ROOT, Node
 from workflows.services import outbox, timers
 from workflows.services.plans import pinned, pinned_to
@@ -146,14 +146,15 @@ def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _En
 
     def work() -> list[LeaseExpired]:
         held = store.hold_expired(run_id, paths, until=ending.until, worker=ending.worker)
+        nodes = [pin.plan.node(path) for path, _, _ in held]
         events = [
             LeaseExpired(
                 path,
                 attempt,
-                catalog().repeat(pin.plan.node(path).uses),
-                _loss(pin.plan.node(path), ending.loss, renewed),
+                repeat_of(catalog().repeat(node.uses), node.idempotent),
+                _loss(node, ending.loss, renewed),
             )
-            for path, attempt, renewed in held
+            for node, (path, attempt, renewed) in zip(nodes, held, strict=True)
         ]
         if events:
             advance_run(pin, *events, now=ending.now)

@@ -24,6 +24,7 @@ KEYS_OF: Mapping[str, frozenset[Kind]] = {
     "retry": _CALLS,
     "environment": _CALLS,
     "class": frozenset({Kind.TASK}),
+    "idempotent": frozenset({Kind.TASK}),
     "profile": frozenset({Kind.TASK}),
     "guard": frozenset({Kind.TASK}),
     "compensate": _WORKING,
