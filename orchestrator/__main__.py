@@ -7,7 +7,7 @@ import sys
 from django.core.management import CommandError
 
 from orchestrator import env as environment
-from orchestrator import launcher, programs
+from orchestrator import programs
 from orchestrator.embedded import EmbeddedError
 
 
@@ -18,12 +18,8 @@ def main() -> int:
     env = environment.read()
     try:
         match wanted.program:
-            case "up":
-                return launcher.up(env, once=wanted.once)
-            case "down":
-                launcher.down(env, remove=wanted.remove)
-            case "setup":
-                launcher.prepare()
+            case "up" | "down" | "setup":
+                return _launch(env, wanted)
             case "web":
                 programs.web(env, _place_of(env, wanted.socket))
             case "beat":
@@ -34,7 +30,24 @@ def main() -> int:
                 programs.worker(env, wanted.environment, wanted.name)
             case "flower":
                 programs.flower(env)
-    except (launcher.LaunchError, EmbeddedError, CommandError) as error:
+    except (EmbeddedError, CommandError) as error:
+        sys.exit(str(error))
+    return 0
+
+
+def _launch(env: environment.Env, wanted: argparse.Namespace) -> int:
+    """Be the launcher, which no other program loads."""
+    from orchestrator import launcher
+
+    try:
+        match wanted.program:
+            case "up":
+                return launcher.up(env, once=wanted.once)
+            case "down":
+                launcher.down(env, remove=wanted.remove)
+            case "setup":
+                launcher.prepare()
+    except launcher.LaunchError as error:
         sys.exit(str(error))
     return 0
 
@@ -59,10 +72,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _place_of(env: environment.Env, inherited: int | None) -> str:
     """Return where the web server listens: at what the launcher holds, or at the settings'."""
+    from orchestrator.launcher import FIRST_PORT
+
     if inherited is not None:
         return f"fd://{inherited}"
     host = f"[{env.web_host}]" if ":" in env.web_host else env.web_host
-    return f"{host}:{env.web_port or launcher.FIRST_PORT}"
+    return f"{host}:{env.web_port or FIRST_PORT}"
 
 
 if __name__ == "__main__":

@@ -196,17 +196,18 @@ class _Fleet:
         from orchestrator.fleet import active_environments
 
         try:
+            if connection.connection is not None and not connection.is_usable():
+                connection.close()
             found = set(active_environments())
         except DatabaseError as error:
             if not self._away:
                 say("launcher", f"the environments cannot be read: {error}")
             self._away = True
+            connection.close()
             return self._kept
         else:
             self._away = False
             return found
-        finally:
-            connection.close()
 
 
 def _url_of(host: str, port: int) -> str:

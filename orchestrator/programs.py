@@ -8,11 +8,16 @@ import os
 import signal
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 from orchestrator import supervisor
 from orchestrator.env import Env
 
+if TYPE_CHECKING:
+    from click import Command
+
 PR_SET_PDEATHSIG = 1
+ADMIN, ADMIN_WITHOUT_PAGES = "django.contrib.admin", "django.contrib.admin.apps.SimpleAdminConfig"
 
 
 def web(env: Env, place: str) -> None:
@@ -39,7 +44,11 @@ def web(env: Env, place: str) -> None:
 
 def beat() -> None:
     """Be the clock, whose schedule is in the database."""
-    _celery("beat", "--pidfile=")
+    _end_with_the_launcher()
+    _set_up()
+    from celery.bin.beat import beat
+
+    _celery(beat, "--pidfile=")
 
 
 def engine(env: Env) -> None:
@@ -53,9 +62,7 @@ def worker(env: Env, environment: str, name: str = "") -> None:
     A second one on the same machine needs a name: Celery knows workers by name and host.
     """
     _spare_children_of_sigterm()
-    import django
-
-    django.setup()
+    _set_up()
     from orchestrator.fleet import queues_of
 
     known_as = f"env-{environment}-{name}" if name else f"env-{environment}"
@@ -72,7 +79,12 @@ def flower(env: Env) -> None:
         )
     url = urlsplit(env.flower_url)
     os.environ["FLOWER_BASIC_AUTH"] = f"{url.username}:{url.password}"
-    _celery(
+    _end_with_the_launcher()
+    _set_up()
+    from orchestrator.celery import app
+
+    arguments = [
+        "--quiet",
         "flower",
         f"--address={env.flower_host}",
         f"--port={url.port}",
@@ -80,15 +92,21 @@ def flower(env: Env) -> None:
         "--read_only=True",
         "--persistent=False",
         "--max_tasks=2000",
-    )
+    ]
+    sys.exit(app.start(arguments))
 
 
 def _worker(name: str, queues: list[str], processes: int) -> None:
     """Be a Celery worker; `workers.warden` says what it does when it is told to stop."""
+    _end_with_the_launcher()
     _spare_children_of_sigterm()
+    _set_up()
+    _spare_children_a_parser()
+    from celery.bin.worker import worker
+
     # Celery warns root of pickled messages, which no worker of ours accepts.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
-    _celery("worker", *worker_options(name, queues, processes))
+    _celery(worker, *worker_options(name, queues, processes))
 
 
 def _spare_children_of_sigterm() -> None:
@@ -97,6 +115,16 @@ def _spare_children_of_sigterm() -> None:
     Billiard reads this when it is imported, which `django.setup` does already.
     """
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+
+
+def _spare_children_a_parser() -> None:
+    """Have the children tell Linux that they end with their parent as this module does it.
+
+    Billiard's own way to that one system call parses C where cffi is installed, in every child.
+    """
+    from celery import platforms
+
+    platforms._set_pdeathsig = _end_with_the_parent  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def worker_options(name: str, queues: list[str], processes: int) -> list[str]:
@@ -110,14 +138,40 @@ def worker_options(name: str, queues: list[str], processes: int) -> list[str]:
     ]
 
 
-def _celery(*arguments: str) -> None:
-    _end_with_the_launcher()
+def _set_up() -> None:
+    """Set Django up for a program that serves no pages: it does not load them.
+
+    All applications are there, so that every table is known. But the admin does not look for its
+    pages, and Celery does not run Django's checks, which load every page and whose findings it
+    would not read; `orchestrator.urls` loads the pages for who wants an address all the same.
+    """
+    os.environ["CELERY_SKIP_CHECKS"] = "true"
+    import django
+    from django.conf import settings
+
+    settings.INSTALLED_APPS = [
+        ADMIN_WITHOUT_PAGES if name == ADMIN else name for name in settings.INSTALLED_APPS
+    ]
+    django.setup()
+
+
+def _celery(command: "Command", *arguments: str) -> None:
+    """Carry out one command of Celery; its whole command line would load a shell and Flower."""
+    from celery.bin.base import CLIContext
+
     from orchestrator.celery import app
 
-    sys.exit(app.start(["--quiet", *arguments]))
+    context = CLIContext(app=app, no_color=False, workdir=None, quiet=True)
+    sys.exit(command.main(arguments, obj=context, standalone_mode=False))
 
 
 def _end_with_the_launcher() -> None:
-    """Ask Linux for a SIGTERM when the launcher dies, whatever it dies of."""
-    if supervisor.MARK in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """End in good order when the launcher dies."""
+    if supervisor.MARK in os.environ:
+        _end_with_the_parent(signal.SIGTERM)
+
+
+def _end_with_the_parent(number: int) -> None:
+    """Ask Linux for a signal when the parent process dies, whatever it dies of."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

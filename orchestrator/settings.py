@@ -290,12 +290,8 @@ CELERY_TASK_ANNOTATIONS = {
     for name in ("tick", "recover", "canaries", "prune")
 }
 CELERY_BEAT_SCHEDULE = {
-    # What nobody fetched in time is worthless: the next one does the same.
-    "tick": {
-        "task": "workers.tick",
-        "schedule": 1.0,
-        "options": {"queue": "orchestrator", "expire_seconds": 5},
-    },
+    # What nobody fetched in time is worthless: the next one does the same. There is no tick here:
+    # beat asks for one when something is due (`workers.lookout`).
     "recover": {
         "task": "workers.recover",
         "schedule": 5.0,

@@ -20,9 +20,13 @@ SEGMENT = "workers.run_segment"
 BUNDLE = "workers.run_bundle"
 TAKE = "workers.take_queued"
 SETTLE = "workers.settle"
+TICK = "workers.tick"
 ENGINE_QUEUE = "orchestrator"
 LARGEST_BUNDLE = 10
 BUNDLES_AT_LEAST = 8
+
+TICK_WITHIN = 5.0
+"""Seconds after which a tick that nobody has fetched is worthless: the next one does the same."""
 
 GIVEN_UP_FOR = 3.0
 """Seconds for which nobody waits for a broker that has just not answered."""
@@ -47,6 +51,12 @@ class CeleryPublisher:
                     canvas_of(dispatch).apply_async(producer=producer)
                 except QueueNotFound:
                     log.exception("dispatch.nobody_listens", dispatch=dispatch)
+
+    def ask_to_tick(self) -> None:
+        """Have the engine do what is due; raises OSError like `publish`."""
+        options = {"queue": ENGINE_QUEUE, "expires": TICK_WITHIN, "ignore_result": True}
+        with self._answering():
+            Signature(TICK, kwargs={}, options=options, immutable=True).apply_async()
 
     def waiting(self, queue: str) -> int:
         """Return how many messages wait in a queue; raises OSError like `publish`."""

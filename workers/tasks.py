@@ -14,7 +14,8 @@ from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
 from workers import canaries, publisher, sandbox
-from workers import pulse as _pulse  # noqa: F401 - it listens to Celery's signals
+from workers import forking as _forking  # noqa: F401 - it listens to Celery's signals
+from workers import pulse as _pulse  # noqa: F401 - as above
 from workers import warden as _warden  # noqa: F401 - as above
 from workers.abreast import claim_of_fan, claim_of_runs, go_abreast
 from workers.leases import keeper
@@ -84,7 +85,7 @@ def settle(*, run: str, version: str, scope: str) -> None:
     outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=store.now()))
 
 
-@shared_task(name="workers.tick", expires=30)
+@shared_task(name=publisher.TICK, expires=30)
 def tick() -> int:
     """Do what is due."""
     return outlast(lambda _: timers.tick(now=store.now()))

@@ -12,7 +12,7 @@ from orchestrator.celery import app
 from orchestrator.clock import Clock
 
 pytestmark = pytest.mark.django_db
-TICK = SimpleNamespace(name="tick", task="workers.tick")
+RECOVER = SimpleNamespace(name="recover", task="workers.recover")
 
 
 @pytest.fixture
@@ -45,6 +45,6 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
 
     with capture_logs() as said:
         for _ in range(4):
-            clock.apply_entry(TICK)
+            clock.apply_entry(RECOVER)
 
     assert [one["event"] for one in said] == ["clock.broker_away", "clock.broker_back"]

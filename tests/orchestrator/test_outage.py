@@ -119,11 +119,11 @@ def test_the_clock_goes_on_with_the_schedule_it_has(
         assert set(clock.schedule) == names
     clock.sync()
     network.resume()
-    PeriodicTask.objects.filter(name="tick").update(enabled=False)
+    PeriodicTask.objects.filter(name="prune").update(enabled=False)
     look_now(clock)
 
-    assert names >= {"tick", "recover"}
-    assert set(clock.schedule) == names - {"tick"}
+    assert names >= {"prune", "recover"}
+    assert set(clock.schedule) == names - {"prune"}
     told = [record.msg for record in caplog.records if record.levelname != "INFO"]
     assert [one["event"] for one in told] == ["database.away", "database.back"]
 

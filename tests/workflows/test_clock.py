@@ -6,7 +6,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from tests.workflows.builders import a_run, claimed, in_future, set_due, states, task
+from tests.workflows.builders import a_run, claimed, fail, in_future, set_due, states, task
 from workers import lookout
 from workflows import store
 from workflows.services.runs import pause_run
@@ -51,7 +51,7 @@ def test_a_lease_that_the_engine_is_late_with_is_ended_by_the_lookout() -> None:
     run = a_run(task("only"))
     claimed(run, "only")
 
-    done = lookout.look(now=in_future(37))
+    done = lookout.look_for_late(now=in_future(37))
 
     assert done == [f"run {run.pk} step only: the lease of attempt 1 expired"]
     assert states(run)["only"] == "QUEUED"
@@ -61,7 +61,7 @@ def test_a_lease_that_has_just_expired_is_left_to_the_engine() -> None:
     run = a_run(task("only"))
     claimed(run, "only")
 
-    assert lookout.look(now=in_future(31)) == []
+    assert lookout.look_for_late(now=in_future(31)) == []
     assert states(run)["only"] == "RUNNING"
 
 
@@ -71,3 +71,49 @@ def test_the_lookout_is_not_alarmed_by_what_a_paused_run_holds() -> None:
     pause_run(run_id=run.pk, by="person:ann")
 
     assert not store.is_overdue(timezone.now())
+
+
+def ticks(seconds: float) -> int:
+    """Return how many ticks a look that many seconds from now asks for."""
+    asked: list[None] = []
+    lookout.look(now=in_future(seconds), tick=lambda: asked.append(None))
+    return len(asked)
+
+
+def test_the_engine_is_asked_to_tick_when_a_retry_is_due_and_not_before() -> None:
+    retry = {"max_attempts": 2, "initial_delay": "10s", "jitter": 0}
+    fail(claimed(a_run(task("only", retry=retry)), "only"), "transient")
+
+    assert (ticks(9), ticks(11)) == (0, 1)
+
+
+def test_the_engine_is_asked_to_tick_when_the_time_of_a_block_is_up_and_not_before() -> None:
+    a_run({"id": "block", "parallel": [task("left"), task("right")], "timeout": "10s"})
+
+    assert (ticks(9), ticks(11)) == (0, 1)
+
+
+def test_the_engine_is_asked_to_tick_when_the_time_of_a_run_is_up_and_not_before() -> None:
+    claimed(a_run(task("only"), timeout="10s"), "only")
+
+    assert (ticks(9), ticks(11)) == (0, 1)
+
+
+def test_leases_and_queued_steps_are_left_to_the_sweep() -> None:
+    claimed(a_run(task("only")), "only")
+    a_run(task("only"))
+
+    assert ticks(66) == 0
+
+
+def test_a_tick_that_the_broker_does_not_take_is_no_trouble() -> None:
+    claimed(a_run(task("only"), timeout="10s"), "only")
+    asked: list[None] = []
+
+    def tick() -> None:
+        asked.append(None)
+        raise OSError("no broker")
+
+    lookout.look(now=in_future(11), tick=tick)
+
+    assert asked == [None]

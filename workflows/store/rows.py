@@ -72,6 +72,14 @@ OVERDUE = """
     )
 """
 
+ANY_DUE = """
+    SELECT EXISTS (
+        SELECT 1 FROM workflows_step WHERE wake_at <= %s AND state IN ('RETRYING', 'WAITING')
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_run WHERE deadline_at <= %s AND state = 'RUNNING'
+    )
+"""
+
 DUE_RUNS = """
     SELECT id FROM workflows_run
     WHERE deadline_at <= %s AND state = 'RUNNING' ORDER BY deadline_at LIMIT %s
@@ -361,6 +369,12 @@ def due_steps(
 def is_overdue(before: datetime) -> bool:
     """Say whether something was due before that, and nobody has done it."""
     row = cursor().execute(OVERDUE, (before, before)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def any_due(*, now: datetime) -> bool:
+    """Say whether a retry, a wait or a run has used up its time."""
+    row = cursor().execute(ANY_DUE, (now, now), prepare=True).fetchone()
     return row is not None and bool(row[0])
 
 
