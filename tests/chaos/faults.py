@@ -21,7 +21,8 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from orchestrator.embedded import postgres_server, redis_server
-from tests.chaos.documents import CHARGE_TAKES, KILLERS, UNRULY
+from tests.chaos.documents import KILLERS, UNRULY
+from tests.chaos.ledger import Ledger
 from tests.chaos.stage import BEATS, ENVIRONMENT_WORKERS, LEASE, PARTS, SECOND, Stage
 
 QUEUES = ("env.default.default", "env.second.default", "orchestrator")
@@ -30,17 +31,17 @@ CLOCK_STEP = 90.0
 BLOCKED = 20.0
 
 PROBED, CHARGE = "chaos-probed", "chaos-charge"
-MOMENTS = {"before": (0.0, CHARGE_TAKES - 0.4), "after": (CHARGE_TAKES + 0.2, CHARGE_TAKES * 2)}
-"""Seconds of a charge in which it is killed: its effect is in the middle."""
+MOMENTS = ("before", "after")
+"""When a charge is killed: before its effect, or behind it."""
 
 CHARGES_WITHIN = 45.0
 """Seconds in which as many charges are met as are to be killed."""
 
 CHARGES = """
-    SELECT w.name, s.worker, extract(epoch FROM clock_timestamp() - s.started_at)::float8
+    SELECT w.name, s.worker, s.run_id::text
     FROM workflows_step s
         JOIN workflows_run r ON r.id = s.run_id JOIN workflows_workflow w ON w.id = r.workflow_id
-    WHERE s.state = 'RUNNING' AND s.path = 'pay' AND w.name = ANY (%s)
+    WHERE s.state = 'RUNNING' AND s.path = 'pay' AND s.attempt = 1 AND w.name = ANY (%s)
 """
 
 How = Mapping[str, Any]
@@ -54,6 +55,7 @@ class Storm(Protocol):
     """What a fault may touch."""
 
     stage: Stage
+    ledger: Ledger
 
     def start_run(self, workflow: str) -> None:
         """Start a run of a workflow soon."""
@@ -150,9 +152,9 @@ class KillCharge(Fault):
         }
         with storm.stage.database() as connection:
             found = connection.execute(CHARGES, ([PROBED, CHARGE],)).fetchall()
-        for workflow, worker, age in found:
-            child = children.get(_pid_of(worker))
-            moment = next((name for name, (a, b) in MOMENTS.items() if a < age < b), "")
+        charged = {one["run"] for one in storm.ledger.as_document()["deliveries"]}
+        for workflow, worker, run in found:
+            child, moment = children.get(_pid_of(worker)), MOMENTS[run in charged]
             if child is not None and [workflow, moment] in self._wanted:
                 self._wanted.remove([workflow, moment])
                 child.kill()
