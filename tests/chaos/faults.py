@@ -156,8 +156,8 @@ class KillCharge(Fault):
         for workflow, worker, run in found:
             child, moment = children.get(_pid_of(worker)), MOMENTS[run in charged]
             if child is not None and [workflow, moment] in self._wanted:
-                self._wanted.remove([workflow, moment])
                 child.kill()
+                self._wanted.remove([workflow, moment])
 
     def end(self, storm: Storm, how: How) -> str:
         if self._wanted and time.monotonic() < self._until:

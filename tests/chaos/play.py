@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import redis
 from psycopg import sql
@@ -44,7 +45,10 @@ TABLES = (
     "workflows_run", "workflows_step", "workflows_attempt", "workflows_incident",
     "workflows_journal", "chaos_lease",
 )  # fmt: skip
-TROUBLE = (NotNowError, redis.RedisError, psycopg.Error, EmbeddedError, ProcessLookupError)
+TROUBLE = (
+    NotNowError, redis.RedisError, psycopg.Error, EmbeddedError,
+    ProcessLookupError, psutil.NoSuchProcess,
+)  # fmt: skip
 
 Say = Callable[[str], None]
 
