@@ -127,6 +127,7 @@ class KillCharge(Fault):
 
     def __init__(self) -> None:
         self._wanted: list[list[str]] = []
+        self._met: set[str] = set()
         self._until = 0.0
 
     def draw(self, chance: Random) -> dict[str, Any]:
@@ -154,10 +155,11 @@ class KillCharge(Fault):
             found = connection.execute(CHARGES, ([PROBED, CHARGE],)).fetchall()
         charged = {one["run"] for one in storm.ledger.as_document()["deliveries"]}
         for workflow, worker, run in found:
-            child, moment = children.get(_pid_of(worker)), MOMENTS[run in charged]
-            if child is not None and [workflow, moment] in self._wanted:
+            child, victim = children.get(_pid_of(worker)), [workflow, MOMENTS[run in charged]]
+            if child is not None and victim in self._wanted and run not in self._met:
                 child.kill()
-                self._wanted.remove([workflow, moment])
+                self._met.add(run)
+                self._wanted.remove(victim)
 
     def end(self, storm: Storm, how: How) -> str:
         if self._wanted and time.monotonic() < self._until:
