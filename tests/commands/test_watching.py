@@ -46,17 +46,18 @@ class Raising(Silence):
 def test_a_line_that_is_committed_late_is_read_and_none_is_read_twice() -> None:
     run = a_run()
     feed = Feed(run.pk, from_the_start=False)
-    a_line(run, 9002, "second")
+    newest = Journal.objects.latest("id").pk
+    a_line(run, newest + 2, "second")
 
     first = [line.path for line in feed.read()]
-    a_line(run, 9001, "first")
+    a_line(run, newest + 1, "first")
     late = [line.path for line in feed.read()]
-    a_line(run, 9003, "third", seconds=60)
+    a_line(run, newest + 3, "third", seconds=60)
 
     assert first == ["second"]
     assert late == ["first"]
     assert [line.path for line in feed.read()] == ["third"]
-    assert feed.floor == 9002
+    assert feed.floor == newest + 2
 
 
 @pytest.mark.django_db

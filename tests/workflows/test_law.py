@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pgtrigger
 import pytest
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
@@ -214,6 +215,31 @@ def test_a_step_may_be_queued_and_begun_in_one_statement_that_says_when_it_was_q
         ("PENDING", "QUEUED"),
         ("QUEUED", "RUNNING"),
     ]
+
+
+def test_what_goes_on_together_has_its_lines_in_the_order_in_which_it_happened() -> None:
+    run = a_run(task("first"), task("second"))
+    first = claimed(run, "first")
+
+    finish(first, run_on=True)
+
+    lines = run.journal.order_by("-id")[:3]
+    assert [(line.path, line.before, line.after) for line in reversed(lines)] == [
+        ("first", "RUNNING", "COMPLETED"),
+        ("second", "PENDING", "QUEUED"),
+        ("second", "QUEUED", "RUNNING"),
+    ]
+
+
+def test_nobody_has_the_law_ignored() -> None:
+    row = step(a_run(task("only")), "only").pk
+
+    with (
+        pgtrigger.ignore(),
+        pytest.raises(DatabaseError, match="cannot go from"),
+        transaction.atomic(),
+    ):
+        move("workflows_step", row, "COMPLETED", finished=True)
 
 
 @pytest.mark.parametrize(

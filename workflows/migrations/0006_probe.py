@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('workflows', '0005_faster_commit'),
+        ('workflows', '0004_faster_law'),
     ]
 
     operations = [

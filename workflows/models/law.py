@@ -1,9 +1,9 @@
 """The law of states as triggers: legal moves only, each with its line in the journal.
 
-One trigger for an UPDATE and one for a birth, each a compiled function that refuses and
-writes the journal in one go: a CHECK, a trigger's condition and a trigger of its own for
-the journal are read or queued anew for every statement, and cost more than the UPDATE itself
-(docs/performance.md). A refusal bears the name of the rule as a constraint would.
+A row's trigger refuses: a CHECK and a trigger's condition are read anew for every statement, and
+cost more than the UPDATE itself. A statement's trigger writes the journal: one INSERT, however
+many rows have moved (docs/performance.md). A refusal bears the name of the rule as a
+constraint would. In the SQL of a trigger, `was` is a row before the statement and `now` after it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,37 +11,78 @@ from enum import StrEnum
 from typing import TypeVar
 
 import pgtrigger
+from django.db.models import Model
 
 from workflows.engine.states import LIVE_RUNS
 
 State = TypeVar("State", bound=StrEnum)
+
+Through = Mapping[tuple[State, State], tuple[State, str]]
+"""Two moves that a row may make in one statement: the state between, and the SQL condition by
+which the row proves that it has been there."""
+
+
+SQL = """
+    CREATE OR REPLACE FUNCTION {pgid}() RETURNS TRIGGER LANGUAGE plpgsql __SETTINGS__ AS $$
+        {declare}
+        BEGIN
+            {func}
+        END;
+    $$;
+
+    DROP TRIGGER IF EXISTS {pgid} ON {table};
+    CREATE TRIGGER {pgid} {when} {operation} ON {table} {referencing}
+        FOR EACH {level} EXECUTE FUNCTION {execute};
+
+    COMMENT ON TRIGGER {pgid} ON {table} IS '{hash}';
+"""
+
+
+SQL_FACTS = frozenset(
+    {"pgid", "declare", "func", "table", "when", "operation", "referencing", "level"}
+)
+
+
+class LawSql(pgtrigger.compiler.UpsertTriggerSql):
+    """A trigger as it is installed: unlike pgtrigger's own, nobody can have it ignored."""
+
+    def get_template(self) -> str:
+        """Return the SQL. Rows before and after are matched by hashing, whatever the caller set."""
+        of_statement = self.kwargs.get("level") == str(pgtrigger.Statement)
+        return SQL.replace("__SETTINGS__", "SET enable_hashjoin = on" if of_statement else "")
+
+
+class Law(pgtrigger.Trigger):
+    """A trigger that always holds."""
+
+    def compile(self, model: Model) -> pgtrigger.compiler.Trigger:
+        """Return what is installed for a model."""
+        known = super().compile(model)
+        facts = {name: fact for name, fact in known.sql.kwargs.items() if name in SQL_FACTS}
+        return pgtrigger.compiler.Trigger(name=known.name, sql=LawSql(**facts))
 
 
 def law_trigger(
     name: str,
     *,
     moves: Mapping[State, Sequence[State]],
-    line: str,
     sentences: Mapping[str, str],
-    through: Mapping[tuple[State, State], tuple[State, str]] | None = None,
+    through: Through[State] | None = None,
 ) -> pgtrigger.Trigger:
-    """Refuse what the tables do not have, whoever asks for it; write down every move.
+    """Refuse what the tables do not have, whoever asks for it.
 
-    `line` gives the journal's run, step, path and attempt as SQL. `sentences` are what always
-    holds of a row, by name. `through` are two moves that a row may make in one statement: the
-    state between, and the SQL condition by which the row proves that it has been there.
+    `sentences` are what always holds of a row, by name.
     """
     pairs = sorted(f"{a.value}:{b.value}" for a, followers in moves.items() for b in followers)
     passages = "".join(
         f"""
             IF OLD.state = '{before.value}' AND NEW.state = '{after.value}' AND {proof} THEN
-                {_journal(line, "OLD.state", f"'{between.value}'", "''")}
                 was := '{between.value}';
             END IF;
         """
         for (before, after), (between, proof) in (through or {}).items()
     )
-    return pgtrigger.Trigger(
+    return Law(
         name=name,
         when=pgtrigger.Before,
         operation=pgtrigger.Update,
@@ -54,7 +95,6 @@ def law_trigger(
                     RAISE EXCEPTION 'pgtrigger: % % cannot go from % to %',
                         TG_TABLE_NAME, OLD.id, OLD.state, NEW.state;
                 END IF;
-                {_journal(line, "was", "NEW.state", "NEW.reason")}
             END IF;
             {_hold(sentences)}
             RETURN NEW;
@@ -62,29 +102,61 @@ def law_trigger(
     )
 
 
-def birth_trigger(
-    name: str, *, line: str, first: str, also: Mapping[State, str]
+def journal_trigger(
+    name: str, *, line: str, through: Through[State] | None = None
 ) -> pgtrigger.Trigger:
-    """Refuse a row that comes into being in any state but the `first`, or one move behind it.
-
-    `also` are the states behind the first, with the SQL condition by which the row proves that
-    it has made the move; that is its first line in the journal. After the row, because a row
-    that meets its twin is not inserted at all.
+    """Write down every move that an UPDATE made, in the order of its rows."""
+    passages = {
+        between: f"was.state = '{before.value}' AND now.state = '{after.value}'"
+        for (before, after), (between, _) in (through or {}).items()
+    }
+    direct = " AND ".join(f"NOT ({passed})" for passed in passages.values()) or "true"
+    moves = [f"SELECT was.state, now.state, now.reason WHERE {direct}"]
+    for between, passed in passages.items():
+        moves += [
+            f"SELECT was.state, '{between.value}', '' WHERE {passed}",
+            f"SELECT '{between.value}', now.state, now.reason WHERE {passed}",
+        ]
+    rows = f"""
+        rows_before was JOIN rows_after now ON now.id = was.id
+        CROSS JOIN LATERAL ({" UNION ALL ".join(moves)}) move(before, after, reason)
+        WHERE was.state <> now.state
     """
-    proofs = " OR ".join(f"NEW.state = '{state.value}' AND {also[state]}" for state in also)
-    return pgtrigger.Trigger(
+    return Law(
         name=name,
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=pgtrigger.Update,
+        referencing=_tables(old="rows_before", new="rows_after"),
+        func=_journal(line, "move.before", "move.after", "move.reason", rows),
+    )
+
+
+def birth_trigger(
+    name: str, *, line: str, first: State, also: Mapping[State, str]
+) -> pgtrigger.Trigger:
+    """Refuse rows that come into being in any state but the `first`, or one move behind it.
+
+    `also` are the states behind the first, with the SQL condition by which a row proves that
+    it has made the move; that is its first line in the journal.
+    """
+    moved = f"rows_born now WHERE now.state <> '{first.value}'"
+    proofs = " OR ".join(f"now.state = '{state.value}' AND {also[state]}" for state in also)
+    return Law(
+        name=name,
+        level=pgtrigger.Statement,
         when=pgtrigger.After,
         operation=pgtrigger.Insert,
-        condition=pgtrigger.Q(new__state__df=first),
+        referencing=_tables(new="rows_born"),
+        declare=[("wrong", "record")],
         func=f"""
-            IF NOT ({proofs}) THEN
-                RAISE EXCEPTION 'pgtrigger: Cannot insert % % as %: it is born {first}',
-                    TG_TABLE_NAME, NEW.id, NEW.state;
+            SELECT now.id, now.state INTO wrong FROM {moved} AND NOT ({proofs}) LIMIT 1;
+            IF FOUND THEN
+                RAISE EXCEPTION 'pgtrigger: Cannot insert % % as %: it is born {first.value}',
+                    TG_TABLE_NAME, wrong.id, wrong.state;
             END IF;
-            {_journal(line, f"'{first}'", "NEW.state", "NEW.reason")}
-            RETURN NULL;
-        """,
+            {_journal(line, f"'{first.value}'", "now.state", "now.reason", moved)}
+        """,  # noqa: S608 - states and columns of ours, no input
     )
 
 
@@ -108,22 +180,27 @@ def removal_trigger(name: str) -> pgtrigger.Trigger:
     )
 
 
-def _journal(line: str, before: str, after: str, reason: str) -> str:
-    """Return the INSERT of a line, in the same transaction.
+def _tables(**names: str) -> pgtrigger.Referencing:
+    return pgtrigger.Referencing(**names)  # type: ignore[no-untyped-call] # the library's
+
+
+def _journal(line: str, before: str, after: str, reason: str, rows: str) -> str:
+    """Return the INSERT of lines, in the same transaction, and the end of the trigger.
 
     The actor is what the session says in `orchestrator.actor`; from a SQL console, its user.
     """
     return f"""
         INSERT INTO workflows_journal
             (run_id, step_id, path, attempt, before, after, reason, actor, at)
-        VALUES (
+        SELECT
             {line}, {before}, {after}, {reason},
             COALESCE(
                 NULLIF(current_setting('orchestrator.actor', true), ''),
                 'database:' || session_user
             ),
             clock_timestamp()
-        );
+        FROM {rows};
+        RETURN NULL;
     """  # noqa: S608 - column names of ours, no input
 
 

@@ -10,7 +10,7 @@ from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, RUN_MOVES, RunStat
 from workflows.models import law
 from workflows.models.definition import Version, Workflow
 
-LINE = "NEW.id, NULL, '', 0"
+LINE = "now.id, NULL::uuid, '', 0"
 """The run, the step, the path and the attempt of a line of the journal about a run."""
 
 
@@ -82,17 +82,17 @@ class Run(models.Model):
             law.law_trigger(
                 "run_law",
                 moves=RUN_MOVES,
-                line=LINE,
                 sentences={
                     "a_finished_run_has_a_finish_time": "(NEW.finished_at IS NOT NULL) = "
                     f"(NEW.state IN ({law.one_of(FINISHED_RUNS)}))"
                 },
             ),
+            law.journal_trigger("run_journal", line=LINE),
             law.birth_trigger(
                 "run_birth",
                 line=LINE,
                 first=RunState.PENDING,
-                also={RunState.RUNNING: "NEW.started_at IS NOT NULL AND NEW.finished_at IS NULL"},
+                also={RunState.RUNNING: "now.started_at IS NOT NULL AND now.finished_at IS NULL"},
             ),
         ]
 

@@ -14,8 +14,16 @@ from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, STEP_MOVES, Reas
 from workflows.models import law
 from workflows.models.run import Run
 
-LINE = "NEW.run_id, NEW.id, NEW.path, NEW.attempt"
+LINE = "now.run_id, now.id, now.path, now.attempt"
 """The run, the step, the path and the attempt of a line of the journal about a step."""
+
+AT_ONCE: law.Through[StepState] = {
+    (StepState.PENDING, StepState.RUNNING): (
+        StepState.QUEUED,
+        "OLD.queued_at IS NULL AND NEW.queued_at IS NOT NULL",
+    )
+}
+"""A step that is queued and begun by the same worker."""
 
 
 class Step(models.Model):
@@ -75,7 +83,6 @@ class Step(models.Model):
             law.law_trigger(
                 "step_law",
                 moves=STEP_MOVES,
-                line=LINE,
                 sentences={
                     "a_running_step_has_a_lease": "NEW.state <> 'RUNNING'"
                     " OR NEW.wake_at IS NOT NULL",
@@ -84,18 +91,14 @@ class Step(models.Model):
                     "a_finished_step_has_a_finish_time": "NEW.finished_at IS NOT NULL"
                     f" OR NEW.state NOT IN ({law.one_of(FINISHED_STEPS)})",
                 },
-                through={
-                    (StepState.PENDING, StepState.RUNNING): (
-                        StepState.QUEUED,
-                        "OLD.queued_at IS NULL AND NEW.queued_at IS NOT NULL",
-                    )
-                },
+                through=AT_ONCE,
             ),
+            law.journal_trigger("step_journal", line=LINE, through=AT_ONCE),
             law.birth_trigger(
                 "step_birth",
                 line=LINE,
                 first=StepState.PENDING,
-                also={StepState.QUEUED: "NEW.queued_at IS NOT NULL"},
+                also={StepState.QUEUED: "now.queued_at IS NOT NULL"},
             ),
         ]
 

@@ -1,4 +1,4 @@
-"""A Decision becomes rows, in one statement: the function `workflows_commit` of the migrations.
+"""A Decision becomes rows, in one statement: the function `workflows_commit` of `commit.sql`.
 
 The only place that changes the state of a run or a step. A decision can be made
 ahead, upon what was seen without a lock: then `commit` is told what it expects, and
@@ -41,20 +41,18 @@ from workflows.store.session import cursor
 BEGINNINGS = frozenset({RunState.PENDING, RunState.FAILED})
 """From these a run begins to use up its time."""
 
+RUN_MOVES = frozenset({"opening", "closing"})
+"""The parts that are moves of the run itself."""
+
 Values = dict[str, Any]
 
 FIRST_QUEUEING = frozenset({"state", "reason", "attempt", "wake_at"})
 """What a step that is queued as soon as it is born has besides what every newborn has."""
 
-COMMIT = "SELECT workflows_commit(%s, %s, %s, %s::jsonb, %s::jsonb, %s::jsonb)"
+COMMIT = "SELECT workflows_commit(%s, %s, %s::uuid[], %s::jsonb)"
 
-COMMIT_ALL = """
-    SELECT workflows_commit(
-        (c ->> 0)::uuid, c ->> 1, (c ->> 2)::timestamptz,
-        NULLIF(c -> 3, 'null'), c -> 4, NULLIF(c -> 5, 'null')
-    )
-    FROM jsonb_array_elements(%s::jsonb) c
-"""
+Parts = dict[str, list[Any]]
+"""What is to be stored of a run, as rows by the part of a decision that they belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +108,8 @@ class Change:
     run: UUID
     actor: str
     now: datetime
-    expected: dict[str, str] | None
-    decision: dict[str, Any]
-    ahead: Ahead | None
+    parts: Parts
     is_answered: bool
-
-    def seen(self, answer: str | None) -> Seen | None:
-        """Return what was asked for `ahead`; None when nothing was stored."""
-        return None if answer is None else _seen(json.loads(answer), self.ahead)
 
 
 def change(  # noqa: PLR0913 - the facts of one statement, named
@@ -138,15 +130,16 @@ def change(  # noqa: PLR0913 - the facts of one statement, named
     first decision of a `new` run brings its row into being.
     """
     keyed = new is not None and new.idempotency_key is not None
-    return Change(
-        run_id,
-        actor,
-        now,
-        None if expected is None else _expected(expected),
-        _decision(plan, environment, decision, now, new),
-        ahead,
-        is_answered=keyed or expected is not None or ahead is not None,
-    )
+    parts = _decision(plan, environment, decision, now, new)
+    if expected is not None:
+        parts["guarded"] = [[expected.alone]]
+        parts["expected"] = [_expectation(view) for view in expected.steps]
+    if ahead is not None:
+        parts["ahead"] = [[path] for path in ahead.paths]
+        if ahead.alone is not None:
+            parts["alone"] = [[ahead.alone]]
+    answered = keyed or expected is not None or ahead is not None
+    return Change(run_id, actor, now, parts, is_answered=answered)
 
 
 def commit(one: Change) -> Seen | None:
@@ -155,113 +148,119 @@ def commit(one: Change) -> Seen | None:
     Then what was expected no longer holds, or there is a run for the same reason already. Where
     neither can be, no answer is waited for.
     """
-    values = (
-        one.run,
-        one.actor,
-        one.now,
-        None if one.expected is None else _json(one.expected),
-        _json(one.decision),
-        None if one.ahead is None else _json(_ahead(one.ahead)),
-    )
-    sent = cursor().execute(COMMIT, values, prepare=True)
-    return one.seen(sent.fetchall()[0][0]) if one.is_answered else Seen()
+    return commit_all([one])[0]
 
 
 def commit_all(changes: Sequence[Change]) -> list[Seen | None]:
-    """Store decisions about different runs in one statement, each as `commit` does."""
-    values = [
-        [
-            str(one.run),
-            one.actor,
-            one.now.isoformat(),
-            one.expected,
-            one.decision,
-            None if one.ahead is None else _ahead(one.ahead),
-        ]
-        for one in changes
-    ]
-    rows = cursor().execute(COMMIT_ALL, (_json(values),), prepare=True).fetchall()
-    return [one.seen(answer) for one, (answer,) in zip(changes, rows, strict=True)]
+    """Store decisions about different runs in one statement, each as `commit` does.
+
+    They are of one actor and of one moment.
+    """
+    if not changes:
+        return []
+    first = changes[0]
+    values = (first.actor, first.now, [one.run for one in changes], _json(_joined(changes)))
+    sent = cursor().execute(COMMIT, values, prepare=True)
+    if not any(one.is_answered for one in changes):
+        return [Seen()] * len(changes)
+    return _seen(json.loads(sent.fetchall()[0][0]), changes)
+
+
+def _joined(changes: Sequence[Change]) -> Parts:
+    """Return the parts of all changes, each row with the number of its run."""
+    joined: Parts = {}
+    for number, one in enumerate(changes, 1):
+        for part, rows in one.parts.items():
+            known = joined.setdefault(part, [])
+            if part == "rounds":
+                known.extend([] for _ in range(len(rows) - len(known)))
+                for turn, moves in zip(known, rows, strict=False):
+                    turn += [{"n": number, **move} for move in moves]
+            elif part in RUN_MOVES:
+                known += [{"n": number, **move} for move in rows]
+            else:
+                known += [[number, *row] for row in rows]
+    return joined
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _expected(expected: Expected) -> dict[str, str]:
-    """Return what must hold as texts, which the database need only split and compare."""
-    paths = " ".join(view.path for view in expected.steps)
-    steps = "\n".join(map(_expectation, expected.steps))
-    found = {"paths": paths, "steps": steps}
-    return found if expected.alone is None else found | {"alone": expected.alone}
+def _expectation(view: StepView) -> list[str]:
+    """Return what must hold of a step as a text, which the database need only compare."""
+    facts = f"{view.state.value} {view.attempt}"
+    if view.state is StepState.PENDING:
+        tally = view.tally
+        facts += f" {tally.ok} {tally.failed} {tally.skipped} {tally.upstream_failed}"
+    return [view.path, facts]
 
 
-def _expectation(view: StepView) -> str:
-    facts = f"{view.path} {view.state.value} {view.attempt}"
-    if view.state is not StepState.PENDING:
-        return facts
-    tally = view.tally
-    return f"{facts} {tally.ok} {tally.failed} {tally.skipped} {tally.upstream_failed}"
-
-
-def _ahead(ahead: Ahead) -> dict[str, str]:
-    found = {"paths": " ".join(ahead.paths)}
-    return found if ahead.alone is None else found | {"alone": ahead.alone}
-
-
-def _seen(answer: Mapping[str, Any], ahead: Ahead | None) -> Seen:
-    steps = tuple(
-        StepView(
-            path=row[0],
-            node=row[1],
-            scope=row[2],
-            state=StepState(row[3]),
-            reason=Reason(row[4]) if row[4] else None,
-            attempt=row[5],
-            failures=row[6],
-            losses=row[7],
-            tally=Tally(*row[8:12]),
-            worker=row[12],
-            error=StepError.from_dict(row[13]) if row[13] else None,
+def _seen(answer: Mapping[str, Any], changes: Sequence[Change]) -> list[Seen | None]:
+    steps: list[list[StepView]] = [[] for _ in changes]
+    for number, *row in answer.get("steps") or ():
+        steps[number - 1].append(_view(row))
+    refused = frozenset(answer["refused"])
+    alone = frozenset(answer.get("alone") or ())
+    return [
+        None
+        if number in refused
+        else Seen(
+            tuple(steps[number - 1]),
+            frozenset(one.parts["alone"][0]) if number in alone else frozenset(),
         )
-        for row in answer.get("steps") or ()
+        for number, one in enumerate(changes, 1)
+    ]
+
+
+def _view(row: Sequence[Any]) -> StepView:
+    return StepView(
+        path=row[0],
+        node=row[1],
+        scope=row[2],
+        state=StepState(row[3]),
+        reason=Reason(row[4]) if row[4] else None,
+        attempt=row[5],
+        failures=row[6],
+        losses=row[7],
+        tally=Tally(*row[8:12]),
+        worker=row[12],
+        error=StepError.from_dict(row[13]) if row[13] else None,
     )
-    alone = ahead.alone if ahead is not None and answer.get("alone") else None
-    return Seen(steps, frozenset() if alone is None else frozenset({alone}))
 
 
 def _decision(
     plan: Plan, environment: str, decision: Decision, now: datetime, new: NewRun | None
-) -> dict[str, Any]:
+) -> Parts:
     begins = [move for move in decision.run_moves if _begins(move)]
     ends = [move for move in decision.run_moves if not _begins(move)]
     born = {view.path: _birth(plan, environment, view) for view in decision.born}
-    parts: dict[str, Any] = {
-        "run": _new_run(plan, new, now) if new is not None else None,
-        "opening": [_run_values(plan, move, now) for move in begins] if new is None else None,
-        "attempts": [_attempt_values(record) for record in decision.attempts],
+    parts: Parts = {
+        "run": [] if new is None else [_new_run(plan, new, now)],
+        "opening": [_run_values(plan, move, now) for move in begins] if new is None else [],
+        "attempts": [_attempt_row(record) for record in decision.attempts],
         "rounds": _rounds(decision.moves, born),
         "born": list(born.values()),
-        "vars": decision.assigned,
+        "vars": [[decision.assigned]] if decision.assigned else [],
         "closing": [_run_values(plan, move, now) for move in ends],
-        "late": [_late_values(late) for late in decision.late],
-        "incidents": [_incident_values(incident) for incident in decision.incidents],
+        "late": [_late_row(late) for late in decision.late],
+        "incidents": [_incident_row(incident) for incident in decision.incidents],
     }
-    return {name: part for name, part in parts.items() if part}
+    return {part: rows for part, rows in parts.items() if rows}
 
 
-def _new_run(plan: Plan, new: NewRun, now: datetime) -> dict[str, Any]:
-    return {
-        "workflow": str(new.workflow),
-        "version": str(new.version),
-        "environment": str(new.environment),
-        "input": new.input,
-        "key": new.idempotency_key,
-        "deadline": _time(_deadline(plan, now)),
-    }
+def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
+    return [
+        str(new.workflow),
+        str(new.version),
+        str(new.environment),
+        new.input,
+        new.idempotency_key,
+        _time(_deadline(plan, now)),
+    ]
 
 
-def _birth(plan: Plan, environment: str, view: StepView) -> list[str | int | None]:
+def _birth(plan: Plan, environment: str, view: StepView) -> list[Any]:
     queue = queue_name(environment, plan.nodes[view.node].queue_class)
     return [str(uuid7()), view.path, view.node, view.scope, queue]
 
@@ -342,28 +341,17 @@ _FIELDS: Mapping[str, Callable[[StepView], Any]] = {
 """How a field of a view is stored; the times of a step are the time of the decision."""
 
 
-def _attempt_values(record: AttemptRecord) -> dict[str, Any]:
-    return {
-        "id": str(uuid7()),
-        "path": record.step.path,
-        "number": record.step.attempt,
-        "end": record.end,
-        "error": _error(record.error),
-    }
+def _attempt_row(record: AttemptRecord) -> list[Any]:
+    step = record.step
+    return [str(uuid7()), step.path, step.attempt, record.end, _error(record.error)]
 
 
-def _late_values(late: LateResult) -> dict[str, Any]:
-    kept = {"output": late.output, "error": _error(late.error)}
-    return {"path": late.path, "attempt": late.attempt, "kept": kept}
+def _late_row(late: LateResult) -> list[Any]:
+    return [late.path, late.attempt, {"output": late.output, "error": _error(late.error)}]
 
 
-def _incident_values(incident: OpenIncident) -> dict[str, Any]:
-    return {
-        "id": str(uuid7()),
-        "path": incident.path,
-        "attempt": incident.attempt,
-        "error": _error(incident.error),
-    }
+def _incident_row(incident: OpenIncident) -> list[Any]:
+    return [str(uuid7()), incident.path, incident.attempt, _error(incident.error)]
 
 
 def _error(error: StepError | None) -> dict[str, Any] | None:
