@@ -254,7 +254,8 @@ class Play:
         client = self.stage.redis()
         passed = time.time() - LONGEST_STEP - 3600 - 60
         if found := client.zrange("unacked_index", 0, -1):
-            client.zadd("unacked_index", dict.fromkeys(found, passed))
+            # What has been acknowledged since must not come back into the index.
+            client.zadd("unacked_index", dict.fromkeys(found, passed), xx=True)
             self._told_at(f"{len(found)} messages of workers are old enough to be sent again")
 
     def _wait_until_still(self) -> None:
