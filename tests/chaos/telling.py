@@ -12,8 +12,14 @@ LINES = 40
 STACK_LINES = 120
 WIDTH = 300
 
-TROUBLE = re.compile(r"\[(?:warning|error|critical) *\] (?P<event>\S+)")
-"""A line of the platform's log that is no mere information; its event is one word."""
+TROUBLE = re.compile(r"\[(?:warning|error|critical) *\] (?P<event>\S+)(?!.* code=4)")
+"""A line of the platform's log that is no mere information; its event is one word.
+
+That somebody was told what they asked wrongly is no trouble of the platform's.
+"""
+
+REFUSAL = "[django.request]"
+"""Django's own line about such an answer, beside the platform's."""
 
 MARK = "----"
 """What the harness writes into the log of a process that it starts, or that has ended."""
@@ -38,7 +44,7 @@ def troubles(lines: Iterable[str]) -> Iterator[str]:
 def _event(line: str) -> str:
     if line.startswith(MARK):
         return line
-    found = TROUBLE.search(line)
+    found = None if REFUSAL in line else TROUBLE.search(line)
     return found["event"] if found else ""
 
 

@@ -13,10 +13,12 @@ def test_troubles_starts_and_ends_are_told_and_nothing_else() -> None:
         f"{AT} [info     ] beat: Starting... [celery.beat]",
         f"{AT} [error    ] queue.health health=wedged",
         "Traceback (most recent call last):",
+        f"{AT} [warning  ] request_finished [x] code=409 ip=127.0.0.1",
+        f"{AT} [warning  ] Conflict: /api/ [django.request] status_code=409",
         "---- 2.0 ended with -9",
     ]
 
-    assert list(troubles(lines)) == [lines[0], lines[2], lines[4]]
+    assert list(troubles(lines)) == [lines[0], lines[2], lines[-1]]
 
 
 def test_many_of_one_kind_in_a_row_are_one_line() -> None:
