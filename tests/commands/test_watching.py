@@ -4,11 +4,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 from rich.console import Console
 
 from tests.commands.builders import INLINE, a_run
+from tests.workflows.builders import sql
 from workflows.management.watching import Feed, Picture, Silence, advice_on, follow
 from workflows.models import Journal, Run
 
@@ -16,18 +17,20 @@ ID = uuid4()
 
 
 def a_line(run: Run, number: int, path: str, *, seconds: float = 0) -> None:
-    """Commit a line of the journal with this number."""
-    Journal.objects.create(
-        id=number,
-        run=run,
-        path=path,
-        before="RUNNING",
-        after="COMPLETED",
-        attempt=1,
-        reason="",
-        actor="engine",
-        at=timezone.now() + timedelta(seconds=seconds),
-    )
+    """Commit a line of the journal with this number, past the law."""
+    with transaction.atomic():
+        sql("SET LOCAL session_replication_role = replica")
+        Journal.objects.create(
+            id=number,
+            run=run,
+            path=path,
+            before="RUNNING",
+            after="COMPLETED",
+            attempt=1,
+            reason="",
+            actor="engine",
+            at=timezone.now() + timedelta(seconds=seconds),
+        )
 
 
 class Raising(Silence):

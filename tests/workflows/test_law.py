@@ -4,10 +4,20 @@ from datetime import UTC, datetime
 
 import pgtrigger
 import pytest
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Q
 
-from tests.workflows.builders import ANN, a_run, a_version, claimed, finish, sql, step, task
+from tests.workflows.builders import (
+    ANN,
+    a_run,
+    a_version,
+    claimed,
+    everything,
+    finish,
+    sql,
+    step,
+    task,
+)
 from workflows.engine.states import (
     FINISHED_RUNS,
     FINISHED_STEPS,
@@ -140,6 +150,59 @@ def test_a_line_of_the_journal_is_never_changed_or_removed(statement: str) -> No
         sql(statement, run.pk)
 
     assert list(run.journal.values()) == lines
+
+
+def test_a_line_of_the_journal_is_never_made_by_hand() -> None:
+    run = a_run(task("only"))
+    lines = list(run.journal.values())
+
+    with pytest.raises(DatabaseError, match="triggers alone"), transaction.atomic():
+        sql(
+            "INSERT INTO workflows_journal"
+            " (run_id, step_id, path, attempt, before, after, reason, actor, at)"
+            " SELECT run_id, step_id, path, attempt, before, after, reason, actor, at"
+            " FROM workflows_journal WHERE run_id = %s",
+            run.pk,
+        )
+
+    assert list(run.journal.values()) == lines
+
+
+@pytest.mark.parametrize("table", ["run", "step", "attempt", "incident", "journal"])
+def test_no_table_of_the_law_is_emptied(table: str) -> None:
+    run = a_run(task("only"))
+    known = everything(run)
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql("SET LOCAL orchestrator.emptying = ''")
+
+    with pytest.raises(DatabaseError, match="Cannot truncate"), transaction.atomic():
+        sql(f"TRUNCATE workflows_{table} CASCADE")
+
+    assert everything(run) == known
+
+
+def the_trigger(name: str) -> str:
+    """Return what the database calls a trigger."""
+    with connection.cursor() as cursor:
+        like = f"pgtrigger_{name}_%"
+        cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE %s", [like])
+        [(found,)] = cursor.fetchall()
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "statement"),
+    [
+        ("step_law", "UPDATE workflows_step SET state = 'COMPLETED' WHERE run_id = %s"),
+        ("the_journal_is_append_only", "UPDATE workflows_journal SET path = 'x' WHERE run_id = %s"),
+    ],
+)
+def test_no_session_has_the_law_ignored(trigger: str, statement: str) -> None:
+    run = a_run(task("only"))
+    sql("SELECT set_config('pgtrigger.ignore', %s, true)", f"{{{the_trigger(trigger)}}}")
+
+    with pytest.raises(DatabaseError, match="pgtrigger: "), transaction.atomic():
+        sql(statement, run.pk)
 
 
 @pytest.mark.parametrize("state", sorted(set(StepState) - {StepState.PENDING}))

@@ -64,6 +64,7 @@ class Incident(models.Model):
         indexes = [
             models.Index(fields=["-id"], name="incidents_open", condition=Q(resolution="")),
         ]
+        triggers = [law.emptying_trigger("incidents_are_never_emptied")]
 
     def __str__(self) -> str:
         return f"{self.path}: {self.code}"

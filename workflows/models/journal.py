@@ -4,7 +4,6 @@ Written by triggers alone (see `workflows.models.law`). A transition that is not
 here cannot have happened. Lines leave only with their finished run, by retention.
 """
 
-import pgtrigger
 from django.db import models
 from django.db.models import Q
 
@@ -46,8 +45,10 @@ class Journal(models.Model):
             ),
         ]
         triggers = [
-            pgtrigger.Protect(name="the_journal_is_append_only", operation=pgtrigger.Update),
+            law.unchanging_trigger("the_journal_is_append_only"),
             law.removal_trigger("the_journal_goes_with_its_finished_run"),
+            law.witness_trigger("the_journal_is_written_by_triggers"),
+            law.emptying_trigger("the_journal_is_never_emptied"),
         ]
 
     def __str__(self) -> str:

@@ -94,6 +94,7 @@ class Run(models.Model):
                 first=RunState.PENDING,
                 also={RunState.RUNNING: "now.started_at IS NOT NULL AND now.finished_at IS NULL"},
             ),
+            law.emptying_trigger("runs_are_never_emptied"),
         ]
 
     def __str__(self) -> str:

@@ -100,6 +100,7 @@ class Step(models.Model):
                 first=StepState.PENDING,
                 also={StepState.QUEUED: "now.queued_at IS NOT NULL"},
             ),
+            law.emptying_trigger("steps_are_never_emptied"),
         ]
 
     def __str__(self) -> str:
@@ -133,6 +134,7 @@ class Attempt(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["step", "number"], name="one_winner_per_attempt"),
         ]
+        triggers = [law.emptying_trigger("attempts_are_never_emptied")]
 
     def __str__(self) -> str:
         return f"attempt {self.number}"
