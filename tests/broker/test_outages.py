@@ -151,6 +151,22 @@ def test_what_could_not_be_sent_is_sent_by_the_first_sweep_after_the_outage(
     assert broker.lengths(QUEUE) == 3
 
 
+def test_a_sweep_does_not_say_that_it_has_sent_what_the_broker_did_not_take(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.publisher.GIVEN_UP_FOR", 0.0)
+    run = start_run(workflow=a_version(task("only")).workflow.name, by=ANN).run
+    broker.stop()
+    away = recover(now=timezone.now() + timedelta(minutes=5)).lines
+    broker.start()
+
+    back = recover(now=timezone.now() + timedelta(minutes=10)).lines
+
+    missed = f"run {run.id} step only: attempt 1 was not claimed in time and"
+    assert away == [f"{missed} waits for the broker, to be sent to {QUEUE} again"]
+    assert back == [f"{missed} was sent to {QUEUE} again"]
+
+
 def test_many_more_than_a_batch_are_sent_by_one_sweep(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

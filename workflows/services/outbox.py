@@ -18,10 +18,10 @@ from workflows.dispatch import Dispatch, FanOut, Line, Segment
 log = structlog.get_logger(__name__)
 
 
-def send(dispatches: Sequence[Dispatch]) -> None:
-    """Send what has been committed; no trouble with it is the caller's."""
+def send(dispatches: Sequence[Dispatch]) -> bool:
+    """Send what has been committed, and say whether it was taken; trouble is not the caller's."""
     if not dispatches or dispatch.publish(dispatches):
-        return
+        return True
     try:
         store.make_due(
             steps=[segment for one in dispatches if (segment := _first(one)) is not None],
@@ -29,6 +29,7 @@ def send(dispatches: Sequence[Dispatch]) -> None:
         )
     except (psycopg.Error, DatabaseError) as error:
         log.warning("outbox.not_hastened", error=str(error))
+    return False
 
 
 def _first(one: Dispatch) -> tuple[UUID, str, int] | None:

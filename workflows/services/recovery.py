@@ -189,11 +189,12 @@ def _send_again(report: RecoveryReport, now: datetime) -> None:
             partial(store.postpone_queued, now=now, until=now + patience(), limit=BATCH)
         )
         missed = [row for row in found if not is_crowded(row.queue)]
-        outbox.send(_again(missed, fanned))
+        is_sent = outbox.send(_again(missed, fanned))
         for row in missed:
+            what = "was sent to" if is_sent else "waits for the broker, to be sent to"
             report.lines.append(
                 f"run {row.run} step {row.path}: attempt {row.attempt} was not claimed in time"
-                f" and was sent to {row.queue} again"
+                f" and {what} {row.queue} again"
             )
         if len(found) < BATCH:
             return
