@@ -1,5 +1,6 @@
 """Django's settings, made of the typed ones in `orchestrator.env` and of nothing else."""
 
+import sys
 from typing import Any
 
 import dj_database_url
@@ -91,6 +92,11 @@ NOTICED_SOON = {
 """Seconds, but for the last, which is milliseconds; they matter to TCP, not to a socket."""
 
 
+AS_THE_STATEMENT_SAYS = {"prepare_threshold": sys.maxsize}
+"""Django's own default is that psycopg prepares nothing, not even what asks for it. So it does what
+the store marks, and not what has merely been said often: a plan for that might not fit for ever."""
+
+
 def _database() -> dict[str, Any]:
     """One connection for each process or thread, kept open and checked before each request.
 
@@ -103,7 +109,7 @@ def _database() -> dict[str, Any]:
     options = parsed.setdefault("OPTIONS", {})
     parsed["HOST"] = options.pop("host", parsed.get("HOST", ""))
     options["application_name"] = "orchestrator"
-    return parsed | {"OPTIONS": NOTICED_SOON | options}
+    return parsed | {"OPTIONS": NOTICED_SOON | AS_THE_STATEMENT_SAYS | options}
 
 
 DATABASES = {"default": _database()}

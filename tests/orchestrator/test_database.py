@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
 from orchestrator.env import ROOT
+from workflows import store
 
 
 @pytest.mark.django_db
@@ -17,6 +19,19 @@ def test_the_database_is_the_embedded_postgresql() -> None:
         cursor.execute("SHOW fsync")
 
         assert cursor.fetchone() == ("on",)
+
+
+@pytest.mark.django_db
+def test_what_the_store_marks_is_prepared_on_the_server_and_nothing_else() -> None:
+    for _ in range(9):
+        store.why_queued(UUID(int=0), "only", 1)
+        store.any_due(now=store.now())
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        prepared = [row[0].strip() for row in cursor.fetchall()]
+    assert any(one.startswith("SELECT reason FROM workflows_step") for one in prepared)
+    assert not any("deadline_at" in one for one in prepared)
 
 
 @pytest.mark.django_db

@@ -374,7 +374,7 @@ def is_overdue(before: datetime) -> bool:
 
 def any_due(*, now: datetime) -> bool:
     """Say whether a retry, a wait or a run has used up its time."""
-    row = cursor().execute(ANY_DUE, (now, now), prepare=True).fetchone()
+    row = cursor().execute(ANY_DUE, (now, now)).fetchone()
     return row is not None and bool(row[0])
 
 
