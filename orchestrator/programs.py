@@ -4,13 +4,15 @@ The launcher and the containers start the same programs, so the options of each 
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from typing import TYPE_CHECKING
 
-from orchestrator import supervisor
+from orchestrator import names, supervisor
 from orchestrator.env import Env
 
 if TYPE_CHECKING:
@@ -53,19 +55,21 @@ def beat() -> None:
 
 def engine(env: Env) -> None:
     """Be a worker of the engine's own queue."""
-    _worker("engine", ["orchestrator"], env.engine_concurrency)
+    _worker(names.hold("engine", platform=env.database), ["orchestrator"], env.engine_concurrency)
 
 
 def worker(env: Env, environment: str, name: str = "") -> None:
     """Be a worker of one environment: of all its queues, and of no other's.
 
-    A second one on the same machine needs a name: Celery knows workers by name and host.
+    A second one on the same machine has a number in its name, or the name that it is given.
     """
     _spare_children_of_sigterm()
     _set_up()
     from orchestrator.fleet import queues_of
 
-    known_as = f"env-{environment}-{name}" if name else f"env-{environment}"
+    usual = f"env-{environment}"
+    wanted = f"{usual}-{name}" if name else usual
+    known_as = names.hold(wanted, platform=env.database, exactly=bool(name))
     _worker(known_as, queues_of(environment), env.worker_concurrency)
 
 
@@ -102,6 +106,7 @@ def _worker(name: str, queues: list[str], processes: int) -> None:
     _spare_children_of_sigterm()
     _set_up()
     _spare_children_a_parser()
+    _make_no_folders()
     from celery.bin.worker import worker
 
     # Celery warns root of pickled messages, which no worker of ours accepts.
@@ -125,6 +130,14 @@ def _spare_children_a_parser() -> None:
     from celery import platforms
 
     platforms._set_pdeathsig = _end_with_the_parent  # type: ignore[attr-defined] # noqa: SLF001
+
+
+def _make_no_folders() -> None:
+    """Have shared memory lie where a file without a name can: no folder is there to be left behind.
+
+    A pool makes one for each parent process, which a parent that is killed does not remove.
+    """
+    multiprocessing.current_process()._config["tempdir"] = tempfile.gettempdir()  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def worker_options(name: str, queues: list[str], processes: int) -> list[str]:
