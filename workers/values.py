@@ -20,7 +20,7 @@ from uuid import UUID
 import pydantic
 
 from workers.errors import ValueRefusedError
-from workflows.language.limits import LARGEST_VALUE
+from workflows.language.limits import LARGEST_VALUE, size_of, too_large
 
 MAX_DEPTH = 100
 MASK = "***"
@@ -109,13 +109,11 @@ _READERS: tuple[tuple[tuple[type, ...], Callable[[Any, str, int], Any]], ...] = 
 
 def check_size(value: Any, what: str) -> None:
     """Raise `ValueRefusedError` for a plain value of more than 256 KiB of JSON."""
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
-    if size > LARGEST_VALUE:
+    if reason := too_large(f"the {what}", value):
         raise ValueRefusedError(
-            f"The {what} is {size:,} bytes of JSON, and a value may have {LARGEST_VALUE:,}: "
-            "store it as an artifact and give its address.",
+            f"{reason[0].upper()}{reason[1:]}.",
             code="value.too_large",
-            details={"bytes": size, "limit": LARGEST_VALUE},
+            details={"bytes": size_of(value), "limit": LARGEST_VALUE},
         )
 
 

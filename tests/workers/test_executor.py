@@ -25,7 +25,7 @@ from workers.errors import BusinessError, PermanentError, TaskError, TransientEr
 from workers.executor import execute
 from workers.registry import Registry
 from workflows.engine.events import Failed, Succeeded
-from workflows.language.limits import LARGEST_VALUE
+from workflows.language.limits import LARGEST_VALUE, too_large
 from workflows.language.words import ErrorClass
 
 SECRET = "hunter2 'quoted' & more"
@@ -309,6 +309,17 @@ def test_an_output_too_large_is_refused_with_its_size_and_advice() -> None:
     assert (error.error_class, error.code) == (ErrorClass.PERMANENT, "value.too_large")
     assert "262,145 bytes" in error.message
     assert "artifact" in error.message
+
+
+def test_a_worker_refuses_what_is_too_large_in_the_words_of_the_engine() -> None:
+    text = "ä" * LARGEST_VALUE
+
+    error = error_of(outcome_of(lambda: text))
+
+    said = too_large("the output", text)
+    assert said is not None
+    assert error.message.lower() == f"{said}.".lower()
+    assert error.details == {"bytes": 2 * LARGEST_VALUE + 2, "limit": LARGEST_VALUE}
 
 
 def test_details_that_cannot_be_kept_do_not_hide_the_error() -> None:

@@ -11,9 +11,14 @@ LARGEST_VALUE = 256 * 1024
 """Bytes of a value as compact JSON: an input, an output, the run variables."""
 
 
+def size_of(value: Any) -> int:
+    """Return the bytes of a value as compact JSON."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
 def too_large(name: str, value: Any) -> str | None:
     """Return why a value is refused, as a sentence; None when it is small enough."""
-    size = len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    size = size_of(value)
     if size <= LARGEST_VALUE:
         return None
     return (
