@@ -42,6 +42,9 @@ LONGEST_RETRY_AFTER = 86_400.0
 ASKED_AGAIN = frozenset({ErrorClass.TRANSIENT, ErrorClass.TIMEOUT})
 """The classes with which a probe may fail and still be asked again."""
 
+IN_DOUBT = frozenset({ErrorClass.UNCERTAIN, ErrorClass.CANCELLED})
+"""The classes of errors with which a call ends that may have taken effect."""
+
 _OUR_FILES = {module.__file__ for module in (registry_module, sandbox)} | {__file__}
 EXIT_OF_SIGNAL = range(-256 + 1, -256 + signal.NSIG)
 """What Celery's process pool exits with when it is told to stop: signal minus 256."""
@@ -276,7 +279,7 @@ def normalise(attempt: Attempt) -> Attempt:
 def _failed(attempt: Attempt, raised: BaseException) -> Attempt:
     """Make a step error of what the call raised, and say whether it may have taken effect."""
     error = _step_error(attempt, raised)
-    in_doubt = isinstance(raised, StepTimeout) or error.error_class is ErrorClass.UNCERTAIN
+    in_doubt = isinstance(raised, StepTimeout) or error.error_class in IN_DOUBT
     repeat = _repeat_in_doubt(attempt) if in_doubt else attempt.repeat
     return replace(attempt, error=error, repeat=repeat)
 

@@ -1,7 +1,6 @@
 """Runs that nothing happens to: chains, fan-outs, lines, retries, operators, two environments."""
 
 import time
-from typing import Any
 
 import pytest
 
@@ -99,15 +98,9 @@ def test_work_of_one_environment_is_never_done_by_the_worker_of_another(
     assert not any("north" in worker for worker in of_here)
 
 
-@pytest.mark.parametrize(
-    ("slow", "end"),
-    [
-        (sleep("slow", 300), "CANCELLED"),
-        (shell("slow", "sleep", "300", idempotent=True), "CANCELLED"),
-        (shell("slow", "sleep", "300"), "FAILED"),
-    ],
-)
-def test_a_cancel_stops_what_is_running(platform: Platform, slow: dict[str, Any], end: str) -> None:
+@pytest.mark.parametrize("kind", ["sleep", "shell"])
+def test_a_cancel_stops_what_is_running(platform: Platform, kind: str) -> None:
+    slow = sleep("slow", 300) if kind == "sleep" else shell("slow", "sleep", "300")
     run = started(slow, log("after"))
     until_step(run, "slow", "RUNNING")
     began = time.monotonic()
@@ -116,8 +109,7 @@ def test_a_cancel_stops_what_is_running(platform: Platform, slow: dict[str, Any]
 
     assert platform.finished(run).state == "CANCELLED"
     assert time.monotonic() - began < 20
-    assert states(run) == {"slow": end, "after": "CANCELLED"}
-    assert run.incidents.filter(error_class="uncertain").count() == (end == "FAILED")
+    assert states(run) == {"slow": "CANCELLED", "after": "CANCELLED"}
 
 
 def test_a_run_that_is_paused_in_the_middle_goes_on_where_it_stood(platform: Platform) -> None:

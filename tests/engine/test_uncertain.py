@@ -220,6 +220,41 @@ def test_a_replay_of_another_step_repeats_no_effect_that_is_uncertain(last: Even
     assert run.step("s.pay").state is StepState.FAILED
 
 
+def stopped(path: str, repeat: Repeat) -> Failed:
+    """Say that an attempt heeded the request to end, in the middle of what it did."""
+    return Failed(path, 1, error_of("task.cancelled", "cancelled"), repeat)
+
+
+def test_what_heeded_the_end_of_its_run_is_cancelled_and_nobody_is_asked() -> None:
+    run = pay().hear(CancelRequested(), stopped("pay", NEVER))
+
+    assert (run.step("pay").state, run.incidents) == (StepState.CANCELLED, [])
+
+
+@pytest.mark.parametrize("repeat", [PROBE, NEVER])
+def test_what_was_ended_in_the_middle_by_the_failure_of_another_is_not_begun_again(
+    repeat: Repeat,
+) -> None:
+    block = {"id": "s", "parallel": [task("pay"), task("other")], "fail_fast": True}
+    run = play(plan_from(block)).claim("s.pay").hear(broken("s.other"), stopped("s.pay", repeat))
+    assert sorted(run.accused) == ["s.other", "s.pay"]
+
+    run.hear(Replayed("s.other"))
+
+    assert run.queued == {"s.other"}
+    assert run.step("s.pay").state is StepState.FAILED
+
+
+def test_what_may_be_repeated_is_begun_again_with_what_had_ended_it() -> None:
+    block = {"id": "s", "parallel": [task("pay"), task("other")], "fail_fast": True}
+    run = play(plan_from(block)).claim("s.pay")
+    run.hear(broken("s.other"), stopped("s.pay", Repeat.FREELY))
+
+    run.hear(Replayed("s.other"))
+
+    assert run.queued == {"s.other", "s.pay"}
+
+
 def test_a_person_who_replays_has_decided_and_no_probe_is_asked() -> None:
     run = pay().hear(lost("pay", repeat=NEVER), Replayed("pay"))
 

@@ -200,11 +200,9 @@ def test_at_its_timeout_a_command_dies_with_all_its_descendants(whose: str, tmp_
     assert processes_in(pids) == []
 
 
-@pytest.mark.parametrize(
-    ("idempotent", "known"), [(None, ErrorClass.UNCERTAIN), (True, ErrorClass.CANCELLED)]
-)
+@pytest.mark.parametrize(("idempotent", "repeat"), [(None, Repeat.NEVER), (True, Repeat.FREELY)])
 def test_a_cancelled_command_dies_with_all_its_descendants(
-    idempotent: bool | None, known: ErrorClass, tmp_path: Path
+    idempotent: bool | None, repeat: Repeat, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     told = {"script": textwrap.dedent(STUBBORN), "shell": True, "env": {"PIDS": str(pids)}}
@@ -215,7 +213,9 @@ def test_a_cancelled_command_dies_with_all_its_descendants(
     step = assignment("shell.run", told, idempotent=idempotent)
     outcome = execute(step, registry=catalog, cancelled=cancelled)
 
-    assert (error_of(outcome).code, error_of(outcome).error_class) == ("shell.cancelled", known)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error.error_class, outcome.repeat) == (ErrorClass.CANCELLED, repeat)
+    assert outcome.error.code == "shell.cancelled"
     assert processes_in(pids) == []
 
 

@@ -31,7 +31,7 @@ CODES: Mapping[str, ErrorClass] = {
     "shell.not_started": ErrorClass.PERMANENT,
     "shell.timeout": ErrorClass.UNCERTAIN,
     "shell.lost": ErrorClass.UNCERTAIN,
-    "shell.cancelled": ErrorClass.UNCERTAIN,
+    "shell.cancelled": ErrorClass.CANCELLED,
     **{f"shell.exit_{code}": ErrorClass.PERMANENT for code in range(256)},
     **{f"shell.signal_{known.name}": ErrorClass.UNCERTAIN for known in signal.Signals},
 }
@@ -89,9 +89,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
         raise
     except TaskError as cancelled:
         message = f"{cancelled.message} `{arguments[0]}` was ended with all its processes."
-        raise _killed(
-            context, message, "shell.cancelled", cancelled.error_class, streams()
-        ) from None
+        raise TaskError(message, code="shell.cancelled", details=streams()) from None
     if ended.status is None or ended.status not in ok_exit_codes:
         raise _failure(context, arguments[0], ended, timeout, retry_exit_codes, streams())
     return {"exit_code": ended.status, **streams(), "left_behind": ended.left_behind}
@@ -154,7 +152,7 @@ def _killed(
     context: TaskContext,
     said: str,
     code: str,
-    harmless: ErrorClass | None,
+    harmless: ErrorClass,
     streams: dict[str, str],
 ) -> TaskError:
     """Return the error of a command that did not come to its end: it may have had its effect."""

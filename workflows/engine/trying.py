@@ -29,6 +29,9 @@ from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.words import ErrorClass
 
+REOPENED_FOR = frozenset({Reason.FAIL_FAST, Reason.TIMEOUT})
+"""Why a step may have been ended that a replay of another has go on."""
+
 
 def claim(draft: Draft, event: Claimed) -> None:
     """Give the attempt to the worker, unless the run is held or ending."""
@@ -235,9 +238,13 @@ def _cancelled(
     end: AttemptEnd = AttemptEnd.CANCELLED,
     repeat: Repeat = Repeat.FREELY,
 ) -> None:
-    """End a step that is to end; one that may have taken effect is left to a person."""
+    """End a step that is to end; one that may have taken effect is left to a person.
+
+    But one that heeded the request is as it was asked to be, unless a replay could begin it again.
+    """
     _record(draft, view, end, error)
-    if repeat is Repeat.FREELY:
+    heeded = error.error_class is ErrorClass.CANCELLED and view.reason not in REOPENED_FOR
+    if repeat is Repeat.FREELY or heeded:
         draft.move(view, StepState.CANCELLED, reason=view.reason, error=None)
     else:
         ending.leave_in_doubt(draft, view, error, repeat)
