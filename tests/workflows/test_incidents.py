@@ -325,3 +325,27 @@ def test_a_run_is_replayed_whole_when_one_replay_resolves_several_incidents() ->
 
     assert not report.refused
     assert state(run) == "COMPLETED"
+
+
+def test_a_run_whose_time_was_up_is_replayed_with_time_anew_and_without_an_incident() -> None:
+    run = a_run(task("first"), task("slow"), task("last"), timeout=60)
+    finish(claimed(run, "first"))
+    slow = claimed(run, "slow")
+    tick(now=in_future(61))
+    fail(slow, "cancelled")
+    assert (state(run), open_incidents(run)) == ("FAILED", [])
+
+    report = replay_run(run_id=run.pk, by=ANN)
+    work_off(run)
+
+    run.refresh_from_db()
+    assert (report.sentence(), run.state) == ("Replay: 1 done.", "COMPLETED")
+    assert [len(ends(run, path)) for path in ("first", "slow", "last")] == [1, 2, 1]
+
+
+def test_a_run_that_was_given_up_whole_has_nothing_to_replay() -> None:
+    run, incident = a_failed_run()
+    discard_incident(incident_id=incident.pk, note="Not worth it.", by=ANN)
+
+    with pytest.raises(StateRefusedError, match="nothing to replay"):
+        replay_run(run_id=run.pk, by=ANN)

@@ -1,5 +1,8 @@
 """Pause, resume and cancel: what a worker has begun is finished, nothing else is started."""
 
+from collections.abc import Callable
+from datetime import datetime
+
 import pytest
 
 from tests.support.publisher import Recorder
@@ -7,6 +10,7 @@ from tests.workflows.builders import (
     ANN,
     a_run,
     any_claimed,
+    at_once,
     claim,
     claimed,
     ends,
@@ -152,6 +156,23 @@ def test_a_run_that_has_ended_takes_no_orders(operate: object) -> None:
         operate(run_id=run.pk, by=ANN)  # type: ignore[operator]
 
     assert state(run) == "COMPLETED"
+
+
+@pytest.mark.parametrize("operate", [pause_run, cancel_run])
+def test_an_order_that_comes_while_the_run_ends_is_refused(
+    operate: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(task("only"))
+    work = claimed(run, "only")
+
+    def at_the_last_moment() -> datetime:
+        monkeypatch.undo()
+        at_once(lambda: finish(work))
+        return store.now()
+
+    monkeypatch.setattr(store, "now", at_the_last_moment)
+    with pytest.raises(StateRefusedError, match="is COMPLETED and cannot be"):
+        operate(run_id=run.pk, by=ANN)
 
 
 def test_a_run_that_is_not_there_takes_no_orders() -> None:

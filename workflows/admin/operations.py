@@ -182,8 +182,8 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             permission="workflows.replay_incident",
             meaning="Every open incident of the run is replayed: its step is tried again with "
             "the same input, and the run goes on from there. Completed steps are not done again. "
-            + REPEATS,
-            done="The failed steps are tried again.",
+            "A run whose own time was up is given it anew. " + REPEATS,
+            done="The run goes on from what failed.",
             do=lambda one, _, by: incidents.replay_run(run_id=one, by=by),
         ),
     )
@@ -267,7 +267,8 @@ def buttons_of_run(run: Run, user: Asker, *, open_incidents: int) -> list[Button
     wanted = {
         "pause": run.state == RunState.RUNNING,
         "resume": run.state == RunState.PAUSED,
-        "replay": open_incidents > 0 and not _is_given_up(run),
+        "replay": (open_incidents > 0 and not _is_given_up(run))
+        or incidents.is_out_of_time(run.state, run.error),
         "cancel": run.state in LIVE_RUNS and run.state != RunState.CANCELLING,
     }
     buttons = [

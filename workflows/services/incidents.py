@@ -8,7 +8,8 @@ from uuid import UUID
 from workflows import store
 from workflows.catalog import catalog
 from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
-from workflows.engine.states import StepState
+from workflows.engine.plan import ROOT
+from workflows.engine.states import RunState, StepState
 from workflows.language.corrections import check_arguments
 from workflows.language.words import StepKind
 from workflows.models import Incident, Resolution, Run, Version
@@ -78,17 +79,33 @@ def discard_many(*, incident_ids: Iterable[UUID], note: str, by: str) -> Report:
 
 
 def replay_run(*, run_id: UUID, by: str) -> Report:
-    """Replay every open incident of a run.
+    """Replay every open incident of a run; one without, whose time was up, goes on with time anew.
 
-    Raises NotFoundError, and StateRefusedError when the run has no open incident.
+    Raises NotFoundError, and StateRefusedError when there is nothing to replay.
     """
-    if not Run.objects.filter(pk=run_id).exists():
+    run = Run.objects.filter(pk=run_id).values("state", "error").first()
+    if run is None:
         raise NotFoundError("run", run_id)
     found = Incident.objects.filter(run_id=run_id, resolution="").order_by("id")
     ids = list(found.values_list("pk", flat=True))
+    if not ids and is_out_of_time(**run):
+        return each("Replay", [run_id], lambda one: _have_go_on(one, by))
     if not ids:
         raise StateRefusedError(f"The run {run_id} has no open incident, so nothing to replay.")
     return each("Replay", ids, lambda one: _replay_if_open(one, by))
+
+
+def is_out_of_time(state: str, error: Mapping[str, Any] | None) -> bool:
+    """Say whether a run has failed because its own time was up."""
+    return state == RunState.FAILED and error is not None and error["code"] == "run.timeout"
+
+
+def _have_go_on(run_id: UUID, by: str) -> None:
+    """Have a run go on from where its time was up."""
+    pin = pinned(run_id)
+    progress = in_transaction(lambda: advance_run(pin, Replayed(ROOT), now=store.now(), actor=by))
+    if not progress.decision.run_moves:
+        raise StateRefusedError(f"The run {run_id} goes on already.")
 
 
 def _replay_if_open(incident_id: UUID, by: str) -> None:

@@ -293,12 +293,14 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
     def work() -> Run:
         state = Run.objects.values_list("state", flat=True).get(pk=run_id)
         if state not in allowed:
-            raise StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
+            raise _refusal(run_id, state, verb)
         now = store.now()
         store.act_as(by)
         if not isinstance(event, CancelRequested):
             store.lock_run(run_id)
-        advance_run(pin, event, now=now, actor=by)
+        progress = advance_run(pin, event, now=now, actor=by)
+        if not progress.decision.run_moves:
+            raise _refusal(run_id, progress.held.run.state if progress.held else state, verb)
         if isinstance(event, CancelRequested):
             _close_incidents(run_id, by)
         run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
@@ -308,6 +310,10 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
         return run
 
     return in_transaction(work)
+
+
+def _refusal(run_id: UUID, state: str, verb: str) -> StateRefusedError:
+    return StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
 
 
 def _close_incidents(run_id: UUID, by: str) -> None:
