@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import psycopg
 import redis
+from kombu import Connection
 from psycopg import sql
 
 from orchestrator import embedded
@@ -37,6 +38,7 @@ AGAIN_AFTER = 0.5
 PROGRESS_EVERY = 10.0
 ANSWERED_WITHIN = 90.0
 QUIET_WITHIN = 180.0
+LOOKED_WITHIN = 10.0
 STILL_FOR = 3.0
 QUIET_FOR = 6.0
 WELL_WITHIN = 60.0
@@ -250,13 +252,24 @@ class Play:
     # Coming to rest.
 
     def _let_visibility_pass(self) -> None:
-        """Have the hour pass after which Redis gives the messages of dead workers to others."""
+        """Have the hour pass after which Redis gives the messages of dead workers to others.
+
+        Each worker looks for them every 100 s; this is such a look, so that none is waited for.
+        """
         client = self.stage.redis()
         passed = time.time() - LONGEST_STEP - 3600 - 60
-        if found := client.zrange("unacked_index", 0, -1):
-            # What has been acknowledged since must not come back into the index.
-            client.zadd("unacked_index", dict.fromkeys(found, passed), xx=True)
-            self._told_at(f"{len(found)} messages of workers are old enough to be sent again")
+        found = client.zrange("unacked_index", 0, -1)
+        if not found:
+            return
+        # What has been acknowledged since must not come back into the index.
+        client.zadd("unacked_index", dict.fromkeys(found, passed), xx=True)
+        self._told_at(f"{len(found)} messages of workers are old enough to be sent again")
+        deadline = time.monotonic() + LOOKED_WITHIN
+        with Connection(self.stage.env["BROKER_URL"]) as connection:
+            qos = connection.default_channel.qos
+            while client.zcount("unacked_index", 0, passed) and time.monotonic() < deadline:
+                qos.restore_visible(num=len(found), interval=1)
+                time.sleep(BEAT)
 
     def _wait_until_still(self) -> None:
         deadline = time.monotonic() + QUIET_WITHIN
