@@ -239,7 +239,7 @@ def _context(attempt: Attempt, seconds: float | None) -> TaskContext:
         idempotency_key=assignment.idempotency_key,
         idempotent=_repeat_in_doubt(attempt) is Repeat.FREELY,
         deadline=deadline,
-        log=_logger(attempt).bind(task=assignment.uses, **facts),
+        log=_logger(attempt, facts | {"task": assignment.uses}),
         cancelled=attempt.cancelled,
         mask=attempt.mask,
         scratch=Workdir(),
@@ -424,10 +424,13 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _logger(attempt: Attempt) -> Any:
-    """Give a logger that masks the secrets just before the configured renderer sees them."""
+def _logger(attempt: Attempt, facts: Mapping[str, Any]) -> Any:
+    """Give a logger that masks the secrets just before the configured renderer sees them.
+
+    It is made when it is first used.
+    """
     if not attempt.assignment.secrets:
-        return structlog.get_logger()
+        return structlog.get_logger(**facts)
 
     def masked(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
         told = dict(structlog.processors.format_exc_info(logger, method, event))
@@ -439,7 +442,7 @@ def _logger(attempt: Attempt) -> Any:
         }
 
     *before, renderer = structlog.get_config()["processors"]
-    return structlog.wrap_logger(None, processors=[*before, masked, renderer])
+    return structlog.wrap_logger(None, processors=[*before, masked, renderer], **facts)
 
 
 _MASKABLE = (str, int, float, Mapping, list, tuple, type(None))

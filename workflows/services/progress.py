@@ -57,22 +57,47 @@ class Progress:
     """What the next decision may be made upon, about the step that was claimed."""
 
 
-def begin_run(pinned: Pinned, new: NewRun, *, environment: str, now: datetime, actor: str) -> bool:
-    """Bring a run into being and begin it; False when there is one for the same reason.
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A run that is to be, and where."""
 
-    Nothing need be loaded of what is new. The caller holds the transaction.
+    pinned: Pinned
+    new: NewRun
+    environment: str
+
+
+def begin_runs(beginnings: Sequence[Beginning], *, now: datetime, actor: str) -> list[bool]:
+    """Bring runs into being and begin them, with one statement; say which of them are new.
+
+    There may be another for the same reason. Nothing need be loaded of what is new. The caller
+    holds the transaction.
     """
-    held = Slice(RunView(str(pinned.run), environment=environment))
-    decision = _decided(pinned.plan, held, Started(), now=now)
-    change = store.change(
-        pinned.run, pinned.plan, environment, decision, now=now, actor=actor, new=new
-    )
-    if store.commit(change) is None:
-        return False
-    _send(_ready(pinned, Progress(decision, held), brought=""))
-    if decision.follow_ups:
-        advance_run(pinned, *decision.follow_ups, now=now, actor=actor)
-    return True
+    begun = [_begun(one, now) for one in beginnings]
+    changes = [
+        store.change(
+            one.pinned.run,
+            one.pinned.plan,
+            one.environment,
+            progress.decision,
+            now=now,
+            actor=actor,
+            new=one.new,
+        )
+        for one, progress in zip(beginnings, begun, strict=True)
+    ]
+    stored = [seen is not None for seen in store.commit_all(changes)]
+    for one, progress, is_new in zip(beginnings, begun, stored, strict=True):
+        if not is_new:
+            continue
+        _send(_ready(one.pinned, progress, brought=""))
+        if progress.decision.follow_ups:
+            advance_run(one.pinned, *progress.decision.follow_ups, now=now, actor=actor)
+    return stored
+
+
+def _begun(one: Beginning, now: datetime) -> Progress:
+    held = Slice(RunView(str(one.pinned.run), environment=one.environment))
+    return Progress(_decided(one.pinned.plan, held, Started(), now=now), held)
 
 
 def patience() -> timedelta:

@@ -1,7 +1,8 @@
 """Runs: start them, hold them, let them go on, end them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -37,8 +38,9 @@ from workflows.services.errors import (
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned, pinned, plan_of_version, version_with_workflow
 from workflows.services.progress import (
+    Beginning,
     advance_run,
-    begin_run,
+    begin_runs,
     dispatches_of,
     in_flight,
     in_transaction,
@@ -47,7 +49,10 @@ from workflows.services.progress import (
 from workflows.services.report import Report, each
 
 BATCH = 100
-"""Runs that are started in one transaction when many are ordered at once."""
+"""Runs that are started in one transaction, by one statement, when many are ordered at once."""
+
+BATCH_STEPS = 5_000
+"""Steps of the graphs of such runs, at most, but for a single one that is larger."""
 
 THE_RUN_ITSELF = "workflows_run_pkey"
 """The constraint that a second try of a start meets when the first came through unheard."""
@@ -152,8 +157,7 @@ def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun | Refused
     desk = _Desk()
     checked = [patiently(partial(_check, desk, order)) for order in orders]
     started: list[StartedRun | RefusedOrder] = []
-    for first in range(0, len(checked), BATCH):
-        batch = checked[first : first + BATCH]
+    for batch in _batches(checked):
         started += _start_batch(batch, by)
     return started
 
@@ -172,6 +176,19 @@ class _Checked:
         """What there is one run for, if there is a key."""
         return self.version.workflow_id, self.order.idempotency_key or ""
 
+    @property
+    def beginning(self) -> Beginning:
+        """What is to be begun."""
+        new = store.NewRun(
+            workflow=self.version.workflow_id,
+            version=self.version.pk,
+            environment=self.environment.pk,
+            input=self.input,
+            idempotency_key=self.order.idempotency_key,
+        )
+        pin = Pinned(self.id, self.version.pk, self.plan)
+        return Beginning(pin, new, self.environment.name)
+
 
 def _check(desk: _Desk, order: Order) -> _Checked:
     _check_key(order.idempotency_key or "")
@@ -186,6 +203,21 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         raise InputRefusedError(message, findings) from error
     refuse_unstorable("the input", given)
     return _Checked(uuid7(), order, version, plan, environment, given)
+
+
+def _batches(checked: Iterable[_Checked]) -> Iterator[list[_Checked]]:
+    """Cut orders into batches, smaller ones where the graphs are large."""
+    batch: list[_Checked] = []
+    steps = 0
+    for one in checked:
+        size = len(one.plan.nodes)
+        if batch and (len(batch) == BATCH or steps + size > BATCH_STEPS):
+            yield batch
+            batch, steps = [], 0
+        batch.append(one)
+        steps += size
+    if batch:
+        yield batch
 
 
 def _check_key(key: str) -> None:
@@ -210,33 +242,26 @@ def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | Refuse
 
 
 def _start_all(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
-    """Start runs in the order of their keys, so that two callers with the same ones can wait."""
-    order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
-    begun = {place: _start(batch[place], by) for place in order}
-    return [begun[place] for place in range(len(batch))]
+    """Start runs in the order of their keys, so that two callers with the same ones can wait.
 
-
-def _start(one: _Checked, by: str) -> StartedRun | None:
-    """Start a run; None when there is one with its key already."""
+    None for one of which there is a run with its key already.
+    """
     now = store.now()
-    pin = Pinned(one.id, one.version.pk, one.plan)
-    new = store.NewRun(
-        workflow=one.version.workflow_id,
-        version=one.version.pk,
-        environment=one.environment.pk,
-        input=one.input,
-        idempotency_key=one.order.idempotency_key,
-    )
-    if not begin_run(pin, new, environment=one.environment.name, now=now, actor=by):
-        return None
+    order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
+    stored = begin_runs([batch[place].beginning for place in order], now=now, actor=by)
+    begun = dict(zip(order, stored, strict=True))
+    return [_started(one, now, by) if begun[place] else None for place, one in enumerate(batch)]
+
+
+def _started(one: _Checked, now: datetime, by: str) -> StartedRun:
     run = Run(
-        id=pin.run,
+        id=one.id,
         workflow=one.version.workflow,
         version=one.version,
         environment=one.environment,
         state=RunState.RUNNING.value,
         input=one.input,
-        idempotency_key=new.idempotency_key,
+        idempotency_key=one.order.idempotency_key,
         started_by=by,
         created_at=now,
         started_at=now,
