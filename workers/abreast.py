@@ -22,7 +22,7 @@ from workflows.services import recovery, steps
 from workflows.services.plans import Pinned
 from workflows.services.steps import Done, Outcome, Taker, Work
 
-WIDTH = 16
+WIDTH = 20
 """How many steps go abreast at most."""
 
 

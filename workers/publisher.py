@@ -22,7 +22,7 @@ TAKE = "workers.take_queued"
 SETTLE = "workers.settle"
 TICK = "workers.tick"
 ENGINE_QUEUE = "orchestrator"
-LARGEST_BUNDLE = 10
+LARGEST_BUNDLE = 20
 BUNDLES_AT_LEAST = 8
 
 TICK_WITHIN = 5.0

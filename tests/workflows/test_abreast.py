@@ -128,7 +128,7 @@ def test_a_commit_of_which_nobody_heard_is_known_again(monkeypatch: pytest.Monke
 
 
 def test_children_of_a_fan_out_go_abreast_and_none_twice() -> None:
-    run = a_fan(20)
+    run = a_fan(abreast.WIDTH + 4)
 
     first = claim_of_fan(pinned(run.pk), IN_THE_FAN)
     second = claim_of_fan(pinned(run.pk), replace(IN_THE_FAN, worker="worker-2"))

@@ -28,7 +28,7 @@ def sizes(dispatches: Sequence[Segment]) -> list[int]:
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(1, [1]), (15, [1] * 15), (16, [2] * 8), (100, [10] * 10), (84, [10] * 8 + [4])],
+    [(1, [1]), (15, [1] * 15), (16, [2] * 8), (100, [12] * 8 + [4]), (250, [20] * 12 + [10])],
 )
 def test_many_segments_travel_together_and_few_alone(count: int, expected: list[int]) -> None:
     assert sizes(segments(count)) == expected

@@ -48,7 +48,7 @@ from workflows.services.progress import (
 )
 from workflows.services.report import Report, each
 
-BATCH = 100
+BATCH = 200
 """Runs that are started in one transaction, by one statement, when many are ordered at once."""
 
 BATCH_STEPS = 5_000
@@ -148,7 +148,7 @@ def start_run(  # noqa: PLR0913 - the keys of an order, by name
 
 
 def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun | RefusedOrder]:
-    """Start many runs, a hundred in a transaction. All orders are checked before any is begun.
+    """Start many runs, two hundred in a transaction. All orders are checked before any is begun.
 
     What a key was used for is known only when its run is begun, others having been started: so
     such an order is answered as refused in its place, and the rest as what became of them.
