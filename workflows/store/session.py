@@ -34,9 +34,9 @@ def flight() -> Iterator[None]:
     conn = session()
     try:
         with conn.pipeline():
-            cursor().execute("BEGIN")
+            cursor().execute("BEGIN", prepare=True)
             yield
-            cursor().execute("COMMIT")
+            cursor().execute("COMMIT", prepare=True)
     finally:
         if not conn.closed and conn.info.transaction_status is not TransactionStatus.IDLE:
             conn.execute("ROLLBACK")
