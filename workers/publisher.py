@@ -163,5 +163,6 @@ def _segment(segment: Segment, brings: str = "") -> Signature[Any]:
 def _signature(task: str, queue: str, **ids: Any) -> Signature[Any]:
     """Return a message; only the takers of a chord keep a result, which its body waits for."""
     keeps = task == TAKE
-    options = {"queue": queue, "ignore_result": not keeps}
+    # Celery's own way to make what Flower shows of the ids takes a tenth of a publication.
+    options = {"queue": queue, "ignore_result": not keeps, "kwargsrepr": repr(ids)}
     return Signature(task, kwargs=ids, options=options, immutable=True)
