@@ -67,6 +67,17 @@ def record(works: Sequence[Work], *, run_on: bool = True) -> steps.Recorded:
     )
 
 
+def test_a_run_does_not_end_because_its_neighbour_knows_a_step_of_the_same_name() -> None:
+    branches = [task("a", needs=[]), task("b", needs=[])]
+    one, other = a_run(*branches), a_run(*branches)
+    pins = [(pinned_to(one.pk, one.version_id), "a"), (pinned_to(other.pk, other.version_id), "b")]
+
+    go_abreast(claim_of_runs(pins, TAKER), TAKER, began=float("-inf"))
+
+    assert (state(one), states(one)) == ("RUNNING", {"a": "COMPLETED", "b": "QUEUED"})
+    assert (state(other), states(other)) == ("RUNNING", {"a": "QUEUED", "b": "COMPLETED"})
+
+
 def test_steps_of_many_runs_go_abreast_to_the_end_of_each() -> None:
     runs = chains(5)
 

@@ -11,6 +11,7 @@ from tests.workflows.builders import (
     finish,
     journal,
     set_due,
+    sql,
     state,
     states,
     task,
@@ -140,3 +141,18 @@ def test_a_block_whose_time_was_up_meanwhile_lets_the_step_go() -> None:
 
     assert states(run)["block.second"] == "CANCELLED"
     assert journal(run, "block")[-1] == ("block", "WAITING", "FAILED")
+
+
+def test_a_run_that_heads_for_an_end_meanwhile_ends_that_way(locked: list[object]) -> None:
+    run = a_run(task("only"))
+    only = claimed(run, "only")
+    sql(
+        "UPDATE workflows_run SET ending = %s WHERE id = %s",
+        '{"status": "cancelled", "output": null, "error": null}',
+        run.pk,
+    )
+
+    finish(only)
+
+    assert state(run) == "CANCELLED"
+    assert locked

@@ -6,7 +6,7 @@ from django.db import transaction
 from environments.services import create_environment, move_environment
 from tests.support.publisher import Recorder
 from tests.workflows.builders import ANN, a_version, at_once, states, step, task
-from workflows.models import Run
+from workflows.models import Run, Step
 from workflows.services.errors import (
     EnvironmentClosedError,
     IdempotencyMismatchError,
@@ -81,6 +81,7 @@ def test_the_same_key_within_one_call_is_one_run() -> None:
 
     assert (first.created, second.created, third.created) == (True, False, False)
     assert first.run.pk == second.run.pk == third.run.pk
+    assert set(Step.objects.order_by().values_list("run_id", flat=True)) == {first.run.pk}
 
 
 def test_among_many_a_key_that_was_used_for_another_input_is_answered_by_itself() -> None:
