@@ -10,6 +10,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from tests.workflows.builders import (
+    ANN,
     TAKER,
     a_run,
     a_version,
@@ -29,7 +30,7 @@ from workflows.engine.events import Succeeded
 from workflows.models import Run
 from workflows.services import steps
 from workflows.services.plans import Pinned, pinned, pinned_to
-from workflows.services.runs import cancel_run
+from workflows.services.runs import cancel_run, pause_run
 from workflows.services.steps import Work, claim_abreast, record_outcomes
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -76,6 +77,19 @@ def test_a_run_does_not_end_because_its_neighbour_knows_a_step_of_the_same_name(
 
     assert (state(one), states(one)) == ("RUNNING", {"a": "COMPLETED", "b": "QUEUED"})
     assert (state(other), states(other)) == ("RUNNING", {"a": "QUEUED", "b": "COMPLETED"})
+
+
+def test_an_end_that_is_refused_ends_no_run_while_its_neighbours_end() -> None:
+    held, other = a_run(task("only")), a_run(task("only"))
+    pins = [(pinned_to(run.pk, run.version_id), "only") for run in (held, other)]
+    works = claim_of_runs(pins, TAKER)
+    pause_run(run_id=held.pk, by=ANN)
+
+    recorded = record(works)
+
+    assert [work.run for work, _ in recorded.unrecorded] == [held.pk]
+    assert (state(held), states(held)) == ("PAUSED", {"only": "RUNNING"})
+    assert state(other) == "COMPLETED"
 
 
 def test_steps_of_many_runs_go_abreast_to_the_end_of_each() -> None:
