@@ -7,25 +7,29 @@ from workflows.engine.plan import Node
 from workflows.language.words import StepKind
 
 QUICK = 0.002
-"""Seconds within which a step is quick."""
+"""Seconds that quick steps take on average."""
 
-FORGETTING = 0.8
-"""What is left of a long duration with every shorter one after it."""
-
+NEWEST = 0.2
+"""How much the newest duration counts for in the average, against all before it."""
 
 LONG_ENOUGH = 2 * LOOK_EVERY
 """A step with a shorter timeout could be ended before its neighbours are let go."""
 
 
 class Pace:
-    """The longest that each task type took of late, in this process."""
+    """What each task type took on average of late, in this process.
+
+    An average, for that is what neighbours wait; and because a process that was not let
+    onto the processor for a moment says nothing about the step.
+    """
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     def note(self, uses: str, seconds: float) -> None:
         """Take down what a step took."""
-        self._seconds[uses] = max(seconds, FORGETTING * self._seconds.get(uses, 0.0))
+        known = self._seconds.get(uses, seconds)
+        self._seconds[uses] = known + NEWEST * (seconds - known)
 
     def is_quick(self, node: Node) -> bool:
         """Say whether a step is quick, as far as is known, and may be repeated."""

@@ -25,7 +25,7 @@ from tests.workflows.builders import (
 from workers import abreast
 from workers.abreast import Row, claim_of_fan, claim_of_runs, go_abreast
 from workers.leases import Held, keeper
-from workers.pace import FORGETTING, QUICK, Pace, pace
+from workers.pace import QUICK, Pace, pace
 from workflows.engine.events import Succeeded
 from workflows.models import Run
 from workflows.services import steps
@@ -239,17 +239,26 @@ def test_a_type_is_quick_only_when_it_has_proven_so() -> None:
     assert known.is_quick(node)
 
 
-def test_a_long_step_is_remembered_for_a_while() -> None:
+def test_one_delay_among_quick_steps_is_no_matter() -> None:
+    known = Pace()
+    known.note("log", QUICK / 10)
+
+    known.note("log", 4 * QUICK)
+
+    assert known.is_quick(node_of())
+
+
+def test_steps_that_take_long_are_quick_no_more_until_they_are_again() -> None:
     known, node = Pace(), node_of()
-    known.note("log", QUICK / FORGETTING**3)
+    known.note("log", QUICK / 10)
 
-    quick = []
-    for _ in range(4):
-        known.note("log", 0.0)
-        quick.append(known.is_quick(node))
+    known.note("log", 100 * QUICK)
+    slow = known.is_quick(node)
+    for _ in range(30):
+        known.note("log", QUICK / 10)
 
-    assert quick[0] is False
-    assert quick[-1] is True
+    assert not slow
+    assert known.is_quick(node)
 
 
 def test_what_must_not_be_repeated_never_goes_abreast() -> None:

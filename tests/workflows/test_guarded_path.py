@@ -156,3 +156,15 @@ def test_a_run_that_heads_for_an_end_meanwhile_ends_that_way(locked: list[object
 
     assert state(run) == "CANCELLED"
     assert locked
+
+
+def test_a_step_that_was_told_to_stop_meanwhile_is_not_tried_again() -> None:
+    left = task("left", retry={"max_attempts": 3})
+    run = a_run({"id": "all", "parallel": [left, task("right")], "fail_fast": True})
+    works = claimed(run, "all.left"), claimed(run, "all.right")
+
+    fail(works[1])
+    fail(works[0], "transient")
+
+    assert states(run)["all.left"] == "CANCELLED"
+    assert state(run) == "FAILED"
