@@ -47,6 +47,16 @@ def counting(statements: list[str], expected: int) -> Iterator[None]:
     assert len(statements) == expected, statements
 
 
+def test_what_a_start_needs_is_looked_up_by_one_statement_and_stored_by_one(
+    statements: list[str],
+) -> None:
+    workflow = a_version(task("only")).workflow.name
+    start_run(workflow=workflow, by=ANN)
+
+    with counting(statements, 4):  # find, BEGIN, commit, COMMIT
+        start_run(workflow=workflow, by=ANN)
+
+
 def test_a_claim_is_one_statement_and_so_is_every_outcome_of_a_chain(
     statements: list[str],
 ) -> None:

@@ -5,7 +5,7 @@ a graph of five and of fifty thousand. The same slice is filled from PostgreSQL,
 from the simulation's dictionaries and by hand in a test.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -169,11 +169,16 @@ class Slice:
         return (
             (held.everything or not wanted.everything)
             and (held.everything or wanted.subtrees <= held.subtrees)
-            and (held.everything or wanted.paths - self.steps.keys() <= held.paths)
-            and wanted.scopes <= self.tallies.keys() | self.alone
-            and wanted.reads.steps <= self.records.keys()
-            and wanted.reads.roots <= self.roots.keys() | BUILT_IN_ROOTS
+            and (held.everything or _all_in(wanted.paths, self.steps, held.paths))
+            and _all_in(wanted.scopes, self.tallies, self.alone)
+            and _all_in(wanted.reads.steps, self.records)
+            and _all_in(wanted.reads.roots, self.roots, BUILT_IN_ROOTS)
         )
+
+
+def _all_in(names: frozenset[str], *known: Container[str]) -> bool:
+    """Say whether each name is known, looking at no more than is asked for."""
+    return all(any(name in some for some in known) for name in names)
 
 
 BUILT_IN_ROOTS = frozenset({"steps", "error", "secrets"})

@@ -12,6 +12,7 @@ from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from environments.models import Environment
+from environments.services import DEFAULT
 from environments.states import EnvironmentState
 from workflows import store
 from workflows.engine.events import (
@@ -98,21 +99,27 @@ class _Desk:
     environments: dict[str, Environment] = field(default_factory=dict)
 
     def version(self, order: Order) -> Version:
+        """Look up the version, and with the same statement the environment where it is likely."""
         key = (order.workflow, order.version)
         if key not in self.versions:
-            found = store.version_of(order.workflow, order.version)
+            place = order.environment or DEFAULT
+            found = store.version_of(order.workflow, order.version, place)
             if found is None:
                 wanted = order.workflow + (f" v{order.version}" if order.version else "")
                 raise NotFoundError("workflow", wanted)
-            self.versions[key] = version_with_workflow(found)
+            self.versions[key] = version_with_workflow(found[0])
+            self._know(place, found[1])
         return self.versions[key]
+
+    def _know(self, name: str, found: store.Place | None) -> None:
+        if found is not None:
+            self.environments[name] = Environment.from_db(None, ENVIRONMENT_FIELDS, found)
 
     def environment(self, name: str, plan: Plan) -> Environment:
         if name not in self.environments:
-            found = store.environment_named(name)
-            if found is None:
-                raise NotFoundError("environment", name)
-            self.environments[name] = Environment.from_db(None, ENVIRONMENT_FIELDS, found)
+            self._know(name, store.environment_named(name))
+        if name not in self.environments:
+            raise NotFoundError("environment", name)
         environment = self.environments[name]
         if environment.state != EnvironmentState.ACTIVE:
             message = f"The environment {name} is {environment.state} and takes no new runs."

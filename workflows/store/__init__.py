@@ -18,6 +18,7 @@ from workflows.store.committing import (
 )
 from workflows.store.loading import load, lock_run, read
 from workflows.store.rows import (
+    Place,
     Unclaimed,
     all_held_by,
     all_queued,
@@ -54,6 +55,7 @@ __all__ = [
     "Cure",
     "Expected",
     "NewRun",
+    "Place",
     "Seen",
     "Unclaimed",
     "act_as",

@@ -9,10 +9,12 @@ from uuid import UUID
 
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, StepState
-from workflows.store.session import cursor
+from workflows.store.session import Row, cursor
 
 VERSION = """
-    SELECT v.id FROM workflows_workflow w JOIN workflows_version v ON v.workflow_id = w.id
+    SELECT v.id, e.id, e.name, e.state, e.classes
+    FROM workflows_workflow w JOIN workflows_version v ON v.workflow_id = w.id
+    LEFT JOIN environments_environment e ON e.name = %s
     WHERE w.name = %s AND v.number = COALESCE(%s, v.number) ORDER BY v.number DESC LIMIT 1
 """
 
@@ -212,16 +214,27 @@ class Unclaimed:
     scope: str
 
 
-def version_of(workflow: str, number: int | None) -> UUID | None:
-    """Return the version of a workflow with that number, or the newest."""
-    row = cursor().execute(VERSION, (workflow, number), prepare=True).fetchone()
-    return None if row is None else row[0]
+Place = tuple[UUID, str, str, list[str]]
+"""The id, name, state and classes of an environment as they are now."""
 
 
-def environment_named(name: str) -> tuple[UUID, str, str, list[str]] | None:
-    """Return the id, name, state and classes of an environment as they are now."""
+def version_of(
+    workflow: str, number: int | None, environment: str
+) -> tuple[UUID, Place | None] | None:
+    """Return the version of a workflow with that number, or the newest; and an environment."""
+    values = (environment, workflow, number)
+    row = cursor().execute(VERSION, values, prepare=True).fetchone()
+    return None if row is None else (row[0], _place(row[1:]) if row[1] else None)
+
+
+def environment_named(name: str) -> Place | None:
+    """Return an environment."""
     row = cursor().execute(ENVIRONMENT, (name,), prepare=True).fetchone()
-    return None if row is None else (*row[:3], json.loads(row[3]))
+    return None if row is None else _place(row)
+
+
+def _place(row: Row) -> Place:
+    return row[0], row[1], row[2], json.loads(row[3])
 
 
 def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[str, int] | None:
