@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from socket import gethostname
 
 import psutil
 import pytest
@@ -15,7 +14,7 @@ from django.test import Client
 from tests.e2e.builders import sleep, started, until_step
 from tests.support.broker import Broker, Fleet, a_fleet
 from workers.canaries import verdicts
-from workers.models import CanaryMark
+from workers.models import CanaryMark, Pulse
 from workers.vitals import Health, Periods
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -106,8 +105,9 @@ def test_a_worker_that_answers_pings_and_takes_nothing_is_reported_and_ends_itse
     fleet: Fleet,
 ) -> None:
     worker = fleet.processes["worker default"]
+    [name] = [row.name for row in Pulse.objects.all() if QUEUE in row.queues]
     assert current_app.control.cancel_consumer(
-        QUEUE, destination=["env-default@" + gethostname()], reply=True, timeout=LOADED
+        QUEUE, destination=[name], reply=True, timeout=LOADED
     )
 
     until(

@@ -33,7 +33,7 @@ def drill(process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProc
     ("names", "least"),
     [
         (["work"], 60),
-        (["start", "sweep"], 5),
+        (["start", "sweep"], 4),
         (["pause", "resume", "cancel"], 10),
         (["replay", "replay_run", "skip", "discard"], 10),
     ],
