@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.test import Client
 
 from tests.e2e.builders import sleep, started, until_step
-from tests.support.broker import Broker, Fleet, a_fleet
+from tests.support.broker import NAME, Broker, Fleet, a_fleet
 from workers.canaries import verdicts
 from workers.models import CanaryMark, Pulse
 from workers.vitals import Health, Periods
@@ -105,7 +105,7 @@ def test_a_worker_that_answers_pings_and_takes_nothing_is_reported_and_ends_itse
     fleet: Fleet,
 ) -> None:
     worker = fleet.processes["worker default"]
-    [name] = [row.name for row in Pulse.objects.all() if QUEUE in row.queues]
+    [name] = [row.name for row in Pulse.objects.all() if row.name.startswith(f"env-default-{NAME}@")]
     assert current_app.control.cancel_consumer(
         QUEUE, destination=[name], reply=True, timeout=LOADED
     )

@@ -16,6 +16,9 @@ from orchestrator import embedded
 from orchestrator.celery import application
 from tests.support.platform import Platform, a_process
 
+NAME = "of-a-test"
+"""What tells a fleet's worker from others of its environment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Broker:
@@ -109,11 +112,15 @@ class Fleet:
 
 @contextmanager
 def a_fleet(broker: Broker, env: Mapping[str, str]) -> Iterator[Fleet]:
-    """Have beat, the engine's worker and one of `default` until the block ends."""
+    """Have beat, the engine's worker and one of `default` until the block ends.
+
+    The worker has a name of its own, for the session's workers may be on the same database.
+    """
     env = dict(env) | {"BROKER_URL": broker.url, "RESULT_URL": broker.url}
+    more = {"worker default": ("--name", NAME)}
     with ExitStack() as stack:
         processes = {
-            program: stack.enter_context(a_process(env, *program.split()))
+            program: stack.enter_context(a_process(env, *program.split(), *more.get(program, ())))
             for program in ("engine", "worker default", "beat")
         }
         yield Fleet(broker, Platform(env), processes)

@@ -70,10 +70,17 @@ ALWAYS: Mapping[str, str] = {
                 THEN 1 ELSE 0 END
         ))
     """,
+    # A replay inside a fallback opens the step around it again, which no worker takes: that
+    # passes through the states to where it waits.
     "an attempt is taken once": """
         SELECT run_id, path, 'attempt ' || attempt || ' was taken ' || count(*) || ' times'
-        FROM workflows_journal
-        WHERE path <> '' AND before = 'QUEUED' AND after = 'RUNNING' AND attempt > 0
+        FROM (
+            SELECT run_id, path, attempt, before, after, actor,
+                lead(after) OVER (PARTITION BY run_id, path ORDER BY id) AS next
+            FROM workflows_journal WHERE path <> '' AND attempt > 0
+        ) j
+        WHERE before = 'QUEUED' AND after = 'RUNNING'
+            AND NOT (actor <> 'engine' AND next = 'WAITING')
         GROUP BY run_id, path, attempt HAVING count(*) > 1
     """,
     "an attempt that is over was taken": """

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
+from tests.support import invariants
 from tests.workflows.builders import (
     ANN,
     a_run,
@@ -15,6 +17,7 @@ from tests.workflows.builders import (
     in_future,
     open_incidents,
     set_due,
+    sql,
     state,
     states,
     step,
@@ -140,6 +143,36 @@ def test_a_correction_on_a_fallback_path_may_name_the_error_that_it_answers() ->
     replay_incident(incident_id=incident.pk, arguments=arguments, by=ANN)
 
     assert claimed(run, "load.catch[0].tell", 2).names["error"]["code"] == "test.broken"
+
+
+def test_a_replay_inside_a_fallback_takes_the_step_around_it_no_second_time() -> None:
+    run = a_run(task("load", catch=[{"steps": [task("tell")]}]))
+    fail(claimed(run, "load"))
+    fail(claimed(run, "load.catch[0].tell"))
+    [incident] = open_incidents(run)
+
+    replay_incident(incident_id=incident.pk, by=ANN)
+    finish(claimed(run, "load.catch[0].tell", 2))
+
+    assert ends(run, "load") == [(1, "failed")]
+    assert invariants.left_over(runs=[run.pk]) == []
+
+
+def test_an_attempt_that_two_have_taken_is_seen() -> None:
+    run = a_run(task("only"))
+    claimed(run, "only")
+
+    with transaction.atomic():
+        sql("SET LOCAL session_replication_role = replica")
+        sql(
+            "INSERT INTO workflows_journal"
+            " (run_id, step_id, path, attempt, before, after, reason, actor, at)"
+            " SELECT run_id, step_id, path, attempt, before, after, reason, actor, at"
+            " FROM workflows_journal WHERE run_id = %s AND after = 'RUNNING' AND path <> ''",
+            run.pk,
+        )
+
+    assert any("an attempt is taken once" in one for one in invariants.broken(runs=[run.pk]))
 
 
 @pytest.mark.parametrize(
