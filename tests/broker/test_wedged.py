@@ -105,7 +105,9 @@ def test_a_worker_that_answers_pings_and_takes_nothing_is_reported_and_ends_itse
     fleet: Fleet,
 ) -> None:
     worker = fleet.processes["worker default"]
-    [name] = [row.name for row in Pulse.objects.all() if row.name.startswith(f"env-default-{NAME}@")]
+    [name] = [
+        row.name for row in Pulse.objects.all() if row.name.startswith(f"env-default-{NAME}@")
+    ]
     assert current_app.control.cancel_consumer(
         QUEUE, destination=[name], reply=True, timeout=LOADED
     )
