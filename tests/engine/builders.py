@@ -157,7 +157,7 @@ class Play(Simulation):
 
     def load(self, wanted: Requirement) -> Slice:
         held = Simulation.load(self, wanted)
-        held.roots = {name: held.roots[name] for name in wanted.reads.roots & held.roots.keys()}
+        held.roots = {name: held.roots[name] for name in wanted.roots & held.roots.keys()}
         return held
 
     def write(self, decision: Decision, *, now: datetime) -> None:
@@ -187,7 +187,7 @@ class Play(Simulation):
             if row.view.state is StepState.PENDING:
                 tally = Tally()
                 for need in self.plan.nodes[row.view.node].needs:
-                    tally = self.rows[self.plan.nodes[need].path].view.counted(tally)
+                    tally = self.rows[self.plan.path(need, path)].view.counted(tally)
                 assert row.view.tally == tally, f"{path} was told {row.view.tally}, not {tally}"
 
     def step(self, path: str) -> StepView:

@@ -273,8 +273,12 @@ def test_the_workers_own_end_passes_through() -> None:
 
 
 def test_a_persons_interrupt_passes_through() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        outcome_of(raising(KeyboardInterrupt()))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            outcome_of(raising(KeyboardInterrupt()))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_where_none_can_come_from_a_person_is_the_tasks_own() -> None:

@@ -13,6 +13,7 @@ follow-up: the caller loads what `requirement` says and asks again.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import assert_never
@@ -42,9 +43,9 @@ from workflows.engine.events import (
     Succeeded,
     TimedOut,
 )
-from workflows.engine.plan import NO_NODE, ROOT, Node, Plan, Reads
+from workflows.engine.plan import NO_NODE, ROOT, Node, Plan, Reads, template_of
 from workflows.engine.policy import PATIENCE
-from workflows.engine.slice import Requirement, Slice
+from workflows.engine.slice import Requirement, Slice, reading
 from workflows.engine.states import StepState
 from workflows.language.words import StepKind
 
@@ -92,11 +93,19 @@ def advance(
 
 def requirement(plan: Plan, event: Event) -> Requirement:
     """Return what a slice must hold so that `event` can be decided."""
-    key = (type(event), getattr(event, "path", ROOT))
+    path: str = getattr(event, "path", ROOT)
+    template = template_of(path)
+    key = (type(event), template)
     known: Requirement | None = plan.memory.get(key)
     if known is None:
-        known = plan.memory[key] = _requirement(plan, event)
-    return known
+        known = plan.memory[key] = _requirement(plan, _at(event, template))
+    return known if template == path else known.near(path)
+
+
+def _at(event: Event, path: str) -> Event:
+    """Return the event as one of the step at another path."""
+    changed: Event = event if path == ROOT else replace(event, path=path)  # type: ignore[arg-type] # those without a path are the run's
+    return changed
 
 
 def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR0911, PLR0912 - the table of events, one line each
@@ -114,47 +123,52 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
         case Claimed(path) | RetryDue(path):
             return Requirement(paths=frozenset({path}))
         case Reached(path):
-            return _reached(plan.node(path), plan)
+            return _reached(plan, path)
         case Contested(path):
-            around = plan.nodes[plan.node(path).scope].path
+            around = plan.path(plan.node(path).scope, path)
             return Requirement(subtrees=frozenset({around}))
         case Succeeded(path):
             node = plan.node(path)
-            return _told(plan, node) | Requirement(reads=_without(node.yields, node))
+            return _told(plan, path) | reading(plan, _without(node.yields, node), path)
         case Failed(path) | LeaseExpired(path) | Ended(path):
-            return _told(plan, plan.node(path))
+            return _told(plan, path)
         case Drained(path):
-            node = plan.node(path)
-            return _told(plan, node) | Requirement(reads=node.yields, scopes=frozenset({path}))
+            counted = Requirement(scopes=frozenset({path}))
+            return _told(plan, path) | reading(plan, plan.node(path).yields, path) | counted
         case Replayed(path):
-            return THE_RUN | Requirement(everything=True, reads=plan.node(path).inline)
+            whole = THE_RUN | Requirement(everything=True)
+            return whole | reading(plan, plan.node(path).inline, path)
         case SkipDecided() | Discarded():
             return THE_RUN | Requirement(everything=True)
         case _:
             assert_never(event)
 
 
-def _told(plan: Plan, node: Node) -> Requirement:
+def _told(plan: Plan, path: str) -> Requirement:
     """Return the step itself, and the steps that hear of its end with what they read then."""
+    node = plan.node(path)
     if node.index == plan.root.index:
         return Requirement()
-    paths, reads = _with_fallbacks(plan, node), Reads()
+    wanted = _with_fallbacks(plan, path)
     if node.handles != NO_NODE:
-        return Requirement(paths=frozenset(paths)) | _told(plan, plan.nodes[node.handles])
+        return wanted | _told(plan, plan.path(node.handles, path))
     for index in node.needed_by:
-        paths.add(plan.nodes[index].path)
-        reads |= plan.nodes[index].inline
-    return Requirement(paths=frozenset(paths), reads=reads)
+        dependent = plan.path(index, path)
+        wanted |= Requirement(paths=frozenset({dependent}))
+        wanted |= reading(plan, plan.nodes[index].inline, dependent)
+    return wanted
 
 
-def _reached(node: Node, plan: Plan) -> Requirement:
-    wanted = Requirement(paths=frozenset(_with_fallbacks(plan, node)), reads=node.inline)
+def _reached(plan: Plan, path: str) -> Requirement:
+    node = plan.node(path)
+    wanted = _with_fallbacks(plan, path) | reading(plan, node.inline, path)
     return wanted | THE_RUN if node.kind is StepKind.EXIT else wanted
 
 
-def _with_fallbacks(plan: Plan, node: Node) -> set[str]:
+def _with_fallbacks(plan: Plan, path: str) -> Requirement:
     """Return the step and its fallback paths, which exist only if they were begun before."""
-    return {node.path, *(plan.nodes[handler.node].path for handler in node.handlers)}
+    fallbacks = (plan.path(handler.node, path) for handler in plan.node(path).handlers)
+    return Requirement(paths=frozenset({path, *fallbacks}))
 
 
 def _without(reads: Reads, node: Node) -> Reads:

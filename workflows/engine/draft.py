@@ -14,14 +14,18 @@ from workflows.engine.slice import Slice, StepView
 from workflows.engine.states import Reason, RunState, StepState
 
 
-def names_of(plan: Plan, held: Slice, node: Node, reads: Reads) -> Mapping[str, Any]:
-    """Return what expressions of `node` may name, as far as `reads` says that they do."""
+def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Mapping[str, Any]:
+    """Return what expressions of the step at `near`, which is of `node`, may name.
+
+    That is as much as `reads` says that they do.
+    """
     names = {root: held.roots[root] for root in reads.roots if root in held.roots}
     if reads.steps or "steps" in reads.roots:
-        known = ((step, held.records.get(step)) for step in reads.steps)
+        paths = ((step, plan.path(plan.by_id[step], near)) for step in reads.steps)
+        known = ((step, held.records.get(path)) for step, path in paths)
         names["steps"] = {step: record for step, record in known if record is not None}
     if "error" in reads.roots and node.caught != NO_NODE:
-        caught = held.records.get(plan.nodes[node.caught].id) or {}
+        caught = held.records.get(plan.path(node.caught, near)) or {}
         names["error"] = caught.get("error")
     return names
 
@@ -53,6 +57,10 @@ class Draft:
     def node_of(self, view: StepView) -> Node:
         """Return what the definition says of the step."""
         return self.plan.nodes[view.node]
+
+    def path(self, node: Node | int, *, near: str) -> str:
+        """Return the path of the instance of a node that is in the iterations of `near`."""
+        return self.plan.path(node, near)
 
     def owner_of(self, node: Node) -> Node:
         """Return the scope around `node`."""
@@ -101,7 +109,7 @@ class Draft:
         return self.move(view, StepState.RUNNING, started_at=self.now, wake_at=self.now)
 
     def _note(self, view: StepView, output: Any) -> None:
-        self.slice.records[self.node_of(view).id] = {
+        self.slice.records[view.path] = {
             "state": view.state.value,
             "output": None if isinstance(output, Unset) else output,
             "error": view.error.as_dict() if view.error else None,
@@ -122,12 +130,12 @@ class Draft:
         self.slice.run = after
         self.decision.run_moves.append(RunMove(before.state, after, output, error))
 
-    def bear(self, node: Node) -> StepView:
-        """Bring a step into being, pending."""
-        view = StepView(path=node.path, node=node.index, scope=self.owner_of(node).path)
+    def bear(self, node: Node, *, scope: str) -> StepView:
+        """Bring a step into being, pending, in the scope at that path."""
+        view = StepView(path=self.path(node, near=scope), node=node.index, scope=scope)
         self.slice.steps[view.path] = view
         self.slice.tallies.pop(view.scope, None)
-        self.slice.records[node.id] = None
+        self.slice.records[view.path] = None
         self.decision.born.append(view)
         return view
 
@@ -135,9 +143,9 @@ class Draft:
         """Ask for a person to look at the step."""
         self.decision.incidents.append(OpenIncident(view.path, view.attempt, error))
 
-    def names(self, node: Node, reads: Reads) -> Mapping[str, Any]:
-        """Return what expressions of `node` may name, as far as they do name it."""
-        return names_of(self.plan, self.slice, node, reads)
+    def names(self, path: str, reads: Reads) -> Mapping[str, Any]:
+        """Return what expressions of the step at `path` may name, as far as they do name it."""
+        return names_of(self.plan, self.slice, self.plan.node(path), path, reads)
 
     def finish(self) -> Decision:
         """Return the decision, with the rows that changed without moving."""

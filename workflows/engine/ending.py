@@ -83,14 +83,15 @@ def leave_in_doubt(draft: Draft, view: StepView, error: StepError, repeat: Repea
 def _catch(draft: Draft, view: StepView, error: StepError, handler: Node) -> None:
     if view.state is StepState.WAITING:
         draft.touch(view, reason=Reason.CATCH, error=error, wake_at=None)
-        draft.slice.records[draft.node_of(view).id] = {"error": error.as_dict(), "state": "WAITING"}
+        draft.slice.records[view.path] = {"error": error.as_dict(), "state": "WAITING"}
     else:
         draft.move(view, StepState.WAITING, reason=Reason.CATCH, error=error)
-    if handler.path in draft.slice.steps:
-        draft.later(Reentered(handler.path))
+    path = draft.path(handler, near=view.path)
+    if path in draft.slice.steps:
+        draft.later(Reentered(path))
     else:
-        draft.bear(handler)
-        draft.later(Reached(handler.path))
+        draft.bear(handler, scope=view.path)
+        draft.later(Reached(path))
 
 
 def fail(draft: Draft, view: StepView, error: StepError) -> None:
@@ -132,25 +133,24 @@ def tell(draft: Draft, view: StepView) -> None:
     """Tell the end of a step to those that need it, then to the scope around it."""
     node = draft.node_of(view)
     if node.handles != NO_NODE:
-        _resolve(draft, view, draft.plan.nodes[node.handles])
+        _resolve(draft, view, draft.view(draft.path(node.handles, near=view.path)))
         return
     for index in node.needed_by:
-        dependent = draft.view(draft.plan.nodes[index].path)
+        dependent = draft.view(draft.path(index, near=view.path))
         if dependent.state is StepState.PENDING:
             draft.touch(dependent, tally=view.counted(dependent.tally))
             draft.later(Reached(dependent.path))
     draft.later(Drained(view.scope))
 
 
-def _resolve(draft: Draft, handler: StepView, caught: Node) -> None:
+def _resolve(draft: Draft, handler: StepView, view: StepView) -> None:
     """End a step whose failure was caught as its fallback path has ended."""
-    view = draft.view(caught.path)
     if view.state is not StepState.WAITING:
         draft.later(Drained(view.scope))
         return
     match handler.state:
         case StepState.COMPLETED | StepState.SKIPPED:
-            record = draft.slice.records.get(draft.node_of(handler).id) or {}
+            record = draft.slice.records.get(handler.path) or {}
             complete(draft, view, record.get("output"))
         case StepState.FAILED if handler.error is not None:
             fail(draft, view, handler.error)
@@ -187,11 +187,11 @@ def drain(draft: Draft, path: str) -> None:
 def _close(draft: Draft, view: StepView) -> None:
     node = draft.node_of(view)
     if node.output is None:
-        collected = scopes.output(draft.plan, node, draft.slice.records)
+        collected = scopes.output(draft.plan, view, draft.slice.records)
         complete(draft, view, None if too_large(view.path, collected) else collected)
         return
     try:
-        names = draft.names(node, node.yields)
+        names = draft.names(view.path, node.yields)
         output = rendered(f"the output of {view.path}", node.output, names)
     except NO_VALUE as error:
         give_up(draft, view, refusal(error))
@@ -231,7 +231,7 @@ def _finish_run(draft: Draft, tally: ScopeTally) -> None:
 def _complete_run(draft: Draft) -> None:
     root = draft.plan.root
     try:
-        names = draft.names(root, root.yields)
+        names = draft.names(ROOT, root.yields)
         output = rendered("the output of the run", root.output, names)
     except NO_VALUE as error:
         draft.move_run(RunState.FAILED, error=refusal(error))
@@ -266,7 +266,7 @@ def halt(draft: Draft, event: Halted) -> None:
     the scope itself is spared: it makes good what halts the rest.
     """
     handlers = draft.plan.node(event.path).handlers
-    spared = [draft.plan.nodes[handler.node].path for handler in handlers]
+    spared = [draft.path(handler.node, near=event.path) for handler in handlers]
     inside = [
         view
         for view in draft.slice.steps.values()

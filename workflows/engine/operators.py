@@ -20,7 +20,7 @@ from workflows.engine.events import (
     SkipDecided,
 )
 from workflows.engine.joins import Tally
-from workflows.engine.plan import NO_NODE, ROOT, Node
+from workflows.engine.plan import NO_NODE, ROOT
 from workflows.engine.slice import StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
 from workflows.language.words import ErrorClass, StepKind
@@ -57,7 +57,7 @@ def cancel(draft: Draft) -> None:
 
 def replay_run(draft: Draft) -> None:
     """Have a failed run go on from its failed steps, or from where its time was up."""
-    if draft.slice.run.state is RunState.FAILED and not _replay_failed(draft, draft.plan.root):
+    if draft.slice.run.state is RunState.FAILED and not _replay_failed(draft, ROOT):
         _reopen_run(draft)
         _recount(draft)
         draft.later(Drained(ROOT))
@@ -67,14 +67,14 @@ def replay(draft: Draft, event: Replayed) -> None:
     """Have a failed step tried again, with a fresh budget; of a scope, the steps that failed."""
     view = draft.view(event.path)
     node = draft.node_of(view)
-    if not _is_open(draft, node) or _replay_failed(draft, node):
+    if not _is_open(draft, view) or _replay_failed(draft, view.path):
         return
-    _reopen(draft, node)
-    _retire_fallbacks(draft, node)
+    _reopen(draft, view)
+    _retire_fallbacks(draft, view)
     fresh = draft.touch(view, failures=0, losses=0, error=None)
     if event.arguments is not None:
         draft.correct(fresh, event.arguments)
-    if _has_begun(draft, node):
+    if _has_begun(draft, view):
         _go_on_inside(draft, fresh)
     elif node.kind is StepKind.TASK and (view.attempt or node.when is None):
         starting.queue(draft, fresh, Reason.REPLAYED)
@@ -87,10 +87,10 @@ def skip(draft: Draft, event: SkipDecided) -> None:
     """Have a failed step count as done; what depends on it goes on."""
     view = draft.view(event.path)
     node = draft.node_of(view)
-    if not _is_open(draft, node):
+    if not _is_open(draft, view):
         return
     draft.move(view, StepState.SKIPPED, reason=Reason.SKIPPED_BY_OPERATOR, output=event.output)
-    _reopen(draft, node)
+    _reopen(draft, view)
     _recount(draft)
     draft.later(Drained(view.scope) if node.handles == NO_NODE else Ended(view.path))
 
@@ -108,22 +108,25 @@ def reenter(draft: Draft, event: Reentered) -> None:
     _recount(draft)
 
 
-def _is_open(draft: Draft, node: Node) -> bool:
+def _is_open(draft: Draft, inner: StepView) -> bool:
     """Say whether the run, and every scope around the step, still depends on the step."""
     if draft.slice.run.state not in OPERABLE:
         return False
-    inner = node
-    for outer in draft.plan.ancestors(node)[:-1]:
-        view = draft.view(outer.path)
-        awaited = Reason.CATCH if inner.handles == outer.index else Reason.CHILDREN
-        waits = view.state is StepState.WAITING and view.reason is awaited
-        if view.state is not StepState.FAILED and not waits:
+    while inner.scope != ROOT:
+        outer = draft.view(inner.scope)
+        awaited = Reason.CATCH if _is_fallback_of(draft, inner, outer) else Reason.CHILDREN
+        waits = outer.state is StepState.WAITING and outer.reason is awaited
+        if outer.state is not StepState.FAILED and not waits:
             return False
         inner = outer
     return True
 
 
-def _replay_failed(draft: Draft, scope: Node) -> bool:
+def _is_fallback_of(draft: Draft, inner: StepView, outer: StepView) -> bool:
+    return draft.node_of(inner).handles == outer.node
+
+
+def _replay_failed(draft: Draft, scope: str) -> bool:
     """Replay the steps that failed in a scope; say whether there are any."""
     failed = [view for view in _body(draft, scope) if view.failed and view.final]
     again = [Replayed(view.path) for view in failed if view.state is StepState.FAILED]
@@ -132,25 +135,26 @@ def _replay_failed(draft: Draft, scope: Node) -> bool:
     return bool(again)
 
 
-def _reopen(draft: Draft, node: Node) -> None:
+def _reopen(draft: Draft, view: StepView) -> None:
     """Reopen the scopes around the step, and what ended because of them or of the step."""
-    opened, inner = [node], node
-    for outer in draft.plan.ancestors(node)[:-1]:
-        view = draft.view(outer.path)
-        if view.state is not StepState.FAILED:
+    opened, inner = [view], view
+    while inner.scope != ROOT:
+        outer = draft.view(inner.scope)
+        if outer.state is not StepState.FAILED:
             break
-        if inner.handles == outer.index:
-            starting.wait_for_children(draft, view, Reason.CATCH)
+        if _is_fallback_of(draft, inner, outer):
+            starting.wait_for_children(draft, outer, Reason.CATCH)
         else:
             _retire_fallbacks(draft, outer)
-            _go_on_inside(draft, draft.touch(view, error=None), frozenset({Reason.TIMEOUT}))
+            _go_on_inside(draft, draft.touch(outer, error=None), frozenset({Reason.TIMEOUT}))
         opened.append(outer)
         inner = outer
     if draft.slice.run.state is RunState.FAILED:
         _reopen_run(draft)
     for each in opened:
-        if draft.owner_of(each).fail_fast and each.handles == NO_NODE:
-            _revive_inside(draft, draft.owner_of(each), frozenset({Reason.FAIL_FAST}))
+        node = draft.node_of(each)
+        if draft.owner_of(node).fail_fast and node.handles == NO_NODE:
+            _revive_inside(draft, each.scope, frozenset({Reason.FAIL_FAST}))
     _reopen_dependents(draft, opened)
 
 
@@ -159,26 +163,29 @@ def _reopen_run(draft: Draft) -> None:
     ending = draft.slice.run.ending
     if ending and ending.error and ending.error.error_class is ErrorClass.TIMEOUT:
         ending = None
-        _revive_inside(draft, draft.plan.root, frozenset({Reason.TIMEOUT}))
+        _revive_inside(draft, ROOT, frozenset({Reason.TIMEOUT}))
     draft.move_run(RunState.RUNNING, ending=ending)
 
 
-def _reopen_dependents(draft: Draft, opened: list[Node]) -> None:
+def _reopen_dependents(draft: Draft, opened: list[StepView]) -> None:
     """Have the steps wait again that were skipped for what became of the steps they need."""
     revived = [view for view in draft.slice.steps.values() if view.reason is Reason.REOPENED]
-    todo = [*opened, *(draft.node_of(view) for view in revived)]
+    todo = [*opened, *revived]
     while todo:
-        for index in todo.pop().needed_by:
-            node = draft.plan.nodes[index]
-            view = draft.view(node.path)
+        need = todo.pop()
+        for index in draft.node_of(need).needed_by:
+            view = draft.view(draft.path(index, near=need.path))
             if view.final and view.reason in UPSTREAM:
-                _pend(draft, view)
-                todo.append(node)
+                todo.append(_pend(draft, view))
 
 
-def _retire_fallbacks(draft: Draft, node: Node) -> None:
+def _fallbacks_of(draft: Draft, view: StepView) -> list[str]:
+    return [draft.path(handler.node, near=view.path) for handler in draft.node_of(view).handlers]
+
+
+def _retire_fallbacks(draft: Draft, caught: StepView) -> None:
     """Have what failed on the fallback paths of a step count no more: the step is done again."""
-    tops = tuple(draft.plan.nodes[handler.node].path for handler in node.handlers)
+    tops = _fallbacks_of(draft, caught)
     for view in list(draft.slice.steps.values()):
         inside = any(view.path == top or view.path.startswith(f"{top}.") for top in tops)
         if inside and view.state is StepState.FAILED and view.failed:
@@ -188,11 +195,11 @@ def _retire_fallbacks(draft: Draft, node: Node) -> None:
 def _go_on_inside(draft: Draft, view: StepView, reasons: frozenset[Reason] = REVIVED) -> None:
     """Have a scope that had begun wait again, with its time anew; what is completed stays so."""
     starting.wait_for_children(draft, view, Reason.CHILDREN)
-    _revive_inside(draft, draft.node_of(view), reasons)
+    _revive_inside(draft, view.path, reasons)
     draft.later(Drained(view.path))
 
 
-def _revive_inside(draft: Draft, scope: Node, reasons: frozenset[Reason]) -> None:
+def _revive_inside(draft: Draft, scope: str, reasons: frozenset[Reason]) -> None:
     for view in list(_body(draft, scope)):
         if view.reason in reasons:
             _revive(draft, view)
@@ -200,20 +207,19 @@ def _revive_inside(draft: Draft, scope: Node, reasons: frozenset[Reason]) -> Non
 
 def _revive(draft: Draft, view: StepView) -> None:
     """Have a step go on that was cancelled or skipped, or that is asked to end."""
-    node = draft.node_of(view)
     if view.alive and view.cancel_requested:
-        _let_be(draft, view, node)
+        _let_be(draft, view)
     elif view.state not in {StepState.CANCELLED, StepState.SKIPPED}:
         return
-    elif _has_begun(draft, node):
+    elif _has_begun(draft, view):
         _go_on_inside(draft, _pend(draft, view))
     else:
         _pend(draft, view)
 
 
-def _let_be(draft: Draft, view: StepView, node: Node) -> None:
+def _let_be(draft: Draft, view: StepView) -> None:
     """Take back the request that a step end, and have what is inside it go on."""
-    paths = [draft.plan.nodes[handler.node].path for handler in node.handlers]
+    paths = _fallbacks_of(draft, view)
     known = [draft.slice.steps[path] for path in paths if path in draft.slice.steps]
     fallback = next((inner for inner in known if inner.alive), None)
     if view.state is not StepState.WAITING:
@@ -223,7 +229,7 @@ def _let_be(draft: Draft, view: StepView, node: Node) -> None:
         _revive(draft, fallback)
     else:
         draft.touch(view, cancel_requested=False, reason=Reason.CHILDREN)
-        _revive_inside(draft, node, REVIVED)
+        _revive_inside(draft, view.path, REVIVED)
 
 
 def _pend(draft: Draft, view: StepView) -> StepView:
@@ -232,15 +238,15 @@ def _pend(draft: Draft, view: StepView) -> StepView:
     )
 
 
-def _body(draft: Draft, scope: Node) -> Iterator[StepView]:
+def _body(draft: Draft, scope: str) -> Iterator[StepView]:
     """Yield the steps of a scope, without those of its fallback paths."""
     for view in draft.slice.steps.values():
-        if view.scope == scope.path and draft.node_of(view).handles != scope.index:
+        if view.scope == scope and draft.node_of(view).handles == NO_NODE:
             yield view
 
 
-def _has_begun(draft: Draft, scope: Node) -> bool:
-    return next(_body(draft, scope), None) is not None
+def _has_begun(draft: Draft, view: StepView) -> bool:
+    return next(_body(draft, view.path), None) is not None
 
 
 def _recount(draft: Draft) -> None:
@@ -255,7 +261,7 @@ def _recount(draft: Draft) -> None:
             continue
         tally = Tally()
         for index in draft.node_of(view).needs:
-            need = draft.view(draft.plan.nodes[index].path)
+            need = draft.view(draft.path(index, near=view.path))
             tally = tally if need.path in told_later else need.counted(tally)
         if tally != view.tally:
             draft.touch(view, tally=tally)

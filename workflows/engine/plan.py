@@ -5,6 +5,7 @@ is the run's root scope. A plan is stored with its version as JSON and never
 changes: a run is pinned to it.
 """
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,10 @@ from workflows.language.words import ExitStatus, Join, OnFailure, StepKind
 
 ROOT = ""
 NO_NODE = -1
+
+_NUMBERS = re.compile(r"(?<!\.catch)\[(\d*)\]")
+_NUMBERED = re.compile(r"(?<!\.catch)\[\d+\]")
+"""The numbers of iterations in a path; those of fallback paths are part of the name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ class Exit:
 
 @dataclass(frozen=True)
 class Node:
-    """A step of the definition, or one fallback path of a step."""
+    """A step of the definition, or one fallback path of a step.
+
+    Its `path` is that of its rows, but for the numbers of iterations: `pack[].scan` is what
+    `pack[3].scan` is an instance of.
+    """
 
     index: int
     id: str
@@ -136,7 +145,16 @@ class Plan:
 
     def node(self, path: str) -> Node:
         """Return the node that the step at `path` is an instance of."""
-        return self.by_path[path]
+        found = self.by_path.get(path)
+        return self.by_path[template_of(path)] if found is None else found
+
+    def path(self, node: Node | int, near: str) -> str:
+        """Return the path of the instance of a node that is in the iterations of `near`.
+
+        `near` is the path of a step that is inside every loop that the node is inside of.
+        """
+        known = self.nodes[node] if isinstance(node, int) else node
+        return located(known.path, near)
 
     def ancestors(self, node: Node) -> tuple[Node, ...]:
         """Return the scopes around `node`, the nearest first, the root last."""
@@ -145,6 +163,22 @@ class Plan:
             node = self.nodes[node.scope]
             found.append(node)
         return tuple(found)
+
+
+def template_of(path: str) -> str:
+    """Return the path of the node that the step at `path` is an instance of."""
+    return _NUMBERED.sub("[]", path) if "[" in path else path
+
+
+def located(template: str, near: str) -> str:
+    """Return a node's path with the numbers of the iterations that `near` is in."""
+    if "[]" not in template:
+        return template
+    numbers = iter(_NUMBERS.findall(near))
+    return "".join(
+        part if place == 0 else f"[{next(numbers)}]{part}"
+        for place, part in enumerate(template.split("[]"))
+    )
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)

@@ -15,15 +15,16 @@ from workflows.engine.slice import StepView
 from workflows.language.words import Join
 
 
-def failure_came_first(plan: Plan, target: Node, views: Mapping[str, StepView]) -> bool:
-    """Say whether `target` would have heard of a failure before it heard of a skip.
+def failure_came_first(plan: Plan, contested: StepView, views: Mapping[str, StepView]) -> bool:
+    """Say whether a step would have heard of a failure before it heard of a skip.
 
-    `views` holds the steps of the target's scope as they have ended; one that has
-    not ended yet tells nobody.
+    `views` holds the steps of its scope as they have ended; one that has not ended yet tells
+    nobody.
     """
+    target = plan.nodes[contested.node]
     members = _leading_to(plan, target)
     tallies = {index: Tally() for index in members}
-    endings = {index: views[plan.nodes[index].path] for index in members}
+    endings = {index: views[plan.path(index, contested.path)] for index in members}
     line = deque(index for index in members if _starts_at_once(plan.nodes[index]))
     decided = set(line)
     news: list[StepView] = []

@@ -30,7 +30,7 @@ from workflows.engine.events import (
     repeat_of,
 )
 from workflows.engine.plan import ROOT, Plan
-from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView
+from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
@@ -198,7 +198,7 @@ class Simulation:
                 "env": self.environment,
                 "run": self._run_names(),
             },
-            records={step: self._record(step) for step in wanted.reads.steps},
+            records={path: self._record(path) for path in wanted.records},
             tallies={scope: self._tally(scope) for scope in wanted.scopes},
             held=wanted,
         )
@@ -212,8 +212,8 @@ class Simulation:
             "started_at": _iso(self.started_at),
         }
 
-    def _record(self, step: str) -> Mapping[str, Any] | None:
-        row = self.rows.get(self.plan.by_id[step].path)
+    def _record(self, path: str) -> Mapping[str, Any] | None:
+        row = self.rows.get(path)
         if row is None:
             return None
         error = row.view.error
@@ -377,12 +377,12 @@ class _Clock:
 
     def _result(self, view: StepView) -> Result:
         node = self.run.plan.nodes[view.node]
-        held = self.run.load(Requirement(reads=node.call))
+        held = self.run.load(reading(self.run.plan, node.call, view.path))
         corrected = self.run.rows[view.path].arguments
         template = node.arguments if corrected is None else corrected
         try:
             arguments = expressions.render(
-                dict(template), names_of(self.run.plan, held, node, node.call)
+                dict(template), names_of(self.run.plan, held, node, view.path, node.call)
             )
         except ExpressionError as error:
             return Result(error=StepError(ErrorClass.PERMANENT, "expression.error", str(error)))

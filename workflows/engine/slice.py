@@ -12,7 +12,7 @@ from typing import Any
 
 from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
-from workflows.engine.plan import Reads
+from workflows.engine.plan import Plan, Reads, located
 from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, Reason, RunState, StepState
 from workflows.language.words import ExitStatus
 
@@ -117,7 +117,10 @@ class Requirement:
     """What a slice must hold for an event to be decided."""
 
     paths: frozenset[str] = frozenset()
-    reads: Reads = field(default_factory=Reads)
+    roots: frozenset[str] = frozenset()
+    """Names that expressions read, such as `vars`."""
+    records: frozenset[str] = frozenset()
+    """Steps whose results they read."""
     subtrees: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     everything: bool = False
@@ -125,11 +128,32 @@ class Requirement:
     def __or__(self, other: "Requirement") -> "Requirement":
         return Requirement(
             self.paths | other.paths,
-            self.reads | other.reads,
+            self.roots | other.roots,
+            self.records | other.records,
             self.subtrees | other.subtrees,
             self.scopes | other.scopes,
             self.everything or other.everything,
         )
+
+    def near(self, path: str) -> "Requirement":
+        """Return what is asked for of nodes as asked for in the iterations of a step."""
+
+        def of(templates: frozenset[str]) -> frozenset[str]:
+            return frozenset(located(template, path) for template in templates)
+
+        return replace(
+            self,
+            paths=of(self.paths),
+            records=of(self.records),
+            subtrees=of(self.subtrees),
+            scopes=of(self.scopes),
+        )
+
+
+def reading(plan: Plan, reads: Reads, near: str) -> Requirement:
+    """Return what must be held so that a step at `near` can read."""
+    records = frozenset(plan.path(plan.by_id[step], near) for step in reads.steps)
+    return Requirement(roots=reads.roots, records=records)
 
 
 @dataclass(slots=True)
@@ -137,7 +161,7 @@ class Slice:
     """What is known of a run. `advance` works on it; a store begins each wave with a new one.
 
     `roots` holds the values of `input`, `vars`, `env` and `run`; `records` what
-    expressions see of a step, by id, None where the step has no row or no result.
+    expressions see of a step, by path, None where the step has no row or no result.
     """
 
     run: RunView
@@ -171,8 +195,8 @@ class Slice:
             and (held.everything or wanted.subtrees <= held.subtrees)
             and (held.everything or _all_in(wanted.paths, self.steps, held.paths))
             and _all_in(wanted.scopes, self.tallies, self.alone)
-            and _all_in(wanted.reads.steps, self.records)
-            and _all_in(wanted.reads.roots, self.roots, BUILT_IN_ROOTS)
+            and _all_in(wanted.records, self.records)
+            and _all_in(wanted.roots, self.roots, BUILT_IN_ROOTS)
         )
 
 

@@ -22,18 +22,20 @@ def start_run(draft: Draft) -> None:
     if draft.slice.run.state is not RunState.PENDING:
         return
     draft.move_run(RunState.RUNNING)
-    begin(draft, draft.plan.root.children)
+    begin(draft, ROOT, draft.plan.root.children)
 
 
-def begin(draft: Draft, children: tuple[int, ...], not_taken: tuple[int, ...] = ()) -> None:
+def begin(
+    draft: Draft, scope: str, children: tuple[int, ...], not_taken: tuple[int, ...] = ()
+) -> None:
     """Bring the steps of a scope into being and reach those that wait for no other."""
     for index in children:
         node = draft.plan.nodes[index]
-        view = draft.bear(node)
+        view = draft.bear(node, scope=scope)
         if index in not_taken:
             draft.move(view, StepState.SKIPPED, reason=Reason.NOT_TAKEN)
         elif not node.needs or node.join is Join.ALWAYS:
-            draft.later(Reached(node.path))
+            draft.later(Reached(view.path))
 
 
 def reach(draft: Draft, view: StepView) -> None:
@@ -51,15 +53,14 @@ def reach(draft: Draft, view: StepView) -> None:
             pass_over(draft, view, Reason.UPSTREAM_SKIPPED)
         case Verdict.START:
             if node.losers and node.join in PARTIAL_JOINS:
-                paths = tuple(draft.plan.nodes[index].path for index in node.losers)
+                paths = tuple(draft.path(index, near=view.path) for index in node.losers)
                 draft.later(Halted(view.scope, Reason.LOST_RACE, only=paths))
             start(draft, view)
 
 
 def settle_contest(draft: Draft, view: StepView) -> None:
     """Skip a step for what came first: the failure or the skip of a step it needs."""
-    node = draft.node_of(view)
-    failed = precedence.failure_came_first(draft.plan, node, draft.slice.steps)
+    failed = precedence.failure_came_first(draft.plan, view, draft.slice.steps)
     pass_over(draft, view, Reason.UPSTREAM_FAILED if failed else Reason.UPSTREAM_SKIPPED)
 
 
@@ -72,7 +73,7 @@ def pass_over(draft: Draft, view: StepView, reason: Reason) -> None:
 def start(draft: Draft, view: StepView) -> None:
     """Start a step whose turn it is, or skip it when its condition is false."""
     node = draft.node_of(view)
-    names = draft.names(node, node.inline)
+    names = draft.names(view.path, node.inline)
     try:
         if node.when is not None and not expressions.truth(node.when, names):
             pass_over(draft, view, Reason.WHEN)
@@ -89,8 +90,8 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
         case StepKind.STEPS | StepKind.PARALLEL | StepKind.SWITCH:
             _open(draft, view, node)
         case StepKind.SET:
-            names = draft.names(node, node.inline)
-            values = rendered(f"what {node.path} sets", dict(node.assigns or {}), names)
+            names = draft.names(view.path, node.inline)
+            values = rendered(f"what {view.path} sets", dict(node.assigns or {}), names)
             draft.decision.assigned.update(values)
             if "vars" in draft.slice.roots:
                 draft.slice.roots["vars"] = {**draft.slice.roots["vars"], **values}
@@ -124,12 +125,12 @@ def queue(draft: Draft, view: StepView, reason: Reason | None = None) -> None:
 
 
 def _open(draft: Draft, view: StepView, node: Node) -> None:
-    beginning = scopes.opening(node, draft.names(node, node.inline))
+    beginning = scopes.opening(node, draft.names(view.path, node.inline))
     if beginning is None:
         pass_over(draft, view, Reason.NO_CASE)
         return
     wait_for_children(draft, view, Reason.CHILDREN)
-    begin(draft, beginning.born, beginning.not_taken)
+    begin(draft, view.path, beginning.born, beginning.not_taken)
     if not beginning.born:
         draft.later(Drained(view.path))
 
@@ -147,16 +148,16 @@ def wait_for_children(draft: Draft, view: StepView, reason: Reason) -> None:
 
 def _leave(draft: Draft, view: StepView, node: Node) -> None:
     if node.exit is None:
-        msg = f"the exit step {node.path} has lost its definition"
+        msg = f"the exit step {view.path} has lost its definition"
         raise AssertionError(msg)
-    names = draft.names(node, node.inline)
+    names = draft.names(view.path, node.inline)
     if node.exit.when is not None and not expressions.truth(node.exit.when, names):
         pass_over(draft, view, Reason.WHEN)
         return
-    output = rendered(f"the output of {node.path}", node.exit.output, names)
+    output = rendered(f"the output of {view.path}", node.exit.output, names)
     error = None
     if node.exit.status is ExitStatus.FAILED:
-        message = f"the step {node.path} ended the run as failed"
+        message = f"the step {view.path} ended the run as failed"
         error = StepError(ErrorClass.BUSINESS, "run.exit", message)
     draft.move(draft.carry(view), StepState.COMPLETED, output=output)
     if draft.slice.run.ending is None:

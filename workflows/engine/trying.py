@@ -57,9 +57,9 @@ def succeed(draft: Draft, event: Succeeded) -> None:
     output = event.output
     if node.output is not None:
         record = {"output": output, "state": StepState.COMPLETED.value, "attempt": view.attempt}
-        draft.slice.records[node.id] = record
+        draft.slice.records[view.path] = record
         try:
-            names = draft.names(node, node.yields)
+            names = draft.names(view.path, node.yields)
             output = rendered(f"the output of {view.path}", node.output, names)
         except NO_VALUE as error:
             _fail_for_good(draft, view, refusal(error))

@@ -247,7 +247,7 @@ def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[st
             continue
         wanted |= requirement(plan, Drained(view.scope))
         alone = view.scope
-    if wanted.reads.roots or wanted.reads.steps:
+    if wanted.roots or wanted.records:
         return None
     return Ahead(tuple(wanted.paths), alone)
 

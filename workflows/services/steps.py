@@ -15,7 +15,7 @@ from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, Succeeded
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads
-from workflows.engine.slice import Requirement, RunView, Slice, StepView
+from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import expressions
 from workflows.services.patience import patiently
@@ -291,7 +291,7 @@ def _queued(pin: Pinned, path: str, attempt: int, reason: Reason | None = None) 
     return StepView(
         path=path,
         node=node.index,
-        scope=pin.plan.nodes[node.scope].path,
+        scope=pin.plan.path(node.scope, path),
         state=StepState.QUEUED,
         attempt=attempt,
         reason=reason,
@@ -387,9 +387,10 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         arguments, reads = corrected, _reads(pin.plan, node, corrected)
     names: Mapping[str, Any] = {}
     if reads.roots:
-        reading = Slice(run=held.run)
-        store.read(store.cursor(), pin.run, pin.plan, reading, Requirement(reads=reads))
-        names = names_of(pin.plan, reading, node, reads)
+        known = Slice(run=held.run)
+        wanted = reading(pin.plan, reads, view.path)
+        store.read(store.cursor(), pin.run, pin.plan, known, wanted)
+        names = names_of(pin.plan, known, node, view.path, reads)
     return Work(
         pinned=pin,
         path=view.path,

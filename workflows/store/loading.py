@@ -102,7 +102,7 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
         steps={view.path: view for view in steps},
         held=wanted,
     )
-    if wanted.reads.roots or wanted.reads.steps:
+    if wanted.roots or wanted.records:
         read(cur, run_id, plan, held, wanted)
     for scope in wanted.scopes:
         held.tallies[scope] = _tally(cur, run_id, scope)
@@ -134,7 +134,7 @@ def read(
     cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, held: Slice, wanted: Requirement
 ) -> None:
     """Read the values that expressions name."""
-    if wanted.reads.roots & {"input", "vars", "env", "run"}:
+    if wanted.roots & {"input", "vars", "env", "run"}:
         row = cur.execute(LOAD_ROOTS, (run_id,), prepare=True).fetchall()[0]
         given, variables, env, environment, number, started_at = row
         held.roots = {
@@ -149,12 +149,11 @@ def read(
                 "started_at": started_at.isoformat().replace("+00:00", "Z") if started_at else None,
             },
         }
-    if wanted.reads.steps:
-        ids = {plan.by_id[step].path: step for step in wanted.reads.steps}
-        rows = cur.execute(LOAD_RECORDS, (run_id, list(ids)), prepare=True).fetchall()
-        held.records = dict.fromkeys(wanted.reads.steps)
+    if wanted.records:
+        rows = cur.execute(LOAD_RECORDS, (run_id, list(wanted.records)), prepare=True).fetchall()
+        held.records = dict.fromkeys(wanted.records)
         for path, state, output, error, attempt in rows:
-            held.records[ids[path]] = {
+            held.records[path] = {
                 "state": state,
                 "output": _parsed(output),
                 "error": _parsed(error),

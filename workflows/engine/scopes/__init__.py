@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from workflows.engine.plan import Node, Plan
 from workflows.engine.scopes import graph, parallel, switch
 from workflows.engine.scopes.opening import Opening
+from workflows.engine.slice import StepView
 from workflows.language.words import StepKind
 
 
@@ -20,7 +21,7 @@ class Kind(Protocol):
         """Return how the scope begins, or None when it has nothing to do."""
 
     def output(
-        self, plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]
+        self, plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]
     ) -> Any:
         """Return what the scope hands on."""
 
@@ -40,9 +41,9 @@ def opening(node: Node, names: Mapping[str, Any]) -> Opening | None:
     return KINDS[node.kind].opening(node, names)
 
 
-def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
     """Return what the scope hands on when all its steps have ended."""
-    return KINDS[node.kind].output(plan, node, records)
+    return KINDS[plan.nodes[view.node].kind].output(plan, view, records)
 
 
 __all__ = ["KINDS", "Opening", "opening", "output"]

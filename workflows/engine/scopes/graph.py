@@ -5,6 +5,7 @@ from typing import Any
 
 from workflows.engine.plan import Node, Plan
 from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.engine.slice import StepView
 
 
 def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - the shape of every scope
@@ -12,6 +13,7 @@ def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - 
     return Opening(born=node.children)
 
 
-def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
     """Return the output of the last step in document order, None if it was not completed."""
-    return completed_output(plan, node.children[-1], records) if node.children else None
+    node = plan.nodes[view.node]
+    return completed_output(plan, node.children[-1], view, records) if node.children else None

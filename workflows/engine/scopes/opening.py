@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflows.engine.plan import Plan
+from workflows.engine.slice import StepView
 from workflows.engine.states import StepState
 
 
@@ -17,10 +18,10 @@ class Opening:
 
 
 def completed_output(
-    plan: Plan, member: int, records: Mapping[str, Mapping[str, Any] | None]
+    plan: Plan, member: int, view: StepView, records: Mapping[str, Mapping[str, Any] | None]
 ) -> Any:
-    """Return the output of a step that was completed, None of any other."""
-    record = records.get(plan.nodes[member].id)
+    """Return the output of a step of a scope that was completed, None of any other."""
+    record = records.get(plan.path(member, view.path))
     if record is None or record["state"] != StepState.COMPLETED:
         return None
     return record["output"]

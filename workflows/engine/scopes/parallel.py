@@ -5,6 +5,7 @@ from typing import Any
 
 from workflows.engine.plan import Node, Plan
 from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.engine.slice import StepView
 
 
 def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - the shape of every scope
@@ -12,6 +13,10 @@ def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - 
     return Opening(born=node.children)
 
 
-def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
     """Return the branches' outputs by branch, None for a branch that was not completed."""
-    return {plan.nodes[child].id: completed_output(plan, child, records) for child in node.children}
+    node = plan.nodes[view.node]
+    return {
+        plan.nodes[child].id: completed_output(plan, child, view, records)
+        for child in node.children
+    }

@@ -5,6 +5,7 @@ from typing import Any
 
 from workflows.engine.plan import Node, Plan
 from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.engine.slice import StepView
 from workflows.language import expressions
 
 
@@ -17,8 +18,9 @@ def opening(node: Node, names: Mapping[str, Any]) -> Opening | None:
     return None
 
 
-def output(plan: Plan, node: Node, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
+def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
     """Return the output of the last step of the case that was taken."""
+    node = plan.nodes[view.node]
     lasts = (case.children[-1] for case in node.cases if case.children)
-    outputs = (completed_output(plan, last, records) for last in lasts)
+    outputs = (completed_output(plan, last, view, records) for last in lasts)
     return next((value for value in outputs if value is not None), None)
