@@ -6,12 +6,12 @@ This is the dry run of authors, and the model that the real store is tested agai
 """
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import UNSET, Decision
@@ -31,7 +31,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView, reading
-from workflows.engine.states import ASKING, Reason, RunState, StepState
+from workflows.engine.states import ASKING, FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass
@@ -256,6 +256,7 @@ class Simulation:
             if run_move.output is not UNSET:
                 self.output = run_move.output
             self.error = run_move.error
+            self.finished_at = now if run_move.after.state in FINISHED_RUNS else None
             if run_move.before is not run_move.after.state:
                 self.journal.append(
                     Transition(now, ROOT, run_move.before.value, run_move.after.state.value)
@@ -274,6 +275,38 @@ class Simulation:
                 row.finished_at = now
 
 
+class World(Protocol):
+    """Whatever is not the run itself: its workers, people, other systems, other runs."""
+
+    def perform(self, run: Simulation, call: Call) -> Result:
+        """Do what a worker is asked to do."""
+
+    def repeat(self, uses: str) -> Repeat:
+        """Say whether a task type may be repeated when nobody knows whether it took effect."""
+
+    def hear(self, clock: "Clock", run: Simulation, decision: Decision, now: datetime) -> None:
+        """Hear what was decided and stored; what is to come of it is said to the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A world in which tasks are done and nothing else ever happens."""
+
+    stub: Stub = built_in
+    repeat_of: RepeatOf = freely
+
+    def perform(self, run: Simulation, call: Call) -> Result:  # noqa: ARG002 - the shape of every World
+        """Do what the stub does."""
+        return self.stub(call)
+
+    def repeat(self, uses: str) -> Repeat:
+        """Say what was said of the task type."""
+        return self.repeat_of(uses)
+
+    def hear(self, clock: "Clock", run: Simulation, decision: Decision, now: datetime) -> None:
+        """Have nothing come of it."""
+
+
 def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     plan: Plan,
     *,
@@ -290,84 +323,102 @@ def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     `seed` fixes the jitter. A step is taken by a worker as soon as it is queued.
     """
     run = Simulation(plan, dict(input or {}), start, environment=dict(environment or {}))
-    return _Clock(run, stub, repeat, Random(seed)).play(until)  # noqa: S311 - chance that must repeat
+    clock = Clock(Alone(stub, repeat), Random(seed))  # noqa: S311 - chance that must repeat
+    clock.begin(run)
+    clock.play(until=start + until)
+    return run
 
 
-class _Clock:
-    """Plays due events in the order of their time."""
+Happening = Callable[[datetime], Iterable[Event]]
+"""What comes from outside at a moment; which events it is may depend on where the run stands."""
 
-    def __init__(self, run: Simulation, stub: Stub, repeat: RepeatOf, chance: Random) -> None:
-        self.run = run
-        self.stub = stub
-        self.repeat = repeat
+
+class Clock:
+    """Plays what is due in one or several runs, in the order of its time."""
+
+    def __init__(self, world: World, chance: Random) -> None:
+        self.world = world
         self.chance = chance
         self.order = count()
-        self.due: list[tuple[datetime, int, Event]] = []
+        self.due: list[tuple[datetime, int, Simulation, Happening]] = []
 
-    def play(self, until: timedelta) -> Simulation:
-        run = self.run
-        self._at(run.started_at, Started())
+    def begin(self, run: Simulation) -> None:
+        """Start a run at the time that it names as its start."""
+        self.tell(run, Started(), run.started_at)
         if run.plan.timeout is not None:
-            self._at(run.started_at + timedelta(seconds=run.plan.timeout), TimedOut(ROOT))
-        while self.due and self.due[0][0] <= run.started_at + until:
-            now, _, event = heapq.heappop(self.due)
-            self._decide(event, now)
-            if run.finished_at is None and run.state in (
-                RunState.COMPLETED,
-                RunState.FAILED,
-                RunState.CANCELLED,
-            ):
-                run.finished_at = now
-        return run
+            self.tell(run, TimedOut(ROOT), run.started_at + timedelta(seconds=run.plan.timeout))
 
-    def _at(self, moment: datetime, event: Event) -> None:
-        heapq.heappush(self.due, (moment, next(self.order), event))
+    def tell(self, run: Simulation, event: Event, moment: datetime) -> None:
+        """Have the run hear an event at a moment."""
+        self.later(run, moment, lambda _: (event,))
 
-    def _decide(self, event: Event, now: datetime) -> None:
+    def later(self, run: Simulation, moment: datetime, happening: Happening) -> None:
+        """Have something happen to the run at a moment."""
+        heapq.heappush(self.due, (moment, next(self.order), run, happening))
+
+    def play(self, *, until: datetime) -> None:
+        """Let time pass until a moment, or until nothing is due any more."""
+        while self.due and self.due[0][0] <= until:
+            now, _, run, happening = heapq.heappop(self.due)
+            for event in happening(now):
+                self._decide(run, event, now)
+
+    def _decide(self, run: Simulation, event: Event, now: datetime) -> None:
         events = [event]
         while events:
             wanted = Requirement()
             for one in events:
-                wanted |= requirement(self.run.plan, one)
-            held = self.run.load(wanted)
-            decision = advance(self.run.plan, held, *events, now=now, chance=self.chance)
-            self.run.write(decision, now=now)
+                wanted |= requirement(run.plan, one)
+            held = run.load(wanted)
+            decision = advance(run.plan, held, *events, now=now, chance=self.chance)
+            run.write(decision, now=now)
             for move in decision.moves:
-                self._follow(move.after, now)
+                self._follow(run, move.after, now)
+            if any(move.before is RunState.PAUSED for move in decision.run_moves):
+                self._take_queued(run, now)
+            self.world.hear(self, run, decision, now)
             events = decision.follow_ups
 
-    def _follow(self, view: StepView, now: datetime) -> None:
+    def _take_queued(self, run: Simulation, now: datetime) -> None:
+        """Have the steps taken that nobody could take while the run was held."""
+        for row in run.rows.values():
+            self._follow(run, row.view, now, only=StepState.QUEUED)
+
+    def _follow(
+        self, run: Simulation, view: StepView, now: datetime, only: StepState | None = None
+    ) -> None:
         """Do what a worker or the timer would do about the row as it now stands."""
-        if self.run.rows[view.path].view is not view:
+        if run.rows[view.path].view is not view or only not in {None, view.state}:
             return
         match view.state:
             case StepState.QUEUED:
-                self._at(now, Claimed(view.path, view.attempt, "simulation", now + FOREVER))
+                taken = Claimed(view.path, view.attempt, "simulation", now + FOREVER)
+                self.tell(run, taken, now)
             case StepState.RUNNING if view.cancel_requested:
                 error = StepError(ErrorClass.CANCELLED, "step.cancelled", "cancelled while running")
-                self._at(now, Failed(view.path, view.attempt, error))
+                self.tell(run, Failed(view.path, view.attempt, error), now)
             case StepState.RUNNING if view.worker:
-                self._perform(view, now)
+                self._perform(run, view, now)
             case StepState.RETRYING if view.wake_at is not None:
-                self._at(view.wake_at, RetryDue(view.path, view.attempt))
+                self.tell(run, RetryDue(view.path, view.attempt), view.wake_at)
             case StepState.WAITING if view.wake_at is not None:
-                self._at(view.wake_at, TimedOut(view.path))
+                self.tell(run, TimedOut(view.path), view.wake_at)
 
-    def _perform(self, view: StepView, now: datetime) -> None:
-        result = self._result(view)
-        node = self.run.plan.nodes[view.node]
+    def _perform(self, run: Simulation, view: StepView, now: datetime) -> None:
+        result = self._result(run, view)
+        node = run.plan.nodes[view.node]
         if node.timeout is not None and result.seconds > node.timeout:
             message = f"took longer than its {node.timeout:g} seconds"
             late = StepError(ErrorClass.TIMEOUT, "task.timeout", message)
             result = Result(error=late, seconds=node.timeout)
         after = now + timedelta(seconds=result.seconds)
-        self._at(after, self._outcome(view, result))
+        self.tell(run, self._outcome(run, view, result), after)
 
-    def _outcome(self, view: StepView, result: Result) -> Event:
+    def _outcome(self, run: Simulation, view: StepView, result: Result) -> Event:
         if result.error is None:
             return Succeeded(view.path, view.attempt, result.output)
-        node = self.run.plan.nodes[view.node]
-        repeat = repeat_of(self.repeat(node.uses), node.idempotent)
+        node = run.plan.nodes[view.node]
+        repeat = repeat_of(self.world.repeat(node.uses), node.idempotent)
         match result.error.error_class:
             case ErrorClass.WORKER_LOST:
                 return LeaseExpired(view.path, view.attempt, repeat)
@@ -375,19 +426,20 @@ class _Clock:
                 return Failed(view.path, view.attempt, result.error, repeat)
         return Failed(view.path, view.attempt, result.error)
 
-    def _result(self, view: StepView) -> Result:
-        node = self.run.plan.nodes[view.node]
-        held = self.run.load(reading(self.run.plan, node.call, view.path))
-        corrected = self.run.rows[view.path].arguments
+    def _result(self, run: Simulation, view: StepView) -> Result:
+        node = run.plan.nodes[view.node]
+        held = run.load(reading(run.plan, node.call, view.path))
+        corrected = run.rows[view.path].arguments
         template = node.arguments if corrected is None else corrected
         try:
             arguments = expressions.render(
-                dict(template), names_of(self.run.plan, held, node, view.path, node.call)
+                dict(template), names_of(run.plan, held, node, view.path, node.call)
             )
         except ExpressionError as error:
             return Result(error=StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
         asks, only = view.reason in ASKING, view.reason is Reason.LAST_PROBE
-        return self.stub(Call(view.path, view.attempt, node.uses, arguments, asks, only))
+        call = Call(view.path, view.attempt, node.uses, arguments, asks, only)
+        return self.world.perform(run, call)
 
 
 def _step_dict(row: StepRow) -> dict[str, Any]:
