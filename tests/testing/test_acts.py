@@ -1,0 +1,86 @@
+"""What operators do to a run is scripted by its time."""
+
+import pytest
+
+from tests.testing.builders import shop
+from workflows.testing import (
+    UnknownNameError,
+    cancel,
+    discard,
+    fails,
+    pause,
+    replay,
+    resume,
+    skip,
+    takes,
+)
+
+
+def test_a_run_that_is_held_goes_on_when_it_is_let() -> None:
+    run = shop().run(pause(at="5s"), resume(at="2h"), stubs={"charge": takes("10s")})
+
+    run.assert_completed()
+    assert run.step("charge").finished_at == run.at("10s")
+    assert run.step("ship").started_at == run.at("2h")
+
+
+def test_a_run_that_is_held_and_never_let_go_rests() -> None:
+    run = shop().run(pause(at="5s"), stubs={"charge": takes("10s")})
+
+    run.assert_state("PAUSED")
+    assert run.took is None
+
+
+def test_a_run_is_cancelled_in_the_middle_of_a_step() -> None:
+    run = shop().run(cancel(at="5s"), stubs={"charge": takes("10s")})
+
+    run.assert_cancelled()
+    run.assert_step("charge", "CANCELLED", reason="run_cancelled")
+    run.assert_took("5s")
+
+
+def test_a_failed_step_is_replayed_with_corrected_arguments() -> None:
+    stubs = {"charge": lambda call: fails("business") if call.arguments["cents"] > 500 else "paid"}
+
+    run = shop().run(replay("charge", at="1d", arguments={"cents": 400}), stubs=stubs)
+
+    run.assert_completed()
+    run.assert_took("1d")
+    assert run.step("charge").arguments == {"cents": 400}
+
+
+def test_a_failed_run_is_replayed_from_where_it_failed() -> None:
+    run = shop().run(replay(at="1h"), stubs={"charge": fails("permanent", times=1)})
+
+    run.assert_completed()
+    run.assert_called("reserve", times=1)
+
+
+def test_a_failed_step_is_skipped_with_an_output() -> None:
+    run = shop().run(skip("charge", at="1h", output=9), stubs={"charge": fails("permanent")})
+
+    run.assert_completed()
+    assert run.step("charge").output == 9
+    run.assert_step("charge", "SKIPPED", reason="skipped_by_operator")
+
+
+def test_a_failed_step_is_given_up() -> None:
+    run = shop().run(discard("charge", at="1h"), stubs={"charge": fails("permanent")})
+
+    run.assert_failed()
+    run.assert_step("charge", "SKIPPED", reason="discarded")
+
+
+def test_an_act_on_an_unknown_step_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean charge"):
+        shop().run(skip("chrage", at="1h"))
+
+
+def test_a_run_can_be_looked_at_half_way_and_go_on() -> None:
+    run = shop().run(stubs={"charge": takes("10s")}, until="5s")
+    half = run.step("charge").state
+
+    run.go_on(cancel(at="6s"))
+
+    assert half == "RUNNING"
+    run.assert_cancelled()

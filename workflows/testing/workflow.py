@@ -1,0 +1,122 @@
+"""A workflow in a test: loaded from its definition, given stubs, and played as often as wanted."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from workflows.engine.compile import compile_spec
+from workflows.engine.events import Repeat
+from workflows.engine.plan import Plan
+from workflows.engine.simulate import EPOCH, FOREVER, Clock, Simulation
+from workflows.language import loader
+from workflows.language.catalog import TaskCatalog
+from workflows.language.inputs import prepare
+from workflows.testing.acts import Act
+from workflows.testing.recording import LISTENERS
+from workflows.testing.run import Run
+from workflows.testing.stage import Stage
+from workflows.testing.stubs import Duration, Stubs
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A definition, and what its runs are given unless they say otherwise. Never changes."""
+
+    plan: Plan
+    text: str = field(repr=False)
+    source: str
+    catalog: TaskCatalog | None = field(default=None, repr=False)
+    stubs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    durations: Mapping[str, Duration] = field(default_factory=dict, repr=False)
+    env: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    repeat: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    __test__ = False
+
+    @classmethod
+    def load(cls, file: str | Path, *, catalog: TaskCatalog | None = None) -> "Workflow":
+        """Load a definition from a file, named from here or from beside the file of the caller.
+
+        With a catalog, task types and parameters are checked too. Raises `DefinitionError` with
+        every finding, each with its line and column.
+        """
+        path = _found(Path(file), Path(sys._getframe(1).f_code.co_filename).parent)  # noqa: SLF001 - whoever calls is where a test's files lie
+        return cls.parse(path.read_text(encoding="utf-8"), source=str(file), catalog=catalog)
+
+    @classmethod
+    def parse(
+        cls, text: str, *, source: str = "workflow", catalog: TaskCatalog | None = None
+    ) -> "Workflow":
+        """Load a definition from its text; `source` is what findings call it."""
+        spec = loader.load(text, source=source, catalog=catalog)
+        return cls(compile_spec(spec), text, source, catalog)
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.plan.workflow
+
+    def given(
+        self,
+        *,
+        stubs: Mapping[str, Any] | None = None,
+        durations: Mapping[str, Duration] | None = None,
+        env: Mapping[str, Any] | None = None,
+        repeat: Mapping[str, str] | None = None,
+    ) -> "Workflow":
+        """Return this workflow with more that all its runs are given; what is named anew wins."""
+        return replace(
+            self,
+            stubs={**self.stubs, **(stubs or {})},
+            durations={**self.durations, **(durations or {})},
+            env={**self.env, **(env or {})},
+            repeat={**self.repeat, **(repeat or {})},
+        )
+
+    def run(  # noqa: PLR0913 - what a run can be given, each by its name
+        self,
+        *script: Act,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 - the language's own word
+        stubs: Mapping[str, Any] | None = None,
+        durations: Mapping[str, Duration] | None = None,
+        env: Mapping[str, Any] | None = None,
+        repeat: Mapping[str, str] | None = None,
+        start: datetime = EPOCH,
+        seed: int = 0,
+        until: Duration | None = None,
+    ) -> Run:
+        """Play a run to its end, or until nothing can happen any more, or for a while.
+
+        `script` is what happens from outside. `repeat` says of task types whether they may follow
+        themselves in doubt: `freely`, `after_probe` or `never`. `seed` fixes the jitter of
+        retries. Raises `InputError` if the input does not fit.
+        """
+        given = self.given(stubs=stubs, durations=durations, env=env, repeat=repeat)
+        simulation = Simulation(
+            self.plan,
+            prepare(self.plan.input_schema, None if input is None else dict(input)),
+            start,
+            environment=dict(given.env),
+        )
+        stage = Stage(
+            Stubs(self.plan, given.stubs, durations=given.durations, catalog=self.catalog),
+            {uses: Repeat(word) for uses, word in given.repeat.items()},
+            self.catalog,
+        )
+        clock = Clock(stage, Random(seed))  # noqa: S311 - chance that must repeat
+        clock.begin(simulation)
+        made = Run(simulation, stage, clock)
+        for listener in LISTENERS:
+            listener(self, made)
+        return made.go_on(*script, until=until)
+
+
+def _found(path: Path, beside: Path) -> Path:
+    return path if path.exists() or not (beside / path).exists() else beside / path
+
+
+__all__ = ["FOREVER", "Workflow"]
