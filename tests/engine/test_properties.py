@@ -9,8 +9,19 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.builders import LEASE, Play, broken, done, interrupted, lost, plan_from, play
+from tests.engine.builders import (
+    LEASE,
+    Play,
+    broken,
+    done,
+    error_of,
+    interrupted,
+    lost,
+    plan_from,
+    play,
+)
 from workflows.engine.events import (
+    Answered,
     CancelRequested,
     Claimed,
     Discarded,
@@ -103,7 +114,7 @@ class Author:
             step["when"] = self.chance.choice(CONDITIONS)
         if self.rarely():
             step["optional"] = True
-        kinds = ["uses"] * 6 + ["set"] + ([] if self.calm else ["exit"])
+        kinds = ["uses"] * 6 + ["set"] + ([] if self.calm else ["exit", "callback", "wait"])
         if depth < 3 and self.left > 0:
             kinds += ["parallel", "steps", "switch"] * 2
         self.fill(step, self.chance.choice(kinds), depth)
@@ -124,6 +135,10 @@ class Author:
                 step["set"] = {step["id"]: self.chance.choice([1, "${{ input.missing }}"])}
             case "exit":
                 step["exit"] = {"status": self.chance.choice(["completed", "failed", "cancelled"])}
+            case "callback":
+                step["callback"] = {"timeout": 30 + self.count / 100}
+            case "wait":
+                step["wait"] = {"for": 15 + self.count / 100}
             case "switch":
                 step["switch"] = [
                     {"when": self.chance.choice(CONDITIONS), "steps": self.sequence(depth + 1)}
@@ -173,7 +188,14 @@ class World:
                 events.append(Claimed(view.path, view.attempt, "worker", lease))
             elif view.state is StepState.RUNNING:
                 events.append(self.outcome(view))
+            elif view.state is StepState.WAITING and view.reason is Reason.CALLBACK:
+                events.append(self.answer(view))
         return events
+
+    def answer(self, view: StepView) -> Event:
+        code, error_class = self.chance.choice([*ERRORS, ("", ""), ("", "")])
+        error = error_of(code, error_class) if code else None
+        return Answered(view.path, Reason.CALLBACK, {"n": 1}, error, view.attempt)
 
     def outcome(self, view: StepView) -> Event:
         code, error_class = self.chance.choice(ERRORS)
@@ -191,12 +213,14 @@ class World:
         events: list[Event] = [
             RetryDue(view.path, view.attempt) for view in views if view.state is StepState.RETRYING
         ]
-        if self.chance.random() < 0.1:
-            events += [
-                TimedOut(view.path)
-                for view in views
-                if view.state is StepState.WAITING and view.wake_at is not None
-            ]
+        hurried = self.chance.random() < 0.1
+        events += [
+            TimedOut(view.path)
+            for view in views
+            if view.state is StepState.WAITING
+            and view.wake_at is not None
+            and (hurried or view.reason is Reason.TIME)
+        ]
         if self.run.plan.timeout is not None and self.chance.random() < 0.02:
             events.append(TimedOut(""))
         return events

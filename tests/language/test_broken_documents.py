@@ -255,7 +255,8 @@ BROKEN = [
     ),
     ("not-available-yet", document(f"[{A}]", head="§sla: 10m")),
     ("not-available-yet", document(f"[{A}]", head="§on_failure: park")),
-    ("not-available-yet", document("[{id: a, §wait: {for: 1m}}]")),
+    ("moment", document("[{id: a, wait: {until: §tomorrow}}]")),
+    ("moment", document("[{id: a, wait: {until: §2026-12-24T18:00:00}}]")),
     ("not-available-yet", document("[{id: a, uses: noop, retry: {§max_duration: 1m}}]")),
 ]
 

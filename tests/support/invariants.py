@@ -15,6 +15,7 @@ from workflows.engine.states import (
     FINISHED_RUNS,
     FINISHED_STEPS,
     LIVE_STEPS,
+    OUTSIDE,
     RUN_MOVES,
     STEP_MOVES,
 )
@@ -66,8 +67,10 @@ ALWAYS: Mapping[str, str] = {
             FROM workflows_attempt WHERE step_id = s.id
         ) a ON true
         WHERE COALESCE(a.numbers, '{}') <> ARRAY(SELECT generate_series(
-            1, s.attempt - CASE WHEN s.state IN ('QUEUED', 'RUNNING') AND s.attempt > 0
-                THEN 1 ELSE 0 END
+            1, s.attempt - CASE WHEN s.attempt > 0 AND (
+                s.state IN ('QUEUED', 'RUNNING')
+                OR s.state = 'WAITING' AND s.reason = ANY (%(outside)s)
+            ) THEN 1 ELSE 0 END
         ))
     """,
     # A replay inside a fallback opens the step around it again, which no worker takes: that
@@ -105,6 +108,17 @@ ALWAYS: Mapping[str, str] = {
     "nobody is to look again at a finished step": """
         SELECT run_id, path, state || ' until ' || wake_at FROM workflows_step
         WHERE wake_at IS NOT NULL AND state = ANY (%(finished_steps)s)
+    """,
+    "a wait is open as long as its step waits for it": """
+        SELECT COALESCE(s.run_id, w.run_id), COALESCE(s.path, w.path),
+            COALESCE(w.kind || ' ' || w.attempt, 'no wait') || ', '
+                || COALESCE(s.reason || ' ' || s.attempt, 'no step')
+        FROM (
+            SELECT * FROM workflows_step WHERE state = 'WAITING' AND reason = ANY (%(outside)s)
+        ) s FULL JOIN (
+            SELECT * FROM workflows_wait WHERE closed_at IS NULL
+        ) w ON w.step_id = s.id AND w.kind = s.reason AND w.attempt = s.attempt
+        WHERE s.id IS NULL OR w.id IS NULL
     """,
     "nothing lives in a finished run": """
         SELECT s.run_id, s.path, s.state || ' in a run that is ' || r.state
@@ -151,6 +165,7 @@ NARROWED = """
         workflows_step AS (SELECT * FROM workflows_step WHERE run_id = ANY (%(runs)s)),
         workflows_attempt AS (SELECT * FROM workflows_attempt WHERE run_id = ANY (%(runs)s)),
         workflows_incident AS (SELECT * FROM workflows_incident WHERE run_id = ANY (%(runs)s)),
+        workflows_wait AS (SELECT * FROM workflows_wait WHERE run_id = ANY (%(runs)s)),
         workflows_journal AS (SELECT * FROM workflows_journal WHERE run_id = ANY (%(runs)s))
 """
 """Has a query see some runs only: the names of a WITH go before those of the tables."""
@@ -187,5 +202,6 @@ _WORDS = {
     "finished_runs": sorted(FINISHED_RUNS),
     "finished_steps": sorted(FINISHED_STEPS),
     "live_steps": sorted(LIVE_STEPS),
+    "outside": sorted(OUTSIDE),
     "of_the_run": list(OF_THE_RUN),
 }

@@ -14,7 +14,7 @@ from tests.engine.test_properties import Author
 from workflows.engine.decision import LateResult
 from workflows.engine.events import Drained, Event
 from workflows.engine.states import FINISHED_RUNS, StepState
-from workflows.models import Attempt, Incident, Journal, Run, Step
+from workflows.models import Attempt, Incident, Journal, Run, Step, Wait
 from workflows.services.plans import Pinned
 
 Picture = dict[str, Any]
@@ -61,6 +61,7 @@ class Model(Play):
             rows={path: replace(row) for path, row in self.rows.items()},
             journal=list(self.journal),
             variables=dict(self.variables),
+            waits=dict(self.waits),
             incidents=list(self.incidents),
             attempts=list(self.attempts),
             late=list(self.late),
@@ -90,6 +91,7 @@ class Model(Play):
                 (one.step.path, one.step.attempt, one.end) for one in self.attempts
             ),
             "incidents": Counter((one.path, one.attempt, one.error.code) for one in self.incidents),
+            "waits": Counter((path, n, one.kind) for (path, n), one in self.waits.items()),
             "late": self._late(),
         } | {path: self._step(path) for path in self.rows}
 
@@ -140,6 +142,9 @@ def stored_picture(run_id: UUID) -> Picture:
         "attempts": Counter((path, number, end) for path, number, end, _ in tries),
         "incidents": Counter(
             Incident.objects.filter(**mine).values_list("path", "attempt", "code")
+        ),
+        "waits": Counter(
+            Wait.objects.filter(**mine, closed_at=None).values_list("path", "attempt", "kind")
         ),
         "late": {
             f"{path} {number}": (late["output"], late["error"])

@@ -36,6 +36,7 @@ from tests.workflows.mirror import Model, Twin, Writer
 from workflows import store
 from workflows.catalog import catalog
 from workflows.engine.events import (
+    Answered,
     CancelRequested,
     Claimed,
     Discarded,
@@ -50,7 +51,7 @@ from workflows.engine.events import (
     Succeeded,
 )
 from workflows.engine.plan import Plan, dump_plan
-from workflows.engine.states import RunState, StepState
+from workflows.engine.states import Reason, RunState, StepState
 from workflows.models import Incident, Run, Step, Version, Workflow
 from workflows.services import recovery, timers
 from workflows.services.errors import StateRefusedError
@@ -69,6 +70,7 @@ from workflows.services.steps import (
     settle_scope,
 )
 from workflows.services.timers import tick
+from workflows.services.waits import answer_wait
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
@@ -89,7 +91,10 @@ MOST_RUNS = 3
 MOST_IN_HAND = 6
 BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 A_MOMENT = timedelta(milliseconds=1)
-TABLES = "workflows_run, workflows_step, workflows_attempt, workflows_incident, workflows_journal"
+TABLES = (
+    "workflows_run, workflows_step, workflows_attempt, workflows_wait, workflows_incident,"
+    " workflows_journal"
+)
 
 CALLS = st.integers(1, 14)
 CUTS = st.none() | st.none() | st.tuples(CALLS, st.booleans())
@@ -258,6 +263,22 @@ class Crowd(RuleBasedStateMachine):
         if done:
             self.take(done[0], held.taker)
             self.acknowledge(twin, outcome)
+
+    @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), well=st.booleans(), cut=CUTS)
+    def answer(self, pick: int, wrong: int, well: bool, cut: tuple[int, bool] | None) -> None:
+        """What a step waits for comes from outside, or what it once waited for."""
+        waits = [(twin, *one) for twin in self.twins for one in sorted(twin.model.waits)]
+        if not waits:
+            return
+        twin, path, attempt = waits[pick % len(waits)]
+        error = None if well else error_of("http.404", "business")
+        answer = Answered(path, Reason.CALLBACK, {"n": attempt}, error, attempt + wrong)
+        self.pass_time(0)
+
+        self.tell(twin, answer)
+        self.do(lambda: answer_wait(pin=twin.pin, answer=answer, now=self.now, by=ANN), cut)
+
+        self.settle(twin)
 
     @precondition(lambda self: self.hands)
     @rule(pick=PICKS)

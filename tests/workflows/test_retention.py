@@ -28,7 +28,7 @@ from tests.workflows.builders import (
 )
 from workflows import store
 from workflows.engine.states import FINISHED_RUNS, RunState
-from workflows.models import Attempt, Incident, Journal, Pruning, Run, Step
+from workflows.models import Attempt, Incident, Journal, Pruning, Run, Step, Wait
 from workflows.services import retention
 from workflows.services.errors import InputRefusedError
 from workflows.services.incidents import discard_incident
@@ -90,8 +90,19 @@ def test_an_old_run_goes_with_all_that_belongs_to_it(old: Callable[[], Run]) -> 
     assert rows() == Counts()
 
 
+def test_the_waits_of_an_old_run_go_with_it_and_are_archived(tmp_path: Path) -> None:
+    run = a_run({"id": "rest", "wait": {"for": "10m"}})
+    cancel_run(run_id=run.pk, by=ANN)
+
+    pruned(archive=tmp_path)
+
+    [archived] = read_back(tmp_path)
+    assert [one["end"] for one in archived["waits"]] == ["cancelled"]
+    assert not Wait.objects.exists()
+
+
 def test_all_that_belongs_to_a_run_is_known_to_retention() -> None:
-    known = {Step, Attempt, Journal, Incident}
+    known = {Step, Attempt, Journal, Incident, Wait}
 
     assert {one.related_model for one in Run._meta.related_objects} == known
 

@@ -18,10 +18,11 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import assert_never
 
-from workflows.engine import ending, operators, starting, trying
+from workflows.engine import ending, operators, starting, trying, waiting
 from workflows.engine.decision import Decision
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
+    Answered,
     CancelRequested,
     Claimed,
     Contested,
@@ -54,7 +55,7 @@ ACCEPTS: Mapping[StepState, tuple[type[Event], ...]] = {
     StepState.QUEUED: (Claimed,),
     StepState.RUNNING: (Succeeded, Failed, LeaseExpired),
     StepState.RETRYING: (RetryDue,),
-    StepState.WAITING: (TimedOut, Drained),
+    StepState.WAITING: (Answered, TimedOut, Drained),
     StepState.FAILED: (Replayed, SkipDecided, Discarded),
     StepState.SKIPPED: (Reentered,),
     StepState.CANCELLED: (Reentered,),
@@ -119,7 +120,7 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
         case Halted(path) | Reentered(path):
             return Requirement(subtrees=frozenset({path}))
         case TimedOut(path):
-            return THE_RUN if path == ROOT else Requirement(paths=frozenset({path}))
+            return _out_of_time(plan, path)
         case Claimed(path) | RetryDue(path):
             return Requirement(paths=frozenset({path}))
         case Reached(path):
@@ -127,9 +128,8 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
         case Contested(path):
             around = plan.path(plan.node(path).scope, path)
             return Requirement(subtrees=frozenset({around}))
-        case Succeeded(path):
-            node = plan.node(path)
-            return _told(plan, path) | reading(plan, _without(node.yields, node), path)
+        case Succeeded(path) | Answered(path):
+            return _ended_well(plan, path)
         case Failed(path) | LeaseExpired(path) | Ended(path):
             return _told(plan, path)
         case Drained(path):
@@ -142,6 +142,19 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
             return THE_RUN | Requirement(everything=True)
         case _:
             assert_never(event)
+
+
+def _out_of_time(plan: Plan, path: str) -> Requirement:
+    if path == ROOT:
+        return THE_RUN
+    if plan.node(path).kind is StepKind.WAIT:
+        return _ended_well(plan, path)
+    return Requirement(paths=frozenset({path}))
+
+
+def _ended_well(plan: Plan, path: str) -> Requirement:
+    node = plan.node(path)
+    return _told(plan, path) | reading(plan, _without(node.yields, node), path)
 
 
 def _told(plan: Plan, path: str) -> Requirement:
@@ -214,9 +227,14 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
             ending.drain(draft, path)
         case Halted():
             ending.halt(draft, event)
+        case Answered(path):
+            if _hears(draft, path, event) and waiting.is_meant(draft.view(path), event):
+                waiting.answer(draft, event)
         case TimedOut(path):
-            if path == ROOT or _hears(draft, path, event):
+            if path == ROOT:
                 ending.time_out(draft, path)
+            elif _hears(draft, path, event):
+                waiting.time_out(draft, draft.view(path))
         case PauseRequested():
             operators.pause(draft)
         case ResumeRequested():

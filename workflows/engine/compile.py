@@ -6,7 +6,7 @@ Trusts the Spec: what can be wrong with a document was said by `language.check`.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workflows.engine.plan import NO_NODE, ROOT, Case, Exit, Handler, Node, Plan, Reads
+from workflows.engine.plan import NO_NODE, ROOT, Case, Exit, Handler, Node, Pause, Plan, Reads
 from workflows.language import expressions
 from workflows.language.spec import Spec, StepSpec, retry_policy
 from workflows.language.words import Losers, StepKind
@@ -107,6 +107,8 @@ class _Compiler:
             fail_fast=step.fail_fast,
             assigns=step.set,
             exit=None if step.exit is None else Exit(**dict(step.exit)),
+            pause=None if step.wait is None else Pause(step.wait.duration, step.wait.until),
+            patience=_patience(step),
             output=step.output,
             call=self._reads(step.arguments, caught),
             caught=caught,
@@ -163,7 +165,8 @@ class _Compiler:
     def _inline(self, step: StepSpec, caught: int) -> Reads:
         conditions = [step.when, *(case.when for case in step.switch or ())]
         leaving = (step.exit.when, step.exit.output) if step.exit else ()
-        return self._reads([*conditions, step.set, *leaving], caught)
+        pausing = (step.wait.duration, step.wait.until, step.output) if step.wait else ()
+        return self._reads([*conditions, step.set, *leaving, *pausing], caught)
 
     def _collected(self, index: int) -> Reads:
         """Return the steps whose outputs make up the output of a scope, unless it says its own."""
@@ -187,3 +190,9 @@ class _Compiler:
         if "error" in found.roots and caught != NO_NODE:
             steps |= {self.nodes[caught].id}
         return Reads(frozenset(found.roots), steps)
+
+
+def _patience(step: StepSpec) -> float | None:
+    """Return how long the step waits for what comes from outside."""
+    waits = (one for one in (step.approval, step.callback, step.event) if one is not None)
+    return next((one.timeout for one in waits), None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from workflows.engine.events import Event, StepError
 from workflows.engine.slice import Ending, RunView, StepView
-from workflows.engine.states import RunState, StepState
+from workflows.engine.states import Reason, RunState, StepState
 
 
 class Unset:
@@ -78,6 +78,31 @@ class OpenIncident:
     error: StepError
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A step begins to wait for something from outside; kept as a row until it waits no more.
+
+    `name` is what open waits of a kind are looked up by, such as the type of an event; `request`
+    is whatever else the kind has to know, as JSON.
+    """
+
+    path: str
+    kind: Reason
+    request: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A step waits no more; `answer` says by what its wait was ended."""
+
+    path: str
+    attempt: int
+    end: AttemptEnd
+    answer: Mapping[str, Any] | None = None
+
+
 @dataclass(slots=True)
 class Decision:
     """What `advance` has decided. `moves` are to be stored in their order, `born` before them."""
@@ -88,6 +113,8 @@ class Decision:
     attempts: list[AttemptRecord] = field(default_factory=list)
     late: list[LateResult] = field(default_factory=list)
     incidents: list[OpenIncident] = field(default_factory=list)
+    waits: list[Awaited] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)
     assigned: dict[str, Any] = field(default_factory=dict)
     """Run variables to be set."""
     follow_ups: list[Event] = field(default_factory=list)
@@ -101,6 +128,8 @@ class Decision:
         self.attempts += other.attempts
         self.late += other.late
         self.incidents += other.incidents
+        self.waits += other.waits
+        self.closings += other.closings
         self.assigned.update(other.assigned)
         self.follow_ups += other.follow_ups
 
@@ -111,6 +140,8 @@ __all__ = [
     "UNSET",
     "AttemptEnd",
     "AttemptRecord",
+    "Awaited",
+    "Closing",
     "Decision",
     "Ending",
     "LateResult",

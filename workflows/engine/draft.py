@@ -7,11 +7,22 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from workflows.engine.decision import UNSET, Decision, Move, OpenIncident, RunMove, Unset
+from workflows.engine.decision import (
+    UNSET,
+    AttemptEnd,
+    AttemptRecord,
+    Awaited,
+    Closing,
+    Decision,
+    Move,
+    OpenIncident,
+    RunMove,
+    Unset,
+)
 from workflows.engine.events import Event, StepError
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.engine.slice import Slice, StepView
-from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.states import OUTSIDE, Reason, RunState, StepState
 
 
 def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Mapping[str, Any]:
@@ -33,6 +44,12 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
 MOVED = frozenset({"state", "reason"})
 """The fields that every move sets."""
 
+ENDS: Mapping[StepState, AttemptEnd] = {
+    StepState.COMPLETED: AttemptEnd.COMPLETED,
+    StepState.CANCELLED: AttemptEnd.CANCELLED,
+}
+"""How a wait for something from outside has ended, by where its step goes; else it has failed."""
+
 
 class Draft:
     """One decision in the making. `queue` holds what is still to be decided."""
@@ -49,6 +66,7 @@ class Draft:
         self.queue: deque[Event] = deque()
         self._touched: dict[str, frozenset[str]] = {}
         self._corrected: dict[str, Mapping[str, Any]] = {}
+        self._answers: dict[str, Mapping[str, Any] | None] = {}
 
     def view(self, path: str) -> StepView:
         """Return the step at `path` as it now stands."""
@@ -73,6 +91,7 @@ class Draft:
     def touch(self, view: StepView, **changes: Any) -> StepView:
         """Change a row without moving it to another state."""
         after = replace(view, **changes)
+        self._close_wait(view, after)
         self.slice.steps[view.path] = after
         self._touched[view.path] = self._touched.get(view.path, frozenset()) | changes.keys()
         return after
@@ -93,6 +112,7 @@ class Draft:
         """Move a step on; whatever is not said anew of `reason` and `wake_at` is over."""
         changes.setdefault("wake_at", None)
         after = replace(view, state=state, reason=reason, **changes)
+        self._close_wait(view, after)
         self.slice.steps[view.path] = after
         self.slice.tallies.pop(view.scope, None)
         changed = self._touched.pop(view.path, frozenset()) | changes.keys() | MOVED
@@ -102,11 +122,33 @@ class Draft:
             self._note(after, output)
         return after
 
-    def carry(self, view: StepView) -> StepView:
+    def carry(self, view: StepView, **changes: Any) -> StepView:
         """Take a step that no worker carries out to where its work is done, at once."""
         if view.state is not StepState.QUEUED:
             view = self.move(view, StepState.QUEUED)
-        return self.move(view, StepState.RUNNING, started_at=self.now, wake_at=self.now)
+        return self.move(view, StepState.RUNNING, started_at=self.now, wake_at=self.now, **changes)
+
+    def wait(self, view: StepView, awaited: Awaited, *, until: datetime | None) -> StepView:
+        """Have a step wait for something from outside, no longer than `until`: its next attempt.
+
+        However it leaves that, its wait is closed and the attempt is over.
+        """
+        carried = self.carry(view, attempt=view.attempt + 1)
+        self.decision.waits.append(replace(awaited, attempt=carried.attempt))
+        return self.move(carried, StepState.WAITING, reason=awaited.kind, wake_at=until)
+
+    def answer(self, view: StepView, answer: Mapping[str, Any] | None) -> None:
+        """Keep by what a wait is ended, with its next move."""
+        self._answers[view.path] = answer
+
+    def _close_wait(self, before: StepView, after: StepView) -> None:
+        waited = before.state is StepState.WAITING and before.reason in OUTSIDE
+        if not waited or (after.state, after.reason) == (before.state, before.reason):
+            return
+        end = ENDS.get(after.state, AttemptEnd.FAILED)
+        self.decision.attempts.append(AttemptRecord(before, end, after.error))
+        answer = self._answers.pop(before.path, None)
+        self.decision.closings.append(Closing(before.path, before.attempt, end, answer))
 
     def _note(self, view: StepView, output: Any) -> None:
         self.slice.records[view.path] = {

@@ -17,7 +17,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import NO_NODE, ROOT, Node
 from workflows.engine.slice import ScopeTally, StepView
-from workflows.engine.states import ASKING, Reason, RunState, StepState
+from workflows.engine.states import ASKING, OUTSIDE, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
 from workflows.language.words import ErrorClass, ExitStatus
@@ -32,6 +32,20 @@ def complete(draft: Draft, view: StepView, output: Any) -> None:
     """End a step well."""
     draft.move(view, StepState.COMPLETED, output=output, error=None)
     draft.later(Ended(view.path))
+
+
+def own_output(draft: Draft, view: StepView, output: Any) -> Any:
+    """Return what the step hands on: what came of it, unless its definition says otherwise.
+
+    Raises ExpressionError and ValueTooLargeError.
+    """
+    node = draft.node_of(view)
+    if node.output is None:
+        return output
+    record = {"output": output, "state": StepState.COMPLETED.value, "attempt": view.attempt}
+    draft.slice.records[view.path] = record
+    names = draft.names(view.path, node.yields)
+    return rendered(f"the output of {view.path}", node.output, names)
 
 
 def give_up(
@@ -145,7 +159,7 @@ def tell(draft: Draft, view: StepView) -> None:
 
 def _resolve(draft: Draft, handler: StepView, view: StepView) -> None:
     """End a step whose failure was caught as its fallback path has ended."""
-    if view.state is not StepState.WAITING:
+    if view.state is not StepState.WAITING or view.reason in OUTSIDE:
         draft.later(Drained(view.scope))
         return
     match handler.state:
@@ -170,7 +184,7 @@ def drain(draft: Draft, path: str) -> None:
     view = draft.view(path)
     if view.state is not StepState.WAITING:
         draft.later(Drained(view.scope))
-    elif view.reason is Reason.CATCH:
+    elif view.reason is Reason.CATCH or view.reason in OUTSIDE:
         return
     elif view.cancel_requested:
         inherited = _inherited(tally) if tally.failed else None

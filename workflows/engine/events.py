@@ -140,8 +140,24 @@ class RetryDue:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What a step waits for from outside has come: `output`, or the `error` it fails with.
+
+    `reason` is what it waits for, and `attempt`, where given, which of its waits is meant.
+    `answer` is kept with the wait: what it was that came.
+    """
+
+    path: str
+    reason: Reason
+    output: Any = None
+    error: StepError | None = None
+    attempt: int | None = None
+    answer: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TimedOut:
-    """A scope, or the run, has used up its time."""
+    """A scope, the run, or a wait for something from outside has used up its time."""
 
     path: str
 
@@ -239,6 +255,7 @@ Event = (
     | Failed
     | LeaseExpired
     | RetryDue
+    | Answered
     | TimedOut
     | PauseRequested
     | ResumeRequested

@@ -61,6 +61,14 @@ class Exit:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """How long a `wait` step waits: for a time, in seconds or as an expression, or until one."""
+
+    duration: float | str | None = None
+    until: str | None = None
+
+
+@dataclass(frozen=True)
 class Node:
     """A step of the definition, or one fallback path of a step.
 
@@ -96,6 +104,9 @@ class Node:
     fail_fast: bool = False
     assigns: Mapping[str, Any] | None = None
     exit: Exit | None = None
+    pause: Pause | None = None
+    patience: float | None = None
+    """Seconds that it waits for what comes from outside."""
     output: Any = None
     inline: Reads = field(default_factory=Reads)
     """What is read when the step is reached: `when`, cases, `set` and `exit`."""

@@ -14,9 +14,10 @@ from random import Random
 from typing import Any, Protocol
 
 from workflows.engine.advance import advance, requirement
-from workflows.engine.decision import UNSET, Decision
+from workflows.engine.decision import UNSET, Awaited, Decision
 from workflows.engine.draft import names_of
 from workflows.engine.events import (
+    Answered,
     Claimed,
     Event,
     Failed,
@@ -73,6 +74,16 @@ class Result:
 
 
 Stub = Callable[[Call], Result]
+
+Outside = Callable[[Awaited], Result | None]
+"""What comes from outside for a step that waits, and after how many seconds; None: nothing."""
+
+
+def at_once(awaited: Awaited) -> Result:  # noqa: ARG001 - the shape of every Outside
+    """Have whatever is waited for come at once, and yield nothing."""
+    return Result()
+
+
 RepeatOf = Callable[[str], Repeat]
 """Tells of a task type whether it may be repeated when nobody knows whether it took effect."""
 
@@ -152,6 +163,8 @@ class Simulation:
     variables: dict[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     rows: dict[str, StepRow] = field(default_factory=dict)
+    waits: dict[tuple[str, int], Awaited] = field(default_factory=dict)
+    """What is waited for from outside, by path and attempt."""
     journal: list[Transition] = field(default_factory=list)
 
     @property
@@ -262,6 +275,13 @@ class Simulation:
                     Transition(now, ROOT, run_move.before.value, run_move.after.state.value)
                 )
         self.variables.update(decision.assigned)
+        self._write_waits(decision)
+
+    def _write_waits(self, decision: Decision) -> None:
+        for awaited in decision.waits:
+            self.waits[awaited.path, awaited.attempt] = awaited
+        for closing in decision.closings:
+            del self.waits[closing.path, closing.attempt]
 
     def _stamp(self, row: StepRow, now: datetime) -> None:
         match row.view.state:
@@ -290,10 +310,11 @@ class World(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """A world in which tasks are done and nothing else ever happens."""
+    """A world in which tasks are done, what is waited for comes, and nothing else ever happens."""
 
     stub: Stub = built_in
     repeat_of: RepeatOf = freely
+    outside: Outside = at_once
 
     def perform(self, run: Simulation, call: Call) -> Result:  # noqa: ARG002 - the shape of every World
         """Do what the stub does."""
@@ -304,7 +325,14 @@ class Alone:
         return self.repeat_of(uses)
 
     def hear(self, clock: "Clock", run: Simulation, decision: Decision, now: datetime) -> None:
-        """Have nothing come of it."""
+        """Have come what the run waits for; time comes by itself."""
+        for awaited in decision.waits:
+            result = None if awaited.kind is Reason.TIME else self.outside(awaited)
+            if result is not None:
+                answer = Answered(
+                    awaited.path, awaited.kind, result.output, result.error, awaited.attempt
+                )
+                clock.tell(run, answer, now + timedelta(seconds=result.seconds))
 
 
 def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
@@ -312,6 +340,7 @@ def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     *,
     stub: Stub = built_in,
     repeat: RepeatOf = freely,
+    outside: Outside = at_once,
     input: Mapping[str, Any] | None = None,  # noqa: A002 - the language's own word
     environment: Mapping[str, Any] | None = None,
     start: datetime = EPOCH,
@@ -323,7 +352,7 @@ def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name
     `seed` fixes the jitter. A step is taken by a worker as soon as it is queued.
     """
     run = Simulation(plan, dict(input or {}), start, environment=dict(environment or {}))
-    clock = Clock(Alone(stub, repeat), Random(seed))  # noqa: S311 - chance that must repeat
+    clock = Clock(Alone(stub, repeat, outside), Random(seed))  # noqa: S311 - chance that must repeat
     clock.begin(run)
     clock.play(until=start + until)
     return run

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from workflows.engine import ending, precedence, scopes
+from workflows.engine import ending, precedence, scopes, waiting
 from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
@@ -98,13 +98,15 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
             ending.complete(draft, draft.carry(view), values)
         case StepKind.EXIT:
             _leave(draft, view, node)
+        case StepKind.WAIT:
+            waiting.pause(draft, view)
+        case StepKind.CALLBACK:
+            waiting.begin(draft, view, Reason.CALLBACK)
         case (
             StepKind.FOREACH
             | StepKind.REPEAT
             | StepKind.APPROVAL
-            | StepKind.CALLBACK
             | StepKind.EVENT
-            | StepKind.WAIT
             | StepKind.WORKFLOW
         ):
             msg = f"a step of kind {node.kind.value} was applied before it can be carried out"

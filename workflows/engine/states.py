@@ -28,7 +28,7 @@ class StepState(StrEnum):
     """Where a step of a run stands.
 
     WAITING holds no worker: a scope waits for the steps it owns, a caught failure
-    for its fallback path, and later an approval, a callback, an event or a time.
+    for its fallback path, others for what comes from OUTSIDE.
     """
 
     PENDING = "PENDING"
@@ -98,6 +98,11 @@ class Reason(StrEnum):
     OPTIONAL = "optional"
     CHILDREN = "children"
     CATCH = "catch"
+    APPROVAL = "approval"
+    CALLBACK = "callback"
+    EVENT = "event"
+    TIME = "time"
+    CHILD = "child"
     RETRY = "retry"
     WORKER_LOST = "worker_lost"
     PROBE = "probe"
@@ -107,6 +112,9 @@ class Reason(StrEnum):
     SKIPPED_BY_OPERATOR = "skipped_by_operator"
     DISCARDED = "discarded"
 
+
+OUTSIDE = frozenset({Reason.APPROVAL, Reason.CALLBACK, Reason.EVENT, Reason.TIME, Reason.CHILD})
+"""What a WAITING step waits for that no step of its run brings: each such wait is an attempt."""
 
 ASKING = frozenset({Reason.PROBE, Reason.LAST_PROBE})
 """Why an attempt asks its probe before it calls the function, or asks and calls no more."""

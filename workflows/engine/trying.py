@@ -26,7 +26,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.slice import StepView
 from workflows.engine.states import ASKING, Reason, RunState, StepState
-from workflows.engine.values import NO_VALUE, refusal, rendered
+from workflows.engine.values import NO_VALUE, refusal
 from workflows.language.words import ErrorClass
 
 REOPENED_FOR = frozenset({Reason.FAIL_FAST, Reason.TIMEOUT})
@@ -53,17 +53,11 @@ def claim(draft: Draft, event: Claimed) -> None:
 def succeed(draft: Draft, event: Succeeded) -> None:
     """Complete the step. One that was to be cancelled but did its work says so: it is done."""
     view = draft.view(event.path)
-    node = draft.node_of(view)
-    output = event.output
-    if node.output is not None:
-        record = {"output": output, "state": StepState.COMPLETED.value, "attempt": view.attempt}
-        draft.slice.records[view.path] = record
-        try:
-            names = draft.names(view.path, node.yields)
-            output = rendered(f"the output of {view.path}", node.output, names)
-        except NO_VALUE as error:
-            _fail_for_good(draft, view, refusal(error))
-            return
+    try:
+        output = ending.own_output(draft, view, event.output)
+    except NO_VALUE as error:
+        _fail_for_good(draft, view, refusal(error))
+        return
     _record(draft, view, AttemptEnd.COMPLETED)
     ending.complete(draft, view, output)
 

@@ -87,7 +87,9 @@ def truth(condition: str | bool, names: Mapping[str, Any]) -> bool:
     value = evaluate(condition.strip(), names)
     if isinstance(value, bool):
         return value
-    raise ExpressionError(_bare(condition), f"gives {kind_of(value)}, and must be true or false")
+    raise ExpressionError(
+        syntax.bare(condition), f"gives {kind_of(value)}, and must be true or false"
+    )
 
 
 def references(value: Any) -> References:
@@ -128,7 +130,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _render_text(text: str, names: Mapping[str, Any]) -> Any:
     template = syntax.template(text)
     if template.problems:
-        raise ExpressionError(_bare(text), template.problems[0].message)
+        raise ExpressionError(syntax.bare(text), template.problems[0].message)
     if (single := template.single) is not None:
         return _value(single, names)
     return "".join(
@@ -140,10 +142,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _bare(text: str) -> str:
-    return text.strip().removeprefix(syntax.OPEN).removesuffix("}}").strip()
 
 
 def _value(expression: Expression, names: Mapping[str, Any]) -> Any:

@@ -114,6 +114,11 @@ def template(text: str) -> Template:
 
 
 @lru_cache(maxsize=4096)
+def bare(text: str) -> str:
+    """Return a single expression without what encloses it."""
+    return text.strip().removeprefix(OPEN).removesuffix("}}").strip()
+
+
 def expression(source: str) -> Expression:
     """Take apart a bare expression, one without `${{ }}` around it."""
     return _expression(source, 0, all_tokens(source))

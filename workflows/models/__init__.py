@@ -6,6 +6,7 @@ from workflows.models.journal import Journal
 from workflows.models.pruning import Pruning
 from workflows.models.run import Run
 from workflows.models.step import Attempt, Step
+from workflows.models.wait import Wait
 
 __all__ = [
     "Attempt",
@@ -16,5 +17,6 @@ __all__ = [
     "Run",
     "Step",
     "Version",
+    "Wait",
     "Workflow",
 ]

@@ -121,6 +121,26 @@ BEGIN
         END LOOP;
     END IF;
 
+    IF parts ? 'waits' THEN
+        INSERT INTO workflows_wait (
+            id, run_id, step_id, path, attempt, kind, name, request, "end", answered_by, opened_at
+        )
+        SELECT (w ->> 1)::uuid, s.run_id, s.id, s.path, (w ->> 3)::int, w ->> 4, w ->> 5, w -> 6,
+            '', '', at
+        FROM jsonb_array_elements(parts -> 'waits') w
+        JOIN workflows_step s ON s.run_id = runs[(w ->> 0)::int] AND s.path = w ->> 2
+        WHERE (w ->> 0)::int <> ALL (refused);
+    END IF;
+
+    IF parts ? 'closings' THEN
+        UPDATE workflows_wait w SET
+            closed_at = at, "end" = c ->> 3, answer = NULLIF(c -> 4, 'null'),
+            answered_by = the_actor
+        FROM jsonb_array_elements(parts -> 'closings') c
+        WHERE w.run_id = runs[(c ->> 0)::int] AND w.path = c ->> 1
+            AND w.attempt = (c ->> 2)::int AND (c ->> 0)::int <> ALL (refused);
+    END IF;
+
     IF parts ? 'vars' THEN
         UPDATE workflows_run r SET vars = r.vars || (v -> 1)
         FROM jsonb_array_elements(parts -> 'vars') v

@@ -19,6 +19,8 @@ from environments.models import queue_name
 from workflows.engine.decision import (
     UNSET,
     AttemptRecord,
+    Awaited,
+    Closing,
     Decision,
     LateResult,
     Move,
@@ -245,6 +247,8 @@ def _decision(
         "closing": [_run_values(plan, move, now) for move in ends],
         "late": [_late_row(late) for late in decision.late],
         "incidents": [_incident_row(incident) for incident in decision.incidents],
+        "waits": [_wait_row(awaited) for awaited in decision.waits],
+        "closings": [_closing_row(closing) for closing in decision.closings],
     }
     return {part: rows for part, rows in parts.items() if rows}
 
@@ -352,6 +356,15 @@ def _late_row(late: LateResult) -> list[Any]:
 
 def _incident_row(incident: OpenIncident) -> list[Any]:
     return [str(uuid7()), incident.path, incident.attempt, _error(incident.error)]
+
+
+def _wait_row(awaited: Awaited) -> list[Any]:
+    place = [str(uuid7()), awaited.path, awaited.attempt]
+    return [*place, awaited.kind, awaited.name, awaited.request]
+
+
+def _closing_row(closing: Closing) -> list[Any]:
+    return [closing.path, closing.attempt, closing.end, closing.answer]
 
 
 def _error(error: StepError | None) -> dict[str, Any] | None:

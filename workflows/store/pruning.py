@@ -53,6 +53,9 @@ REMOVE = {
 }
 """What a run consists of, in the order it is removed in."""
 
+ALONG = ("DELETE FROM workflows_wait WHERE run_id = ANY(%s)",)
+"""What is removed with the steps that it belongs to, and not counted by itself."""
+
 RECORD = """
     INSERT INTO workflows_pruning AS known (
         day, actor, bounds, archive, runs, steps, attempts, journal, incidents, first_at, last_at
@@ -89,6 +92,10 @@ READ = {
         SELECT s.run_id, to_jsonb(a) FROM workflows_attempt a
         JOIN workflows_step s ON s.id = a.step_id
         WHERE s.run_id = ANY(%s) ORDER BY s.run_id, s.node, s.path, a.number
+    """,
+    "waits": """
+        SELECT run_id, to_jsonb(w) FROM workflows_wait w
+        WHERE run_id = ANY(%s) ORDER BY run_id, id
     """,
     "incidents": """
         SELECT run_id, to_jsonb(i) FROM workflows_incident i
@@ -164,6 +171,8 @@ def read_runs(runs: Sequence[UUID]) -> dict[UUID, str]:
 def remove_runs(runs: Sequence[UUID]) -> Counts:
     """Remove the runs and all that belongs to them, and return how much that was."""
     cur = cursor()
+    for sql in ALONG:
+        cur.execute(sql, (list(runs),))
     return Counts(
         **{part: cur.execute(sql, (list(runs),)).rowcount for part, sql in REMOVE.items()}
     )

@@ -17,7 +17,6 @@ NOT_YET = frozenset(
         "step.approval",
         "step.callback",
         "step.event",
-        "step.wait",
         "step.workflow",
         "step.compensate",
         "step.profile",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 
+from workflows.language import moments, syntax
 from workflows.language.document import Node
 from workflows.language.limits import LARGEST_VALUE
 from workflows.language.outline import LOOPS, Outline, Step, kinds_of
@@ -221,3 +222,10 @@ def _check_wait(outline: Outline, step: Step) -> None:
             "a wait has either for or until",
             "write {for: 10m} or {until: ${{ ... }}}",
         )
+    until = node.get("until")
+    if until is not None and isinstance(until.value, str) and syntax.OPEN not in until.value:
+        try:
+            moments.parse(until.value)
+        except moments.MomentError as error:
+            message, _, hint = str(error).partition("; ")
+            outline.report.add("moment", until, f"{step.path}.wait.until", message, hint)

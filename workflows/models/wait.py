@@ -1,0 +1,64 @@
+"""A wait: what a step waits for from outside, and by what that was ended."""
+
+from django.db import models
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from workflows.engine.decision import AttemptEnd
+from workflows.engine.states import OUTSIDE
+from workflows.models import law
+from workflows.models.run import Run
+from workflows.models.step import Step
+
+KINDS = [(kind.value, kind.value.capitalize()) for kind in sorted(OUTSIDE)]
+
+
+class Wait(models.Model):
+    """One attempt of a step to get something from outside. Written by `workflows.store` alone.
+
+    It is open exactly as long as its step is WAITING for it; the step's `wake_at` is the end of
+    its patience. `name` is what open waits are looked up by: the type of an event, the group that
+    approves, the workflow of a child run. `answer` says what has ended it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="waits", db_constraint=False, db_index=False
+    )
+    step = models.ForeignKey(
+        Step, on_delete=models.CASCADE, related_name="waits", db_constraint=False, db_index=False
+    )
+    path = models.CharField(max_length=1000, db_collation="C")
+    attempt = models.IntegerField()
+    kind = models.CharField(max_length=16, choices=KINDS)
+    name = models.CharField(max_length=200, blank=True)
+    request = models.JSONField(default=dict)
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    end = models.CharField(max_length=16, blank=True, choices=law.choices(AttemptEnd))
+    answer = models.JSONField(null=True)
+    answered_by = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "path", "attempt"], name="a_step_waits_once_in_an_attempt"
+            ),
+            models.CheckConstraint(
+                name="a_closed_wait_says_how_and_by_whom",
+                condition=Q(closed_at__isnull=True, end="", answered_by="")
+                | (Q(closed_at__isnull=False) & ~Q(end="") & ~Q(answered_by="")),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["kind", "name", "id"],
+                name="waits_that_are_open",
+                condition=Q(closed_at__isnull=True),
+            ),
+        ]
+        triggers = [law.emptying_trigger("waits_are_never_emptied")]
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}"
