@@ -49,27 +49,31 @@ class EnvironmentForm(forms.ModelForm):  # type: ignore[type-arg] # generic in t
 
     class Meta:
         model = Environment
-        fields = ("name", "description", "classes", "variables")
+        fields = ("name", "description", "classes", "variables", "admits")
         widgets = {
             name: UnfoldAdminTextareaWidget(attrs={"rows": rows, "class": look})
             for name, rows, look in (
                 ("description", 2, ""),
                 ("classes", 2, "code"),
                 ("variables", 6, "code"),
+                ("admits", 2, "code"),
             )
         }
         help_texts = {
             "classes": "The queue classes that steps may ask for, as a JSON list.",
             "variables": "A JSON object; expressions read env.name. No secrets.",
+            "admits": "The environments whose runs may send steps here, as a JSON list.",
         }
 
     def clean(self) -> dict[str, Any]:
         """Refuse classes and variables that no step could ask for."""
         cleaned = super().clean() or {}
         classes, variables = cleaned.get("classes"), cleaned.get("variables")
+        admits = cleaned["admits"] = cleaned.get("admits") or []
         for name, wish in (
             ("classes", {"classes": classes, "variables": {}}),
             ("variables", {"classes": ["default"], "variables": variables}),
+            ("admits", {"classes": ["default"], "variables": {}, "admits": admits}),
         ):
             if name not in self.errors:
                 try:
@@ -107,7 +111,7 @@ class EnvironmentAdmin(ModelAdmin):
     ordering = ("name",)
     actions = None
     show_full_result_count = False
-    fields = ("name", "description", "classes", "variables")
+    fields = ("name", "description", "classes", "variables", "admits")
     inlines = (JournalInline,)
     change_form_outer_before_template = "environments/moves.html"
 
@@ -131,12 +135,13 @@ class EnvironmentAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Environment, form: Any, change: Any) -> None:
         """Create through the service, which knows the actor; change all but the state."""
         if change:
-            obj.save(update_fields=["description", "classes", "variables"])
+            obj.save(update_fields=["description", "classes", "variables", "admits"])
             return
         made = create_environment(
             name=obj.name,
             classes=obj.classes,
             variables=obj.variables,
+            admits=obj.admits,
             description=obj.description,
             by=_actor(request),
         )

@@ -63,6 +63,11 @@ class Environment(models.Model):
     variables = models.JSONField(
         default=dict, blank=True, help_text="What expressions read as env.<name>. No secrets."
     )
+    admits = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="The environments whose runs may send steps here.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

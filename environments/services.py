@@ -36,20 +36,22 @@ def ensure_default(*, by: str = "engine") -> Environment:
 
 
 @transaction.atomic
-def create_environment(
+def create_environment(  # noqa: PLR0913 - the parts of an environment, by name
     *,
     name: str,
     classes: Sequence[str] = ("default",),
     variables: Mapping[str, Any] | None = None,
+    admits: Sequence[str] = (),
     description: str = "",
     by: str,
 ) -> Environment:
     """Create an environment, PROVISIONING: it takes work once it is moved to ACTIVE.
 
+    `admits` names the environments whose runs may send steps here: none, unless it says so.
     Raises `EnvironmentRefusedError` for a name that is taken or malformed, and for
     classes and variables that no step could ask for.
     """
-    check_parts(classes=classes, variables=variables or {})
+    check_parts(classes=classes, variables=variables or {}, admits=admits)
     if not SLUG_PATTERN.fullmatch(name):
         raise EnvironmentRefusedError(f"{name!r} is no name: {SLUG.message}")
     if Environment.objects.filter(name=name).exists():
@@ -59,6 +61,7 @@ def create_environment(
         name=name,
         classes=list(classes),
         variables=dict(variables or {}),
+        admits=list(admits),
         description=description,
     )
 
@@ -81,8 +84,8 @@ def move_environment(*, name: str, state: str, by: str) -> Environment:
     return environment
 
 
-def check_parts(*, classes: Any, variables: Any) -> None:
-    """Raise `EnvironmentRefusedError` unless these are queue classes and variables."""
+def check_parts(*, classes: Any, variables: Any, admits: Any = ()) -> None:
+    """Raise `EnvironmentRefusedError` unless these are classes, variables and environments."""
     if not isinstance(classes, list | tuple) or not classes:
         raise EnvironmentRefusedError('The classes are a list of names, such as ["default"].')
     for queue_class in classes:
@@ -99,6 +102,15 @@ def check_parts(*, classes: Any, variables: Any) -> None:
             raise EnvironmentRefusedError(
                 f"{name!r} cannot be read as env.<name>: use letters, digits and underscores."
             )
+    _check_admits(admits)
+
+
+def _check_admits(admits: Any) -> None:
+    if not isinstance(admits, list | tuple):
+        raise EnvironmentRefusedError('What is admitted is a list of names, such as ["default"].')
+    for name in admits:
+        if not isinstance(name, str) or not SLUG_PATTERN.fullmatch(name):
+            raise EnvironmentRefusedError(f"{name!r} is no environment: {SLUG.message}")
 
 
 def _act_as(actor: str) -> None:

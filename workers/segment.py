@@ -18,7 +18,7 @@ from workers.registry import catalog
 from workers.slots import slots
 from workflows import store
 from workflows.dispatch import Segment
-from workflows.engine.events import Succeeded
+from workflows.engine.events import Failed, Succeeded
 from workflows.services import outbox, steps
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Outcome, Taker, Work
@@ -101,12 +101,14 @@ def carry_out_timed(work: Work, held: Held) -> Outcome:
 
 def carry_out(work: Work, held: Held) -> Outcome:
     """Carry out one attempt."""
+    if work.refusal is not None:
+        return Failed(work.path, work.attempt, work.refusal)
     assignment = Assignment(
         run_id=str(work.run),
         path=work.path,
         attempt=work.attempt,
         workflow=work.pinned.plan.workflow,
-        environment=work.environment,
+        environment=work.place,
         uses=work.uses,
         arguments=work.arguments,
         names=work.names,

@@ -47,6 +47,20 @@ def test_parts_change_and_the_state_does_not(door: Door) -> None:
     assert (made.variables, made.state) == ({"url": "http://x"}, "PROVISIONING")
 
 
+def test_an_environment_admits_whom_the_form_names_and_nobody_when_it_names_none(
+    door: Door,
+) -> None:
+    made, client = create_environment(name="lab", by="person:ann"), door("managers")
+    page = reverse("admin:environments_environment_change", args=[made.pk])
+
+    client.post(page, {**FORM, "admits": '["default"]'})
+    admitted = Environment.objects.get(pk=made.pk).admits
+    client.post(page, {**FORM, "admits": ""})
+
+    assert admitted == ["default"]
+    assert Environment.objects.get(pk=made.pk).admits == []
+
+
 def test_a_move_asks_first_and_is_journalled(door: Door) -> None:
     made, client = create_environment(name="lab", by="person:ann"), door("managers")
 

@@ -99,6 +99,8 @@ def test_an_unknown_environment_cannot_be_moved() -> None:
         ({"name": "lab", "classes": ["default", "No"]}, "no queue class"),
         ({"name": "lab", "classes": ["default", "default"]}, "twice"),
         ({"name": "lab", "variables": {"not-a-name": 1}}, "env.<name>"),
+        ({"name": "lab", "admits": "default"}, "list of names"),
+        ({"name": "lab", "admits": ["No Name"]}, "no environment"),
     ],
 )
 def test_an_environment_that_could_not_work_is_refused(

@@ -100,6 +100,7 @@ class _Compiler:
             uses=step.uses or "",
             arguments=step.arguments,
             queue_class=step.queue_class or "default",
+            environment=step.environment or "",
             timeout=step.timeout,
             retry=self.retry if step.retry is None else self.spec.retry_of(step),
             optional=step.optional,

@@ -31,6 +31,8 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
     That is as much as `reads` says that they do.
     """
     names = {root: held.roots[root] for root in reads.roots if root in held.roots}
+    if "env" in names and node.environment in held.elsewhere:
+        names["env"] = held.elsewhere[node.environment]
     if reads.steps or "steps" in reads.roots:
         paths = ((step, plan.path(plan.by_id[step], near)) for step in reads.steps)
         known = ((step, held.records.get(path)) for step, path in paths)

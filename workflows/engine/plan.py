@@ -96,6 +96,8 @@ class Node:
     uses: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     queue_class: str = "default"
+    environment: str = ""
+    """Where the step is carried out, if not in the environment of its run."""
     timeout: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     optional: bool = False
@@ -140,9 +142,18 @@ class Plan:
         return {node.id: node for node in self.nodes}
 
     @cached_property
-    def queue_classes(self) -> frozenset[str]:
-        """The classes of workers that the steps ask for."""
-        return frozenset(node.queue_class for node in self.nodes if node.kind is StepKind.TASK)
+    def queue_classes(self) -> Mapping[str, frozenset[str]]:
+        """The classes of workers that the steps ask for, by environment; the run's own is ``."""
+        found: dict[str, set[str]] = {"": set()}
+        for node in self.nodes:
+            if node.kind is StepKind.TASK or node.environment:
+                found.setdefault(node.environment, set()).add(node.queue_class)
+        return {place: frozenset(classes) for place, classes in found.items()}
+
+    @cached_property
+    def elsewhere(self) -> frozenset[str]:
+        """The environments that steps are sent to."""
+        return frozenset(self.queue_classes) - {""}
 
     @cached_property
     def memory(self) -> dict[Hashable, Any]:

@@ -167,6 +167,8 @@ class Slice:
     run: RunView
     steps: dict[str, StepView] = field(default_factory=dict)
     roots: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[str, Any] = field(default_factory=dict)
+    """What `env` is for steps that are carried out in another environment, by its name."""
     records: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
     tallies: dict[str, ScopeTally] = field(default_factory=dict)
     alone: frozenset[str] = frozenset()

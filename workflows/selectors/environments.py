@@ -46,6 +46,7 @@ def _document(environment: Environment, runs: int, incidents: int) -> Environmen
         "classes": environment.classes,
         "queues": [environment.queue(one) for one in environment.classes],
         "variables": environment.variables,
+        "admits": environment.admits,
         "live_runs": runs,
         "open_incidents": incidents,
         "created_at": json_time(environment.created_at),

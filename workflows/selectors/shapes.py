@@ -183,6 +183,7 @@ class EnvironmentDocument(TypedDict):
     classes: list[str]
     queues: list[str]
     variables: dict[str, Any]
+    admits: list[str]
     live_runs: int
     open_incidents: int
     created_at: Time

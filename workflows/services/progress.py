@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.db import connection, transaction
 
-from environments.models import queue_name
 from workflows import store
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Segment
 from workflows.engine.advance import advance, requirement
@@ -272,7 +271,7 @@ def _claim_ready(
         if view.state is not StepState.QUEUED or held.steps[view.path] is not view:
             continue
         node = plan.nodes[view.node]
-        if queue_name(held.run.environment, node.queue_class) == wish.queue and wish.fits(node):
+        if store.queue_of(node, held.run.environment) == wish.queue and wish.fits(node):
             taken = Claimed(view.path, view.attempt, wish.worker, wish.lease_until)
             decision.extend(_decided(plan, held, taken, now=now))
             claimed = held.steps[view.path]
@@ -307,7 +306,7 @@ def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -
     """Return how queued steps are sent: one by one, or as a fan-out where there are many."""
     groups: dict[tuple[str, str], list[StepView]] = {}
     for view in ready:
-        queue = queue_name(environment, pinned.plan.nodes[view.node].queue_class)
+        queue = store.queue_of(pinned.plan.nodes[view.node], environment)
         groups.setdefault((queue, view.scope), []).append(view)
     found: list[Dispatch] = []
     for (queue, scope), views in groups.items():
@@ -329,7 +328,7 @@ def _along(pinned: Pinned, environment: str, view: StepView, queue: str) -> Disp
     node = pinned.plan.nodes[view.node]
     while (after := _only_successor(pinned.plan, node)) is not None:
         node = after
-        queue = queue_name(environment, node.queue_class)
+        queue = store.queue_of(node, environment)
         segments.append(Segment(pinned.run, pinned.version, node.path, 1, queue))
     return first if len(segments) == 1 else Line(tuple(segments))
 
@@ -340,7 +339,8 @@ def _only_successor(plan: Plan, node: Node) -> Node | None:
         return None
     after = plan.nodes[node.needed_by[0]]
     follows = after.kind is StepKind.TASK and len(after.needs) == 1 and after.when is None
-    return after if follows and after.queue_class != node.queue_class else None
+    is_elsewhere = (after.environment, after.queue_class) != (node.environment, node.queue_class)
+    return after if follows and is_elsewhere else None
 
 
 def _send(dispatches: list[Dispatch]) -> None:

@@ -58,7 +58,7 @@ BATCH_STEPS = 5_000
 THE_RUN_ITSELF = "workflows_run_pkey"
 """The constraint that a second try of a start meets when the first came through unheard."""
 
-ENVIRONMENT_FIELDS = ("id", "name", "state", "classes")
+ENVIRONMENT_FIELDS = ("id", "name", "state", "classes", "admits")
 
 LONGEST_KEY = 200
 """Characters of an idempotency key, as many as its column takes."""
@@ -116,6 +116,20 @@ class _Desk:
             self.environments[name] = Environment.from_db(None, ENVIRONMENT_FIELDS, found)
 
     def environment(self, name: str, plan: Plan) -> Environment:
+        """Return the environment of a run; raise if it, or another that steps go to, refuses."""
+        asked = plan.queue_classes
+        home = self._open(name, asked[""] | asked.get(name, frozenset()))
+        for place in sorted(plan.elsewhere - {name}):
+            found = self._open(place, asked[place])
+            if name not in found.admits:
+                message = (
+                    f"The environment {place} does not admit steps of runs in {name}."
+                    f" Add {name} to what {place} admits, or start the run elsewhere."
+                )
+                raise EnvironmentClosedError(message)
+        return home
+
+    def _open(self, name: str, classes: frozenset[str]) -> Environment:
         if name not in self.environments:
             self._know(name, store.environment_named(name))
         if name not in self.environments:
@@ -124,7 +138,7 @@ class _Desk:
         if environment.state != EnvironmentState.ACTIVE:
             message = f"The environment {name} is {environment.state} and takes no new runs."
             raise EnvironmentClosedError(message)
-        missing = sorted(plan.queue_classes - set(environment.classes))
+        missing = sorted(classes - set(environment.classes))
         if missing:
             message = (
                 f"The environment {name} has no workers of class {', '.join(missing)};"

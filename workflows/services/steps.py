@@ -13,11 +13,12 @@ from environments.models import environment_of
 from workflows import store
 from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
-from workflows.engine.events import Claimed, Drained, Failed, Succeeded
+from workflows.engine.events import Claimed, Drained, Failed, StepError, Succeeded
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import expressions
+from workflows.language.words import ErrorClass
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.services.progress import (
@@ -54,16 +55,24 @@ class Work:
     names: Mapping[str, Any] = field(repr=False)
     seen: Seen | None = field(default=None, repr=False)
     environment: str = ""
+    """The run's own; where the step is carried out is its `place`."""
     timeout: float | None = None
     probe_first: bool = False
     """Nobody knows whether the attempt before took effect: the probe is asked before the call."""
     probe_only: bool = False
     """No try is left: the probe is asked, and there is no call whatever it says."""
+    refusal: StepError | None = None
+    """Why the step is not to be carried out here."""
 
     @property
     def node(self) -> Node:
         """What the definition says of the step."""
         return self.pinned.plan.node(self.path)
+
+    @property
+    def place(self) -> str:
+        """The environment that the step is carried out in."""
+        return self.node.environment or self.environment
 
     @property
     def run(self) -> UUID:
@@ -361,6 +370,8 @@ def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | N
 
 
 def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
+    if not _is_here(pin, pin.plan.node(path), taker.queue):
+        return None
     reason = store.why_queued(pin.run, path, attempt) if attempt > 1 else None
     queued = _queued(pin, path, attempt, reason)
     progress = advance_ahead(
@@ -379,6 +390,9 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         return None
     node = pin.plan.nodes[view.node]
     held = progress.held
+    home, refusal = held.run.environment, None
+    if node.environment:
+        home, refusal = _standing(pin, view, node)
     arguments, reads = node.arguments, node.call
     # A person corrects what has failed: an attempt, or the condition that comes before the first.
     may_be_corrected = view.attempt > 1 or node.when is not None
@@ -400,11 +414,32 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         arguments=arguments,
         names=names,
         seen=progress.seen,
-        environment=held.run.environment,
+        environment=home,
         timeout=node.timeout,
         probe_first=view.reason in ASKING,
         probe_only=view.reason is Reason.LAST_PROBE,
+        refusal=refusal,
     )
+
+
+def _is_here(pin: Pinned, node: Node, queue: str) -> bool:
+    """Say whether a step is for the workers of a queue's environment, whoever sent it there."""
+    place = environment_of(queue)
+    if node.environment:
+        return node.environment == place
+    return place not in pin.plan.elsewhere or store.standing(pin.run, place).home == place
+
+
+def _standing(pin: Pinned, view: StepView, node: Node) -> tuple[str, StepError | None]:
+    """Return the run's own environment, and why the step's does not let it in, if so."""
+    found = store.standing(pin.run, node.environment)
+    if found.is_admitted:
+        return found.home, None
+    message = (
+        f"the environment {node.environment} does not admit steps of runs in {found.home}, so"
+        f" {view.path} was not carried out; add {found.home} to what {node.environment} admits"
+    )
+    return found.home, StepError(ErrorClass.PERMANENT, "environment.not_admitted", message)
 
 
 def _reads(plan: Plan, node: Node, arguments: Mapping[str, Any]) -> Reads:

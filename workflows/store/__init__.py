@@ -17,6 +17,7 @@ from workflows.store.committing import (
     commit_all,
 )
 from workflows.store.loading import load, lock_run, read
+from workflows.store.places import Standing, queue_of, standing
 from workflows.store.rows import (
     Place,
     Unclaimed,
@@ -57,6 +58,7 @@ __all__ = [
     "NewRun",
     "Place",
     "Seen",
+    "Standing",
     "Unclaimed",
     "act_as",
     "all_held_by",
@@ -86,11 +88,13 @@ __all__ = [
     "now",
     "outage",
     "postpone_queued",
+    "queue_of",
     "queued",
     "read",
     "renew",
     "running_of",
     "session",
+    "standing",
     "unfinished_runs",
     "unjoined_scopes",
     "version_of",

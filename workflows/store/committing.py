@@ -15,7 +15,6 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from environments.models import queue_name
 from workflows.engine.decision import (
     UNSET,
     AttemptRecord,
@@ -38,6 +37,7 @@ from workflows.engine.states import (
     RunState,
     StepState,
 )
+from workflows.store.places import queue_of
 from workflows.store.session import cursor
 
 BEGINNINGS = frozenset({RunState.PENDING, RunState.FAILED})
@@ -265,7 +265,7 @@ def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
 
 
 def _birth(plan: Plan, environment: str, view: StepView) -> list[Any]:
-    queue = queue_name(environment, plan.nodes[view.node].queue_class)
+    queue = queue_of(plan.nodes[view.node], environment)
     return [str(uuid7()), view.path, view.node, view.scope, queue]
 
 

@@ -56,6 +56,8 @@ LOAD_ROOTS = """
     WHERE r.id = %s
 """
 
+VARIABLES = "SELECT name, variables FROM environments_environment WHERE name = ANY(%s)"
+
 LOAD_RECORDS = """
     SELECT path, state, output, error, attempt FROM workflows_step
     WHERE run_id = %s AND path = ANY(%s)
@@ -149,6 +151,10 @@ def read(
                 "started_at": started_at.isoformat().replace("+00:00", "Z") if started_at else None,
             },
         }
+        if plan.elsewhere:
+            found = cur.execute(VARIABLES, (sorted(plan.elsewhere),), prepare=True).fetchall()
+            known = {name: json.loads(variables) for name, variables in found}
+            held.elsewhere = {place: known.get(place, {}) for place in plan.elsewhere}
     if wanted.records:
         rows = cur.execute(LOAD_RECORDS, (run_id, list(wanted.records)), prepare=True).fetchall()
         held.records = dict.fromkeys(wanted.records)

@@ -12,13 +12,15 @@ from workflows.engine.states import Reason, StepState
 from workflows.store.session import Row, cursor
 
 VERSION = """
-    SELECT v.id, e.id, e.name, e.state, e.classes
+    SELECT v.id, e.id, e.name, e.state, e.classes, e.admits
     FROM workflows_workflow w JOIN workflows_version v ON v.workflow_id = w.id
     LEFT JOIN environments_environment e ON e.name = %s
     WHERE w.name = %s AND v.number = COALESCE(%s, v.number) ORDER BY v.number DESC LIMIT 1
 """
 
-ENVIRONMENT = "SELECT id, name, state, classes FROM environments_environment WHERE name = %s"
+ENVIRONMENT = """
+    SELECT id, name, state, classes, admits FROM environments_environment WHERE name = %s
+"""
 
 NEXT_QUEUED = """
     SELECT path, attempt FROM workflows_step
@@ -214,8 +216,8 @@ class Unclaimed:
     scope: str
 
 
-Place = tuple[UUID, str, str, list[str]]
-"""The id, name, state and classes of an environment as they are now."""
+Place = tuple[UUID, str, str, list[str], list[str]]
+"""The id, name, state, classes and admissions of an environment as they are now."""
 
 
 def version_of(
@@ -234,7 +236,7 @@ def environment_named(name: str) -> Place | None:
 
 
 def _place(row: Row) -> Place:
-    return row[0], row[1], row[2], json.loads(row[3])
+    return row[0], row[1], row[2], json.loads(row[3]), json.loads(row[4])
 
 
 def next_queued(run_id: UUID, scope: str, queue: str, *, after: int) -> tuple[str, int] | None:

@@ -21,7 +21,6 @@ NOT_YET = frozenset(
         "step.compensate",
         "step.profile",
         "step.guard",
-        "step.environment",
         "name.secrets",
     }
 )
