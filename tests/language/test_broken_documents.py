@@ -205,6 +205,12 @@ BROKEN = [
             head="output: '${{ §steps.a.output }}'",
         ),
     ),
+    (
+        "step-inside-loop",
+        document(
+            "[{id: l, foreach: [1], steps: [{id: a, uses: noop}], output: '${{ §steps.a.output }}'}]"
+        ),
+    ),
     ("secrets-outside-with", document("[{id: a, workflow: v, with: {x: '${{ §secrets.y }}'}}]")),
     ("unknown-task", document("[{id: a, uses: §nop}]")),
     ("unknown-parameter", document("[{id: a, uses: fetch, with: {url: 'http://x', §methd: GET}}]")),

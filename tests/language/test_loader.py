@@ -26,6 +26,14 @@ def test_everything_the_language_has_is_read_and_only_what_is_to_come_is_found()
     assert {one.rule for one in found} == {"not-available-yet"}
 
 
+def test_the_steps_of_a_round_read_each_other_and_the_condition_of_the_loop_reads_them() -> None:
+    body = "[{id: a, uses: noop}, {id: b, uses: noop, with: {x: '${{ steps.a.output }}'}}]"
+    until = "until: '${{ steps.b.output }}'"
+
+    assert rules(document(f"[{{id: l, foreach: [1], {until}, steps: {body}}}]")) == []
+    assert rules(document(f"[{{id: l, repeat: {{{until}}}, steps: {body}}}]")) == []
+
+
 def test_no_key_of_the_language_is_left_out_of_everything() -> None:
     spec = check(EVERYTHING, source="everything.yaml")[0]
     assert spec is not None

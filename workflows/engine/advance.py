@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import assert_never
 
-from workflows.engine import ending, operators, starting, trying, waiting
+from workflows.engine import ending, looping, operators, starting, trying, waiting
 from workflows.engine.decision import Decision
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
@@ -31,11 +31,13 @@ from workflows.engine.events import (
     Ended,
     Event,
     Failed,
+    Gathered,
     Halted,
     LeaseExpired,
     PauseRequested,
     Reached,
     Reentered,
+    Refilled,
     Replayed,
     ResumeRequested,
     RetryDue,
@@ -44,7 +46,7 @@ from workflows.engine.events import (
     Succeeded,
     TimedOut,
 )
-from workflows.engine.plan import NO_NODE, ROOT, Node, Plan, Reads, template_of
+from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, Plan, Reads, template_of
 from workflows.engine.policy import PATIENCE
 from workflows.engine.slice import Requirement, Slice, reading
 from workflows.engine.states import StepState
@@ -83,7 +85,7 @@ def advance(
     draft.queue.extend(events)
     while draft.queue:
         event = draft.queue.popleft()
-        if isinstance(event, Drained) and _has_live_steps(held, event.path):
+        if isinstance(event, Drained) and _has_live_steps(plan, held, event.path):
             continue
         if held.covers(requirement(plan, event)):
             _decide(draft, event)
@@ -132,6 +134,13 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
             return _ended_well(plan, path)
         case Failed(path) | LeaseExpired(path) | Ended(path):
             return _told(plan, path)
+        case Drained(path) if plan.node(path).kind in LOOPS:
+            return _with_fallbacks(plan, path)
+        case Refilled(path):
+            return _with_fallbacks(plan, path) | Requirement(batches=frozenset({path}))
+        case Gathered(path):
+            all_items = Requirement(gathered=frozenset({path}))
+            return _told(plan, path) | reading(plan, plan.node(path).yields, path) | all_items
         case Drained(path):
             counted = Requirement(scopes=frozenset({path}))
             return _told(plan, path) | reading(plan, plan.node(path).yields, path) | counted
@@ -162,7 +171,7 @@ def _told(plan: Plan, path: str) -> Requirement:
     node = plan.node(path)
     if node.index == plan.root.index:
         return Requirement()
-    wanted = _with_fallbacks(plan, path)
+    wanted = _with_fallbacks(plan, path) | _looked_on(plan, path)
     if node.handles != NO_NODE:
         return wanted | _told(plan, plan.path(node.handles, path))
     for index in node.needed_by:
@@ -172,23 +181,39 @@ def _told(plan: Plan, path: str) -> Requirement:
     return wanted
 
 
+def _looked_on(plan: Plan, path: str) -> Requirement:
+    """Return what the loop around an instance of its body reads when that has ended."""
+    node = plan.node(path)
+    return reading(plan, plan.nodes[node.scope].until_reads, path) if node.is_item else Requirement()
+
+
 def _reached(plan: Plan, path: str) -> Requirement:
     node = plan.node(path)
     wanted = _with_fallbacks(plan, path) | reading(plan, node.inline, path)
+    if node.source:
+        wanted |= Requirement(paths=frozenset({plan.path(node.source, path)}))
     return wanted | THE_RUN if node.kind is StepKind.EXIT else wanted
 
 
 def _with_fallbacks(plan: Plan, path: str) -> Requirement:
-    """Return the step and its fallback paths, which exist only if they were begun before."""
-    fallbacks = (plan.path(handler.node, path) for handler in plan.node(path).handlers)
-    return Requirement(paths=frozenset({path, *fallbacks}))
+    """Return the step, its fallback paths, which exist only if they were begun before, and its loop.
+
+    An instance of the body of a loop is counted there when it ends.
+    """
+    node = plan.node(path)
+    others = {plan.path(handler.node, path) for handler in node.handlers}
+    if node.is_item:
+        others.add(plan.path(node.scope, path))
+    return Requirement(paths=frozenset({path, *others}))
 
 
 def _without(reads: Reads, node: Node) -> Reads:
     return Reads(reads.roots, reads.steps - {node.id})
 
 
-def _has_live_steps(held: Slice, scope: str) -> bool:
+def _has_live_steps(plan: Plan, held: Slice, scope: str) -> bool:
+    if plan.node(scope).kind in LOOPS:
+        return False
     return any(view.scope == scope and view.alive for view in held.steps.values())
 
 
@@ -225,6 +250,10 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
             ending.tell(draft, draft.view(path))
         case Drained(path):
             ending.drain(draft, path)
+        case Refilled(path):
+            looping.refill(draft, draft.view(path))
+        case Gathered(path):
+            ending.close_loop(draft, draft.view(path))
         case Halted():
             ending.halt(draft, event)
         case Answered(path):

@@ -3,13 +3,17 @@
 Trusts the Spec: what can be wrong with a document was said by `language.check`.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workflows.engine.plan import NO_NODE, ROOT, Case, Exit, Handler, Node, Pause, Plan, Reads
 from workflows.language import expressions
 from workflows.language.spec import Spec, StepSpec, retry_policy
 from workflows.language.words import Losers, StepKind
+
+WHOLE_OUTPUT = re.compile(r"\s*\$\{\{\s*steps\.(\w+)\.output\s*\}\}\s*")
+"""An expression that is the output of a step and nothing else."""
 
 
 def compile_spec(spec: Spec) -> Plan:
@@ -32,6 +36,7 @@ class _Compiler:
         self.spec = spec
         self.nodes: list[Node] = []
         self.retry = retry_policy(spec.retry)
+        self.items: Mapping[str, int] = {}
 
     def run(self) -> list[Node]:
         self._add(
@@ -44,11 +49,21 @@ class _Compiler:
             yields=self._reads(self.spec.output, NO_NODE),
         )
         self._fill(0, children=self._sequence(self.spec.steps, owner=0, caught=NO_NODE))
+        self._link_loops()
         return self.nodes
+
+    def _link_loops(self) -> None:
+        """Have loops that go through the output of another go through its rows."""
+        loops = {node.id: node.index for node in self.nodes if node.kind is StepKind.FOREACH}
+        for index in loops.values():
+            over = self.nodes[index].over
+            found = WHOLE_OUTPUT.fullmatch(over) if isinstance(over, str) else None
+            if found is not None and found[1] in loops:
+                self._fill(index, source=loops[found[1]])
 
     def _add(self, **values: Any) -> int:
         index = len(self.nodes)
-        self.nodes.append(Node(index=index, **values))
+        self.nodes.append(Node(index=index, items=self.items, **values))
         return index
 
     def _fill(self, index: int, **values: Any) -> None:
@@ -87,8 +102,8 @@ class _Compiler:
                 todo.extend(node.needs)
         return tuple(sorted(found))
 
-    def _step(self, step: StepSpec, *, owner: int, caught: int) -> int:
-        outer = self.nodes[owner].path
+    def _step(self, step: StepSpec, *, owner: int, caught: int, outer: str | None = None) -> int:
+        outer = self.nodes[owner].path if outer is None else outer
         index = self._add(
             id=step.id,
             path=f"{outer}.{step.id}" if outer else step.id,
@@ -125,6 +140,8 @@ class _Compiler:
                 self._fill(index, children=children)
             case StepKind.SWITCH:
                 self._switch(step, index=index, caught=caught)
+            case StepKind.FOREACH | StepKind.REPEAT:
+                self._loop(step, index=index, caught=caught)
             case _:
                 pass
         self._fill(
@@ -134,6 +151,34 @@ class _Compiler:
             yields=self._reads(step.output, caught) | self._collected(index),
         )
         return index
+
+    def _loop(self, step: StepSpec, *, index: int, caught: int) -> None:
+        """Compile the body of a loop: a single step is done many times itself, several as one."""
+        body, outer = step.steps or (), self.items
+        item, path = len(self.nodes), f"{self.nodes[index].path}[]"
+        if step.kind is StepKind.FOREACH:
+            self.items = {**outer, step.item_name: item}
+        if len(body) == 1:
+            self._step(body[0], owner=index, caught=caught, outer=path)
+        else:
+            name = f"{step.id}[]"
+            self._add(id=name, path=path, kind=StepKind.STEPS, scope=index, caught=caught)
+            self._fill(item, children=self._sequence(body, owner=item, caught=caught))
+            self._fill(item, yields=self._collected(item))
+        until = step.repeat.until if step.repeat else step.until
+        self._fill(item, is_item=True)
+        self._fill(
+            index,
+            children=(item,),
+            over=step.foreach,
+            max_parallel=step.max_parallel,
+            on_item_failure=step.on_item_failure,
+            until=until,
+            until_reads=self._reads(until, caught),
+            every=step.repeat.every if step.repeat else None,
+            max_times=step.repeat.max_times if step.repeat else None,
+        )
+        self.items = outer
 
     def _switch(self, step: StepSpec, *, index: int, caught: int) -> None:
         cases = tuple(
@@ -167,7 +212,8 @@ class _Compiler:
         conditions = [step.when, *(case.when for case in step.switch or ())]
         leaving = (step.exit.when, step.exit.output) if step.exit else ()
         pausing = (step.wait.duration, step.wait.until, step.output) if step.wait else ()
-        return self._reads([*conditions, step.set, *leaving, *pausing], caught)
+        read = [*conditions, step.set, step.foreach, *leaving, *pausing]
+        return self._reads(read, caught)
 
     def _collected(self, index: int) -> Reads:
         """Return the steps whose outputs make up the output of a scope, unless it says its own."""

@@ -29,6 +29,8 @@ class Move:
     changed: frozenset[str]
     output: Any = UNSET
     arguments: Any = UNSET
+    items: Any = UNSET
+    """What a loop goes through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class Decision:
     """What `advance` has decided. `moves` are to be stored in their order, `born` before them."""
 
     born: list[StepView] = field(default_factory=list)
+    items: dict[str, Any] = field(default_factory=dict)
+    """What newborn instances of the bodies of loops are for, by path."""
     moves: list[Move] = field(default_factory=list)
     run_moves: list[RunMove] = field(default_factory=list)
     attempts: list[AttemptRecord] = field(default_factory=list)
@@ -123,6 +127,7 @@ class Decision:
     def extend(self, other: "Decision") -> None:
         """Take up what was decided after this, on the same slice."""
         self.born += other.born
+        self.items.update(other.items)
         self.moves += other.moves
         self.run_moves += other.run_moves
         self.attempts += other.attempts

@@ -20,7 +20,8 @@ from workflows.engine.decision import (
     Unset,
 )
 from workflows.engine.events import Event, StepError
-from workflows.engine.plan import NO_NODE, Node, Plan, Reads
+from workflows.engine.joins import Tally
+from workflows.engine.plan import NO_NODE, Node, Plan, Reads, number_of
 from workflows.engine.slice import Slice, StepView
 from workflows.engine.states import OUTSIDE, Reason, RunState, StepState
 
@@ -40,6 +41,10 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
     if "error" in reads.roots and node.caught != NO_NODE:
         caught = held.records.get(plan.path(node.caught, near)) or {}
         names["error"] = caught.get("error")
+    for name in reads.roots & node.items.keys():
+        names[name] = held.items.get(plan.path(node.items[name], near))
+    if "index" in reads.roots and (depth := node.path.count("[]")):
+        names["index"] = number_of(near, depth - 1)
     return names
 
 
@@ -67,7 +72,7 @@ class Draft:
         self.decision = Decision()
         self.queue: deque[Event] = deque()
         self._touched: dict[str, frozenset[str]] = {}
-        self._corrected: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         self._answers: dict[str, Mapping[str, Any] | None] = {}
 
     def view(self, path: str) -> StepView:
@@ -100,7 +105,11 @@ class Draft:
 
     def correct(self, view: StepView, arguments: Mapping[str, Any]) -> None:
         """Keep what a person has the step be given, with its next move, whatever that is."""
-        self._corrected[view.path] = dict(arguments)
+        self._kept.setdefault(view.path, {})["arguments"] = dict(arguments)
+
+    def keep_items(self, view: StepView, items: Any) -> None:
+        """Keep what a loop goes through, with its next move."""
+        self._kept.setdefault(view.path, {})["items"] = items
 
     def move(
         self,
@@ -118,11 +127,21 @@ class Draft:
         self.slice.steps[view.path] = after
         self.slice.tallies.pop(view.scope, None)
         changed = self._touched.pop(view.path, frozenset()) | changes.keys() | MOVED
-        arguments = self._corrected.pop(view.path, UNSET)
-        self.decision.moves.append(Move(view.state, after, changed, output, arguments))
+        kept = self._kept.pop(view.path, {})
+        self.decision.moves.append(Move(view.state, after, changed, output, **kept))
+        if self.node_of(view).is_item:
+            self._count(view, after)
         if after.final or after.error is not None:
             self._note(after, output)
         return after
+
+    def _count(self, before: StepView, after: StepView) -> None:
+        """Have the loop around an instance of its body know how that has ended."""
+        if before.final or after.final:
+            loop = self.view(after.scope)
+            told = after.counted(loop.tally) if after.final else loop.tally
+            ended = before.counted(Tally()) if before.final else Tally()
+            self.touch(loop, tally=told.without(ended))
 
     def carry(self, view: StepView, **changes: Any) -> StepView:
         """Take a step that no worker carries out to where its work is done, at once."""
@@ -174,9 +193,14 @@ class Draft:
         self.slice.run = after
         self.decision.run_moves.append(RunMove(before.state, after, output, error))
 
-    def bear(self, node: Node, *, scope: str) -> StepView:
-        """Bring a step into being, pending, in the scope at that path."""
-        view = StepView(path=self.path(node, near=scope), node=node.index, scope=scope)
+    def bear(self, node: Node, *, scope: str, near: str = "", item: Any = None) -> StepView:
+        """Bring a step into being, pending, in the scope at that path.
+
+        An instance of the body of a loop has its number in `near`, and what it is for in `item`.
+        """
+        view = StepView(path=self.path(node, near=near or scope), node=node.index, scope=scope)
+        if node.is_item:
+            self.slice.items[view.path] = self.decision.items[view.path] = item
         self.slice.steps[view.path] = view
         self.slice.tallies.pop(view.scope, None)
         self.slice.records[view.path] = None

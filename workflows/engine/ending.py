@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from workflows.engine import scopes
+from workflows.engine import looping, scopes
 from workflows.engine.decision import AttemptEnd, AttemptRecord, Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
@@ -15,7 +15,7 @@ from workflows.engine.events import (
     Repeat,
     StepError,
 )
-from workflows.engine.plan import NO_NODE, ROOT, Node
+from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, is_inside
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
@@ -134,13 +134,16 @@ def _catches(node: Node, error: StepError) -> bool:
     return any(not handler.on or error.matches(handler.on) for handler in node.handlers)
 
 
-OWN_CODES = frozenset({"scope.timeout", "expression.error", "value.too_large"})
+OWN_CODES = frozenset(
+    {"scope.timeout", "expression.error", "value.too_large", "foreach.items", "repeat.exhausted"}
+)
 """With these a scope fails of itself."""
 
 
 def _is_root_cause(node: Node, error: StepError) -> bool:
     """Say whether the step failed of itself, not because of a step inside it."""
-    return node.kind not in scopes.KINDS or error.code in OWN_CODES
+    is_scope = node.kind in scopes.KINDS or node.kind in LOOPS
+    return not is_scope or error.code in OWN_CODES
 
 
 def tell(draft: Draft, view: StepView) -> None:
@@ -154,7 +157,10 @@ def tell(draft: Draft, view: StepView) -> None:
         if dependent.state is StepState.PENDING:
             draft.touch(dependent, tally=view.counted(dependent.tally))
             draft.later(Reached(dependent.path))
-    draft.later(Drained(view.scope))
+    if node.is_item:
+        looping.hear(draft, view)
+    else:
+        draft.later(Drained(view.scope))
 
 
 def _resolve(draft: Draft, handler: StepView, view: StepView) -> None:
@@ -175,7 +181,16 @@ def _resolve(draft: Draft, handler: StepView, view: StepView) -> None:
 
 def drain(draft: Draft, path: str) -> None:
     """End a scope, or the run, in which nothing lives any more."""
-    tally = draft.slice.tally(path)
+    if draft.plan.node(path).kind in LOOPS:
+        loop = draft.view(path)
+        busy = looping.under_way(loop)
+        tally = ScopeTally(busy, loop.tally.failed, loop.error, path)
+        is_over = loop.error is not None or loop.cancel_requested
+        if loop.state is StepState.WAITING and loop.reason is Reason.CHILDREN and not is_over:
+            looping.go_on(draft, loop)
+            return
+    else:
+        tally = draft.slice.tally(path)
     if tally.alive:
         return
     if path == ROOT:
@@ -211,6 +226,28 @@ def _close(draft: Draft, view: StepView) -> None:
         give_up(draft, view, refusal(error))
     else:
         complete(draft, view, output)
+
+
+def close_loop(draft: Draft, loop: StepView) -> None:
+    """End a loop of which all items have ended: well, or in part."""
+    if loop.reason is Reason.PARTIAL and not loop.tally.failed:
+        whole = looping.output(draft, loop)
+        draft.move(loop, StepState.COMPLETED, output=whole, error=None)
+        draft.later(Drained(loop.scope))
+    if loop.state is not StepState.WAITING or loop.reason is not Reason.CHILDREN:
+        return
+    try:
+        output = looping.output(draft, loop)
+    except NO_VALUE as error:
+        give_up(draft, loop, refusal(error))
+        return
+    if not loop.tally.failed:
+        complete(draft, loop, output)
+        return
+    message = f"{loop.tally.failed:,} of the {loop.born:,} items of {loop.path} failed"
+    why = StepError(ErrorClass.BUSINESS, "foreach.partial", message)
+    draft.move(loop, StepState.COMPLETED, reason=Reason.PARTIAL, output=output, error=why)
+    draft.later(Ended(loop.path))
 
 
 def _inherited(tally: ScopeTally) -> StepError:
@@ -263,6 +300,8 @@ def time_out(draft: Draft, path: str) -> None:
         return
     view, limit = draft.view(path), draft.plan.node(path).timeout
     is_due = view.wake_at is not None and view.wake_at <= draft.now
+    if is_due and draft.node_of(view).kind in LOOPS and looping.wake(draft, view):
+        return
     if is_due and limit is not None and not view.cancel_requested:
         draft.touch(view, error=_time_is_up("scope.timeout", path, limit), wake_at=None)
         draft.later(Halted(path, Reason.TIMEOUT))
@@ -286,11 +325,12 @@ def halt(draft: Draft, event: Halted) -> None:
         for view in draft.slice.steps.values()
         if view.alive
         and view.path != event.path
-        and any(_within(view.path, top) for top in event.only or (event.path,))
-        and not any(_within(view.path, top) for top in spared)
+        and any(is_inside(view.path, top) for top in event.only or (event.path,))
+        and not any(is_inside(view.path, top) for top in spared)
     ]
     busy: set[str] = set()
-    for view in sorted(inside, key=lambda view: view.node, reverse=True):
+    for known in sorted(inside, key=lambda view: view.node, reverse=True):
+        view = draft.view(known.path)
         if view.state is StepState.RUNNING or view.path in busy:
             draft.touch(view, cancel_requested=True, reason=event.reason)
             busy.add(view.scope)
@@ -333,7 +373,3 @@ def _let_go(draft: Draft, view: StepView, reason: Reason | None, error: StepErro
     draft.move(view, StepState.FAILED, error=error, cancel_requested=False)
     if _catches(node, error) and not _is_answered(draft, node, error):
         draft.incident(draft.view(view.path), error)
-
-
-def _within(path: str, top: str) -> bool:
-    return top in {ROOT, path} or path.startswith(f"{top}.")

@@ -239,6 +239,20 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class Refilled:
+    """A loop may begin more of its items. Raised by the engine itself."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All items of a loop have ended: its output is put together. Raised by the engine itself."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Halted:
     """What lives in a scope is to end, for `reason`. Raised by the engine itself."""
 
@@ -268,5 +282,7 @@ Event = (
     | Reached
     | Contested
     | Drained
+    | Refilled
+    | Gathered
     | Halted
 )

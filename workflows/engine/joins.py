@@ -41,6 +41,15 @@ class Tally:
         """Return how many needs have ended."""
         return self.ok + self.failed + self.skipped + self.upstream_failed
 
+    def without(self, other: "Tally") -> "Tally":
+        """Return what is left when those of another tally are taken out."""
+        return Tally(
+            self.ok - other.ok,
+            self.failed - other.failed,
+            self.skipped - other.skipped,
+            self.upstream_failed - other.upstream_failed,
+        )
+
     @property
     def bad(self) -> int:
         """Return how many of them ended badly, or never ran for a failure before them."""

@@ -20,7 +20,7 @@ from workflows.engine.events import (
     SkipDecided,
 )
 from workflows.engine.joins import Tally
-from workflows.engine.plan import NO_NODE, ROOT
+from workflows.engine.plan import NO_NODE, ROOT, is_inside
 from workflows.engine.slice import StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
 from workflows.language.words import ErrorClass, StepKind
@@ -116,7 +116,7 @@ def _is_open(draft: Draft, inner: StepView) -> bool:
         outer = draft.view(inner.scope)
         awaited = Reason.CATCH if _is_fallback_of(draft, inner, outer) else Reason.CHILDREN
         waits = outer.state is StepState.WAITING and outer.reason is awaited
-        if outer.state is not StepState.FAILED and not waits:
+        if outer.state is not StepState.FAILED and not waits and not _is_partial(outer):
             return False
         inner = outer
     return True
@@ -124,6 +124,11 @@ def _is_open(draft: Draft, inner: StepView) -> bool:
 
 def _is_fallback_of(draft: Draft, inner: StepView, outer: StepView) -> bool:
     return draft.node_of(inner).handles == outer.node
+
+
+def _is_partial(view: StepView) -> bool:
+    """Say whether it is a loop that has ended without the items that failed: they may go on."""
+    return view.state is StepState.COMPLETED and view.reason is Reason.PARTIAL
 
 
 def _replay_failed(draft: Draft, scope: str) -> bool:
@@ -140,6 +145,9 @@ def _reopen(draft: Draft, view: StepView) -> None:
     opened, inner = [view], view
     while inner.scope != ROOT:
         outer = draft.view(inner.scope)
+        if _is_partial(outer):
+            inner = outer
+            continue
         if outer.state is not StepState.FAILED:
             break
         if _is_fallback_of(draft, inner, outer):
@@ -187,7 +195,7 @@ def _retire_fallbacks(draft: Draft, caught: StepView) -> None:
     """Have what failed on the fallback paths of a step count no more: the step is done again."""
     tops = _fallbacks_of(draft, caught)
     for view in list(draft.slice.steps.values()):
-        inside = any(view.path == top or view.path.startswith(f"{top}.") for top in tops)
+        inside = any(is_inside(view.path, top) for top in tops)
         if inside and view.state is StepState.FAILED and view.failed:
             draft.move(view, StepState.SKIPPED, reason=Reason.REPLAYED)
 

@@ -14,10 +14,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from workflows.language.spec import RetryPolicy
-from workflows.language.words import ExitStatus, Join, OnFailure, StepKind
+from workflows.language.words import ExitStatus, Join, OnFailure, OnItemFailure, StepKind
 
 ROOT = ""
 NO_NODE = -1
+
+LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT})
+"""The scopes whose body is done many times."""
 
 _NUMBERS = re.compile(r"(?<!\.catch)\[(\d*)\]")
 _NUMBERED = re.compile(r"(?<!\.catch)\[\d+\]")
@@ -116,6 +119,21 @@ class Node:
     """What the worker reads to fill in `arguments`."""
     yields: Reads = field(default_factory=Reads)
     """What is read when the step ends: `output`, and the outputs that a scope collects."""
+    over: Any = None
+    """What a foreach goes through: a list, or an expression for one or for how many."""
+    source: int = 0
+    """The loop whose items' outputs those are, if they are: its rows are gone through then."""
+    max_parallel: int = 1
+    on_item_failure: OnItemFailure = OnItemFailure.STOP
+    until: str | bool | None = None
+    until_reads: Reads = field(default_factory=Reads)
+    """What `until` reads of the item that has ended."""
+    every: float | None = None
+    max_times: int | None = None
+    is_item: bool = False
+    """Whether it is the body of a loop, and its instances have numbers."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """What expressions call the items of the loops around it, and the nodes those belong to."""
     caught: int = NO_NODE
     """Inside a fallback path: the node whose failure expressions call `error`."""
 
@@ -185,6 +203,16 @@ class Plan:
             node = self.nodes[node.scope]
             found.append(node)
         return tuple(found)
+
+
+def is_inside(path: str, top: str) -> bool:
+    """Say whether the step at `path` is the one at `top`, or is somewhere in it."""
+    return top in {ROOT, path} or path.startswith((f"{top}.", f"{top}["))
+
+
+def number_of(path: str, depth: int = -1) -> int:
+    """Return the number of an iteration in a path: the last, or that at a depth."""
+    return int(_NUMBERS.findall(path)[depth])
 
 
 def template_of(path: str) -> str:

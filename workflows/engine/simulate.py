@@ -6,7 +6,7 @@ This is the dry run of authors, and the model that the real store is tested agai
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -30,7 +30,7 @@ from workflows.engine.events import (
     TimedOut,
     repeat_of,
 )
-from workflows.engine.plan import ROOT, Plan
+from workflows.engine.plan import ROOT, Plan, is_inside
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView, reading
 from workflows.engine.states import ASKING, FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language import durations, expressions
@@ -134,6 +134,8 @@ class StepRow:
     view: StepView
     output: Any = None
     arguments: Mapping[str, Any] | None = None
+    item: Any = None
+    items: Any = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -200,7 +202,7 @@ class Simulation:
         """Return the slice that meets the requirement."""
         paths = self.rows.keys() if wanted.everything else set(wanted.paths)
         for top in wanted.subtrees:
-            inside = (p for p in self.rows if top in {ROOT, p} or p.startswith(f"{top}."))
+            inside = (path for path in self.rows if is_inside(path, top))
             paths = {*paths, *inside}
         return Slice(
             run=self.run,
@@ -212,6 +214,9 @@ class Simulation:
                 "run": self._run_names(),
             },
             records={path: self._record(path) for path in wanted.records},
+            items={path: self.rows[path].item for path in wanted.items if path in self.rows},
+            batches={path: self._batch(path) for path in wanted.batches},
+            gathered={path: self._gathered(path) for path in wanted.gathered},
             tallies={scope: self._tally(scope) for scope in wanted.scopes},
             held=wanted,
         )
@@ -237,6 +242,26 @@ class Simulation:
             "attempt": row.view.attempt,
         }
 
+    def _batch(self, path: str) -> Sequence[Any]:
+        """Return the next items of a loop."""
+        row = self.rows[path]
+        first, node = row.view.born, self.plan.nodes[row.view.node]
+        last = min(first + node.max_parallel, row.view.total or 0)
+        if isinstance(row.items, list):
+            return row.items[first:last]
+        if row.items is None:
+            return range(first, last)
+        return self._outputs(row.items["of"], range(first, last))
+
+    def _gathered(self, path: str) -> Sequence[Any]:
+        return self._outputs(path, range(self.rows[path].view.born))
+
+    def _outputs(self, path: str, numbers: range) -> list[Any]:
+        """Return the outputs of some items of a loop."""
+        body = self.plan.nodes[self.plan.node(path).children[0]]
+        found = (self.rows[self.plan.path(body, f"{path}[{number}]")] for number in numbers)
+        return [row.output if row.view.state is StepState.COMPLETED else None for row in found]
+
     def _tally(self, scope: str) -> ScopeTally:
         inside = [row.view for row in self._ordered() if row.view.scope == scope]
         failed = [view for view in inside if view.failed]
@@ -251,7 +276,7 @@ class Simulation:
     def write(self, decision: Decision, *, now: datetime) -> None:
         """Store what was decided."""
         for view in decision.born:
-            self.rows[view.path] = StepRow(view)
+            self.rows[view.path] = StepRow(view, item=decision.items.get(view.path))
         for move in decision.moves:
             row = self.rows[move.after.path]
             row.view = move.after
@@ -259,6 +284,8 @@ class Simulation:
                 row.output = move.output
             if move.arguments is not UNSET:
                 row.arguments = move.arguments
+            if move.items is not UNSET:
+                row.items = move.items
             if move.before is not move.after.state:
                 self._stamp(row, now)
                 self.journal.append(

@@ -5,7 +5,7 @@ a graph of five and of fifty thousand. The same slice is filled from PostgreSQL,
 from the simulation's dictionaries and by hand in a test.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,10 @@ class StepView:
     worker: str = ""
     wake_at: datetime | None = None
     started_at: datetime | None = None
+    total: int | None = None
+    """Of a loop: how many items there are, once that is known."""
+    born: int = 0
+    """Of a loop: how many of them have begun. Its `tally` counts how they have ended."""
 
     @property
     def alive(self) -> bool:
@@ -58,7 +62,7 @@ class StepView:
         """Whether the scope around it must answer for a failure of this step."""
         if self.state is StepState.FAILED:
             return self.reason is not Reason.OPTIONAL
-        return self.reason is Reason.DISCARDED or (
+        return self.reason in {Reason.DISCARDED, Reason.PARTIAL} or (
             self.state is StepState.CANCELLED and self.reason is Reason.FAIL_FAST
         )
 
@@ -121,6 +125,12 @@ class Requirement:
     """Names that expressions read, such as `vars`."""
     records: frozenset[str] = frozenset()
     """Steps whose results they read."""
+    items: frozenset[str] = frozenset()
+    """Instances of the bodies of loops whose item they read."""
+    batches: frozenset[str] = frozenset()
+    """Loops of which the next items are asked for."""
+    gathered: frozenset[str] = frozenset()
+    """Loops of which the outputs of all items are asked for."""
     subtrees: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     everything: bool = False
@@ -130,6 +140,9 @@ class Requirement:
             self.paths | other.paths,
             self.roots | other.roots,
             self.records | other.records,
+            self.items | other.items,
+            self.batches | other.batches,
+            self.gathered | other.gathered,
             self.subtrees | other.subtrees,
             self.scopes | other.scopes,
             self.everything or other.everything,
@@ -145,6 +158,9 @@ class Requirement:
             self,
             paths=of(self.paths),
             records=of(self.records),
+            items=of(self.items),
+            batches=of(self.batches),
+            gathered=of(self.gathered),
             subtrees=of(self.subtrees),
             scopes=of(self.scopes),
         )
@@ -153,7 +169,10 @@ class Requirement:
 def reading(plan: Plan, reads: Reads, near: str) -> Requirement:
     """Return what must be held so that a step at `near` can read."""
     records = frozenset(plan.path(plan.by_id[step], near) for step in reads.steps)
-    return Requirement(roots=reads.roots, records=records)
+    known = plan.node(near).items
+    items = frozenset(plan.path(known[name], near) for name in reads.roots & known.keys())
+    roots = reads.roots - known.keys() - {"index"}
+    return Requirement(roots=roots, records=records, items=items)
 
 
 @dataclass(slots=True)
@@ -161,7 +180,9 @@ class Slice:
     """What is known of a run. `advance` works on it; a store begins each wave with a new one.
 
     `roots` holds the values of `input`, `vars`, `env` and `run`; `records` what
-    expressions see of a step, by path, None where the step has no row or no result.
+    expressions see of a step, by path, None where the step has no row or no result. Of loops,
+    `items` holds what instances of the body are for, `batches` the next items, and `gathered`
+    the outputs of all, None where they are too many for a value.
     """
 
     run: RunView
@@ -170,6 +191,9 @@ class Slice:
     elsewhere: dict[str, Any] = field(default_factory=dict)
     """What `env` is for steps that are carried out in another environment, by its name."""
     records: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    items: dict[str, Any] = field(default_factory=dict)
+    batches: dict[str, Sequence[Any]] = field(default_factory=dict)
+    gathered: dict[str, Sequence[Any] | None] = field(default_factory=dict)
     tallies: dict[str, ScopeTally] = field(default_factory=dict)
     alone: frozenset[str] = frozenset()
     """Scopes of which every step that lives or has failed is in this slice."""
@@ -198,6 +222,9 @@ class Slice:
             and (held.everything or _all_in(wanted.paths, self.steps, held.paths))
             and _all_in(wanted.scopes, self.tallies, self.alone)
             and _all_in(wanted.records, self.records)
+            and _all_in(wanted.items, self.items)
+            and _all_in(wanted.batches, self.batches)
+            and _all_in(wanted.gathered, self.gathered)
             and _all_in(wanted.roots, self.roots, BUILT_IN_ROOTS)
         )
 

@@ -2,11 +2,11 @@
 
 from typing import assert_never
 
-from workflows.engine import ending, precedence, scopes, waiting
+from workflows.engine import ending, looping, precedence, scopes, waiting
 from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
-from workflows.engine.joins import Verdict, verdict
+from workflows.engine.joins import Tally, Verdict, verdict
 from workflows.engine.plan import ROOT, Node
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, RunState, StepState
@@ -98,14 +98,14 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
             ending.complete(draft, draft.carry(view), values)
         case StepKind.EXIT:
             _leave(draft, view, node)
+        case StepKind.FOREACH | StepKind.REPEAT:
+            _open_loop(draft, view, node)
         case StepKind.WAIT:
             waiting.pause(draft, view)
         case StepKind.CALLBACK:
             waiting.begin(draft, view, Reason.CALLBACK)
         case (
-            StepKind.FOREACH
-            | StepKind.REPEAT
-            | StepKind.APPROVAL
+            StepKind.APPROVAL
             | StepKind.EVENT
             | StepKind.WORKFLOW
         ):
@@ -135,6 +135,18 @@ def _open(draft: Draft, view: StepView, node: Node) -> None:
     begin(draft, view.path, beginning.born, beginning.not_taken)
     if not beginning.born:
         draft.later(Drained(view.path))
+
+
+def _open_loop(draft: Draft, view: StepView, node: Node) -> None:
+    """Begin a loop; one without items ends at once."""
+    items = looping.items_of(draft, view, node)
+    begun = draft.touch(view, total=items.total, born=0, tally=Tally())
+    if items.kept is not None:
+        draft.keep_items(begun, items.kept)
+    if items.values is not None:
+        draft.slice.batches[view.path] = tuple(items.values[: node.max_parallel])
+    wait_for_children(draft, begun, Reason.CHILDREN)
+    draft.later(Drained(view.path))
 
 
 def wait_for_children(draft: Draft, view: StepView, reason: Reason) -> None:

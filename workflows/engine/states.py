@@ -111,6 +111,7 @@ class Reason(StrEnum):
     REOPENED = "reopened"
     SKIPPED_BY_OPERATOR = "skipped_by_operator"
     DISCARDED = "discarded"
+    PARTIAL = "partial"
 
 
 OUTSIDE = frozenset({Reason.APPROVAL, Reason.CALLBACK, Reason.EVENT, Reason.TIME, Reason.CHILD})

@@ -14,7 +14,11 @@ class ValueTooLargeError(ValueError):
     """A value has more bytes than are kept."""
 
 
-NO_VALUE = (ExpressionError, ValueTooLargeError)
+class ItemsError(ValueError):
+    """What a loop is to go through is nothing that it can go through."""
+
+
+NO_VALUE = (ExpressionError, ValueTooLargeError, ItemsError)
 """Why there may be no value."""
 
 
@@ -29,7 +33,13 @@ def rendered(name: str, template: Any, names: Mapping[str, Any]) -> Any:
     return value
 
 
-def refusal(error: ExpressionError | ValueTooLargeError) -> StepError:
+CODES: Mapping[type[Exception], str] = {
+    ExpressionError: "expression.error",
+    ValueTooLargeError: "value.too_large",
+    ItemsError: "foreach.items",
+}
+
+
+def refusal(error: ExpressionError | ValueTooLargeError | ItemsError) -> StepError:
     """Return why there is no value, as the error of a step or a run."""
-    code = "expression.error" if isinstance(error, ExpressionError) else "value.too_large"
-    return StepError(ErrorClass.PERMANENT, code, str(error))
+    return StepError(ErrorClass.PERMANENT, CODES[type(error)], str(error))

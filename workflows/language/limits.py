@@ -10,6 +10,9 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_VALUE = 256 * 1024
 """Bytes of a value as compact JSON: an input, an output, the run variables."""
 
+MOST_ITEMS = 1_000_000
+"""Items of a foreach."""
+
 
 def size_of(value: Any) -> int:
     """Return the bytes of a value as compact JSON."""

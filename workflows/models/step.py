@@ -26,12 +26,18 @@ AT_ONCE: law.Through[StepState] = {
 """A step that is queued and begun by the same worker."""
 
 
+def reasons() -> list[tuple[str, str]]:
+    """Return why a step may be where it is, for people: a new reason changes no table."""
+    return law.choices(Reason)
+
+
 class Step(models.Model):
     """A node of the definition in one run. Its state changes only through `workflows.store`.
 
     `ok`, `failed`, `skipped` and `upstream_failed` count how the steps it needs have
-    ended; `wake_at` is when somebody must look at the row again: the lease of a running
-    step, the delay of a retrying one, the time of a scope, the age of a queued message.
+    ended, and how its items have when it is a loop that has begun; `wake_at` is when
+    somebody must look at the row again: the lease of a running step, the delay of a
+    retrying one, the time of a scope, the age of a queued message.
     That a state is a known one follows from its birth and its moves, which triggers guard.
     """
 
@@ -45,7 +51,7 @@ class Step(models.Model):
     state = models.CharField(
         max_length=20, choices=law.choices(StepState), default=StepState.PENDING.value
     )
-    reason = models.CharField(max_length=32, blank=True, choices=law.choices(Reason), default="")
+    reason = models.CharField(max_length=32, blank=True, choices=reasons, default="")
     attempt = models.IntegerField(default=0)
     failures = models.IntegerField(default=0)
     losses = models.IntegerField(default=0)
@@ -56,6 +62,11 @@ class Step(models.Model):
     cancel_requested = models.BooleanField(default=False)
     queue = models.CharField(max_length=140, blank=True, default="")
     worker = models.CharField(max_length=200, blank=True, default="")
+    total = models.IntegerField(null=True, help_text="Of a loop: how many items there are.")
+    born = models.IntegerField(null=True, help_text="Of a loop: how many of them have begun.")
+    item = models.JSONField(
+        null=True, help_text="What it is for, inside a loop; of a loop: what it goes through."
+    )
     arguments = models.JSONField(null=True, help_text="Corrected by a person; else the plan's.")
     output = models.JSONField(null=True)
     error = models.JSONField(null=True)

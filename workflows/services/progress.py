@@ -17,7 +17,7 @@ from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Li
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
 from workflows.engine.events import Claimed, Drained, Event, Started, Succeeded
-from workflows.engine.plan import Node, Plan
+from workflows.engine.plan import LOOPS, Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
@@ -240,6 +240,8 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
 def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[str]) -> Ahead | None:
     """Return what the ends of claimed steps will be decided upon, if rows alone can tell."""
     wanted, alone = Requirement(), None
+    if any(plan.nodes[view.node].is_item for view in claimed):
+        return None
     for view in claimed:
         wanted |= requirement(plan, Succeeded(view.path, view.attempt))
         if len(claimed) > 1 or plan.nodes[view.node].needed_by or view.scope in unsettled:
@@ -303,14 +305,18 @@ def _was_resumed(pinned: Pinned) -> bool:
 
 
 def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -> list[Dispatch]:
-    """Return how queued steps are sent: one by one, or as a fan-out where there are many."""
+    """Return how queued steps are sent: one by one, or as a fan-out where there are many.
+
+    The items of a loop are sent one by one: whoever ends one takes the next.
+    """
     groups: dict[tuple[str, str], list[StepView]] = {}
     for view in ready:
         queue = store.queue_of(pinned.plan.nodes[view.node], environment)
         groups.setdefault((queue, view.scope), []).append(view)
     found: list[Dispatch] = []
     for (queue, scope), views in groups.items():
-        if len(views) >= FAN_OUT_FROM:
+        is_loop = pinned.plan.node(scope).kind in LOOPS
+        if len(views) >= FAN_OUT_FROM and not is_loop:
             found.append(
                 FanOut(pinned.run, pinned.version, queue, min(len(views), FAN_OUT_WIDTH), scope)
             )

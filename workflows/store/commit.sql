@@ -69,12 +69,13 @@ BEGIN
     IF parts ? 'born' THEN
         INSERT INTO workflows_step (
             id, run_id, path, node, scope, queue, state, reason, attempt, failures, losses,
-            ok, failed, skipped, upstream_failed, cancel_requested, worker, queued_at, wake_at
+            ok, failed, skipped, upstream_failed, cancel_requested, worker, item, queued_at, wake_at
         )
         SELECT (b ->> 1)::uuid, runs[(b ->> 0)::int], b ->> 2, (b ->> 3)::int, b ->> 4, b ->> 5,
-            CASE WHEN b ->> 6 IS NULL THEN 'PENDING' ELSE 'QUEUED' END, '',
-            CASE WHEN b ->> 6 IS NULL THEN 0 ELSE 1 END, 0, 0, 0, 0, 0, 0, false, '',
-            CASE WHEN b ->> 6 IS NULL THEN NULL ELSE at END, (b ->> 6)::timestamptz
+            CASE WHEN b ->> 7 IS NULL THEN 'PENDING' ELSE 'QUEUED' END, '',
+            CASE WHEN b ->> 7 IS NULL THEN 0 ELSE 1 END, 0, 0, 0, 0, 0, 0, false, '',
+            NULLIF(b -> 6, 'null'), CASE WHEN b ->> 7 IS NULL THEN NULL ELSE at END,
+            (b ->> 7)::timestamptz
         FROM jsonb_array_elements(parts -> 'born') b
         WHERE (b ->> 0)::int <> ALL (refused);
     END IF;
@@ -108,6 +109,9 @@ BEGIN
                 error = CASE WHEN m ? 'error' THEN NULLIF(m -> 'error', 'null') ELSE s.error END,
                 output = CASE WHEN m ? 'output' THEN NULLIF(m -> 'output', 'null') ELSE s.output END,
                 arguments = COALESCE(m -> 'arguments', s.arguments),
+                total = CASE WHEN m ? 'total' THEN (m ->> 'total')::int ELSE s.total END,
+                born = COALESCE((m ->> 'born')::int, s.born),
+                item = COALESCE(m -> 'item', s.item),
                 queued_at = CASE m ->> 'stamp' WHEN 'queued' THEN at WHEN 'queued and started' THEN at
                     WHEN 'none' THEN NULL ELSE s.queued_at END,
                 started_at = CASE m ->> 'stamp' WHEN 'started' THEN at
@@ -261,7 +265,7 @@ BEGIN
     ) OR EXISTS (
         SELECT 1 FROM workflows_step
         WHERE run_id = the_run AND scope = the_scope AND path <> ALL (paths)
-            AND (state IN ('FAILED', 'CANCELLED') OR reason = 'discarded')
+            AND (state IN ('FAILED', 'CANCELLED') OR reason IN ('discarded', 'partial'))
     );
 END $$;
 

@@ -236,7 +236,10 @@ def _decision(
 ) -> Parts:
     begins = [move for move in decision.run_moves if _begins(move)]
     ends = [move for move in decision.run_moves if not _begins(move)]
-    born = {view.path: _birth(plan, environment, view) for view in decision.born}
+    born = {
+        view.path: _birth(plan, environment, view, decision.items.get(view.path))
+        for view in decision.born
+    }
     parts: Parts = {
         "run": [] if new is None else [_new_run(plan, new, now)],
         "opening": [_run_values(plan, move, now) for move in begins] if new is None else [],
@@ -264,9 +267,9 @@ def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
     ]
 
 
-def _birth(plan: Plan, environment: str, view: StepView) -> list[Any]:
+def _birth(plan: Plan, environment: str, view: StepView, item: Any) -> list[Any]:
     queue = queue_of(plan.nodes[view.node], environment)
-    return [str(uuid7()), view.path, view.node, view.scope, queue]
+    return [str(uuid7()), view.path, view.node, view.scope, queue, item]
 
 
 def _rounds(moves: list[Move], born: dict[str, list[str | int | None]]) -> list[list[Values]]:
@@ -317,6 +320,8 @@ def _move_values(move: Move) -> Values:
         values["output"] = move.output
     if move.arguments is not UNSET:
         values["arguments"] = move.arguments
+    if move.items is not UNSET:
+        values["item"] = move.items
     if stamp := _stamp(move):
         values["stamp"] = stamp
     return values
@@ -341,6 +346,8 @@ _FIELDS: Mapping[str, Callable[[StepView], Any]] = {
     "cancel_requested": lambda view: view.cancel_requested,
     "worker": lambda view: view.worker,
     "wake_at": lambda view: _time(view.wake_at),
+    "total": lambda view: view.total,
+    "born": lambda view: view.born,
 }
 """How a field of a view is stored; the times of a step are the time of the decision."""
 

@@ -6,7 +6,8 @@ again (`workflows.services.progress`).
 """
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -16,12 +17,14 @@ from workflows.engine.joins import Tally
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Ending, Requirement, RunView, ScopeTally, Slice, StepView
 from workflows.engine.states import LIVE_STEPS, Reason, RunState, StepState
-from workflows.language.words import ExitStatus
+from workflows.language.limits import LARGEST_VALUE
+from workflows.language.words import ExitStatus, StepKind
 from workflows.store.session import Row, cursor
 
 STEP_COLUMNS = (
     "s.path, s.node, s.scope, s.state, s.reason, s.attempt, s.failures, s.losses, s.ok, s.failed,"
-    " s.skipped, s.upstream_failed, s.cancel_requested, s.worker, s.wake_at, s.started_at, s.error"
+    " s.skipped, s.upstream_failed, s.cancel_requested, s.worker, s.wake_at, s.started_at, s.error,"
+    " s.total, s.born"
 )
 
 LOAD = f"""
@@ -63,6 +66,27 @@ LOAD_RECORDS = """
     WHERE run_id = %s AND path = ANY(%s)
 """
 
+LOAD_ITEMS = "SELECT path, item FROM workflows_step WHERE run_id = %s AND path = ANY(%s)"
+
+LOAD_BATCH = """
+    SELECT born, LEAST(born + %(width)s, total), CASE jsonb_typeof(item) WHEN 'array' THEN
+        jsonb_path_query_array(item, '$[$first to $last]', jsonb_build_object(
+            'first', born, 'last', LEAST(born + %(width)s, total) - 1
+        ))
+    END, item ->> 'of'
+    FROM workflows_step WHERE run_id = %(run)s AND path = %(path)s AND born < total
+"""
+
+LOAD_BORN = "SELECT born FROM workflows_step WHERE run_id = %s AND path = %s"
+
+LOAD_OUTPUTS = """
+    SELECT path, CASE state WHEN 'COMPLETED' THEN output END FROM workflows_step
+    WHERE run_id = %s AND path = ANY(%s)
+"""
+
+PAGE = 1000
+"""Outputs of a loop's items that are read with one statement."""
+
 HAS_LIVE = f"""
     SELECT EXISTS (
         SELECT 1 FROM workflows_step WHERE run_id = %s AND scope = %s
@@ -74,7 +98,7 @@ FAILED_INSIDE = """
     SELECT path, error, count(*) OVER () FROM workflows_step
     WHERE run_id = %s AND scope = %s AND (
         (state = 'FAILED' AND reason <> 'optional')
-        OR reason = 'discarded'
+        OR reason IN ('discarded', 'partial')
         OR (state = 'CANCELLED' AND reason = 'fail_fast')
     )
     ORDER BY error IS NULL, node, path
@@ -104,8 +128,12 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
         steps={view.path: view for view in steps},
         held=wanted,
     )
-    if wanted.roots or wanted.records:
+    if wanted.roots or wanted.records or wanted.items:
         read(cur, run_id, plan, held, wanted)
+    for path in wanted.batches:
+        held.batches[path] = _batch(cur, run_id, plan, path)
+    for path in wanted.gathered:
+        held.gathered[path] = _gathered(cur, run_id, plan, path)
     for scope in wanted.scopes:
         held.tallies[scope] = _tally(cur, run_id, scope)
     return held
@@ -117,7 +145,7 @@ def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) ->
     Somebody who held a row while this waited for it may have brought steps into being, which
     a statement that had begun by then does not see. Once it holds every row, none can be born.
     """
-    tops = [f"{top}." for top in wanted.subtrees if top != ROOT]
+    tops = [f"{top}{mark}" for top in wanted.subtrees if top != ROOT for mark in ".["]
     values = {
         "run": run_id,
         "paths": sorted(wanted.paths | wanted.subtrees),
@@ -166,6 +194,59 @@ def read(
                 "attempt": attempt,
             }
 
+    if wanted.items:
+        found = cur.execute(LOAD_ITEMS, (run_id, list(wanted.items)), prepare=True).fetchall()
+        held.items = {path: _parsed(item) for path, item in found}
+
+
+def _batch(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, loop: str) -> Sequence[Any]:
+    """Return the next items of a loop, as many as its window is wide."""
+    values = {"run": run_id, "path": loop, "width": plan.node(loop).max_parallel}
+    rows = cur.execute(LOAD_BATCH, values, prepare=True).fetchall()
+    first, last, items, source = rows[0] if rows else (0, 0, None, None)
+    if source is not None:
+        return _outputs(cur, run_id, plan, source, range(first, last)) or ()
+    return range(first, last) if items is None else cast("list[Any]", json.loads(items))
+
+
+def _gathered(
+    cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, loop: str
+) -> Sequence[Any] | None:
+    """Return the outputs of all items of a loop, None where they are too large for a value.
+
+    Of a `repeat` it is the last one's alone.
+    """
+    rows = cur.execute(LOAD_BORN, (run_id, loop), prepare=True).fetchall()
+    born = rows[0][0] or 0 if rows else 0
+    if plan.node(loop).kind is StepKind.REPEAT:
+        return _outputs(cur, run_id, plan, loop, range(max(born - 1, 0), born))
+    if born > LARGEST_VALUE // 2:
+        return None
+    return _outputs(cur, run_id, plan, loop, range(born), at_most=LARGEST_VALUE)
+
+
+def _outputs(  # noqa: PLR0913, PLR0917 - where they are, and how much of them
+    cur: psycopg.Cursor[Row],
+    run_id: UUID,
+    plan: Plan,
+    loop: str,
+    numbers: range,
+    at_most: int | None = None,
+) -> list[Any] | None:
+    """Return the outputs of some items of a loop; None when they have more than that many bytes."""
+    body = plan.nodes[plan.node(loop).children[0]]
+    found: list[Any] = []
+    size = 0
+    for start in range(0, len(numbers), PAGE):
+        paths = [plan.path(body, f"{loop}[{number}]") for number in numbers[start : start + PAGE]]
+        rows = cur.execute(LOAD_OUTPUTS, (run_id, paths), prepare=True).fetchall()
+        known: dict[str, str | None] = dict(rows)
+        size += sum(len(output or "") for output in known.values())
+        if at_most is not None and size > at_most:
+            return None
+        found += [_parsed(known.get(path)) for path in paths]
+    return found
+
 
 def lock_run(run_id: UUID) -> RunState:
     """Keep the run's row from changing until the transaction ends, and return its state."""
@@ -198,6 +279,8 @@ def _step(row: Row) -> StepView:
         wake_at=row[14],
         started_at=row[15],
         error=StepError.from_dict(json.loads(row[16])) if row[16] else None,
+        total=row[17],
+        born=row[18] or 0,
     )
 
 

@@ -12,8 +12,6 @@ NOT_YET = frozenset(
         "workflow.on_failure: compensate",
         "workflow.on_failure: park",
         "retry.max_duration",
-        "step.foreach",
-        "step.repeat",
         "step.approval",
         "step.callback",
         "step.event",

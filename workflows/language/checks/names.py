@@ -29,8 +29,8 @@ _OUT_OF_PLACE: Mapping[str, tuple[str, str, str]] = {
     ),
     "index": (
         "index-out-of-place",
-        "index is known only inside a foreach",
-        "move the step into the foreach",
+        "index is known only inside a foreach or a repeat",
+        "move the step into the loop",
     ),
     "error": (
         "error-out-of-place",
@@ -169,7 +169,7 @@ def _names_for(step: Step, outer: frozenset[str]) -> frozenset[str]:
     if owner.kind is StepKind.FOREACH:
         name = owner.node.value.get("as", "item")
         return outer | {"index", name if isinstance(name, str) else "item"}
-    return outer
+    return outer | {"index"} if owner.kind is StepKind.REPEAT else outer
 
 
 def _places_of(step: Step, names: frozenset[str]) -> Iterator[Place]:

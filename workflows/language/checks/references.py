@@ -42,7 +42,8 @@ def _judge(place: Place, target: Step) -> tuple[str, str, str]:
         or (mine is common and _sees_inside(place, mine, target))
     ):
         return _unfinished(reader, mine, common, target)
-    loop = _loop_around(target, None if mine is not common else common)
+    is_for_one = mine is common and place.path.endswith("until")
+    loop = _loop_around(target, common if is_for_one else mine.scope.owner)
     return _inside_loop(target, loop) if loop else ("", "", "")
 
 
@@ -67,7 +68,7 @@ def _scope_below(step: Step, ancestor: Step) -> Scope:
 
 
 def _loop_around(target: Step, inside: Step | None) -> Step | None:
-    """Return the loop between `target` and the step it is read in, whose items it would mix."""
+    """Return the loop inside `inside`, or anywhere, whose items a read of `target` would mix."""
     scope = target.scope
     while scope.owner is not None and scope.owner is not inside:
         if scope.owner.kind in LOOPS and scope.role is Role.BODY:

@@ -1,0 +1,167 @@
+"""Loops: scopes whose body is done many times, by `foreach` for each item or by `repeat`.
+
+Each time is an instance of one node, the loop's only child, with a number in its path. The loop's
+own row says how many there are to be (`total`), how many have begun (`born`), and in its `tally`
+how they have ended. So it never matters how many there were: neither the window, which lets
+`max_parallel` be under way, nor the end of the loop looks at the rows of its items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from workflows.engine.draft import Draft
+from workflows.engine.events import Drained, Gathered, Reached, Refilled, StepError
+from workflows.engine.plan import Node
+from workflows.engine.slice import StepView
+from workflows.engine.states import Reason, StepState
+from workflows.engine.values import NO_VALUE, ItemsError, ValueTooLargeError, refusal, rendered
+from workflows.language import expressions
+from workflows.language.limits import MOST_ITEMS, too_large
+from workflows.language.words import ErrorClass, OnItemFailure, StepKind
+
+REFILL = 4
+"""The window is filled up when this part of it is free: the items are read a batch at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What a loop goes through: how many, and what the store keeps to find them by number."""
+
+    total: int | None
+    kept: Any = None
+    values: Sequence[Any] | None = None
+
+
+def items_of(draft: Draft, view: StepView, node: Node) -> Items:
+    """Return what a loop goes through. Raises one of NO_VALUE."""
+    if node.kind is StepKind.REPEAT:
+        return Items(None)
+    source = draft.slice.steps.get(draft.path(node.source, near=view.path)) if node.source else None
+    if source is not None and source.state is StepState.COMPLETED:
+        return Items(source.born, {"of": source.path})
+    value = expressions.render(node.over, draft.names(view.path, node.inline))
+    if isinstance(value, int) and not isinstance(value, bool):
+        total, kept, values = value, None, None
+    elif isinstance(value, list):
+        total, kept, values = len(value), value, value
+    else:
+        kind = expressions.kind_of(value)
+        raise ItemsError(
+            f"the items of {view.path} are {kind}; they must be a list, or how many there are"
+        )
+    if not 0 <= total <= MOST_ITEMS:
+        raise ItemsError(f"{view.path} has {total:,} items; there may be 0 to {MOST_ITEMS:,}")
+    if kept is not None and (reason := too_large(f"the list of items of {view.path}", kept)):
+        raise ValueTooLargeError(reason)
+    return Items(total, kept, values)
+
+
+def under_way(view: StepView) -> int:
+    """Return how many instances of a loop's body have begun and not ended."""
+    return view.born - view.tally.done
+
+
+def hear(draft: Draft, item: StepView) -> None:
+    """Take up that an instance has ended: what it says of those to come."""
+    loop = draft.view(item.scope)
+    node = draft.node_of(loop)
+    if loop.state is not StepState.WAITING:
+        if loop.reason is Reason.PARTIAL and not loop.tally.failed:
+            draft.later(Gathered(loop.path))
+    elif item.failed and node.on_item_failure is OnItemFailure.STOP:
+        if loop.error is None:
+            draft.touch(loop, error=_inherited(item))
+    elif loop.error is None and not loop.cancel_requested:
+        try:
+            _look_on(draft, loop, node, item)
+        except NO_VALUE as error:
+            draft.touch(loop, error=refusal(error))
+    draft.later(Drained(loop.path))
+
+
+def _look_on(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
+    names = draft.names(item.path, node.until_reads)
+    enough = node.until is not None and expressions.truth(node.until, names)
+    if node.kind is not StepKind.REPEAT:
+        if enough:
+            draft.touch(loop, total=loop.born)
+    elif enough or (node.until is None and loop.born == node.max_times):
+        draft.touch(loop, total=loop.born)
+    elif loop.born == node.max_times:
+        message = f"{loop.path} was done {loop.born} times, and its condition is still not true"
+        draft.touch(loop, error=StepError(ErrorClass.BUSINESS, "repeat.exhausted", message))
+    elif node.every:
+        pause = draft.now + timedelta(seconds=node.every)
+        limit = _deadline(node, loop)
+        draft.touch(loop, wake_at=pause if limit is None else min(pause, limit))
+
+
+def _inherited(item: StepView) -> StepError:
+    if item.error is None:
+        return StepError(ErrorClass.PERMANENT, "scope.failed", f"{item.path} was given up")
+    message = f"{item.path}: {item.error.message}"
+    return StepError(item.error.error_class, item.error.code, message, details=item.error.details)
+
+
+def _deadline(node: Node, loop: StepView) -> datetime | None:
+    if node.timeout is None or loop.started_at is None:
+        return None
+    return loop.started_at + timedelta(seconds=node.timeout)
+
+
+def go_on(draft: Draft, loop: StepView) -> None:
+    """Begin what there is room for; end the loop when nothing is under way or to come."""
+    node = draft.node_of(loop)
+    busy = under_way(loop)
+    if loop.total is not None and loop.born >= loop.total:
+        if not busy:
+            draft.later(Gathered(loop.path))
+        return
+    if node.kind is StepKind.REPEAT:
+        pauses = bool(loop.born and node.every and loop.wake_at and loop.wake_at > draft.now)
+        if not busy and not pauses:
+            draft.later(Refilled(loop.path))
+    elif (node.max_parallel - busy) * REFILL >= node.max_parallel or not busy:
+        draft.later(Refilled(loop.path))
+
+
+def refill(draft: Draft, loop: StepView) -> None:
+    """Bring as many instances into being as there is room for."""
+    node = draft.node_of(loop)
+    if node.kind is StepKind.REPEAT:
+        values: Sequence[Any] = [None] * (not under_way(loop))
+        loop = draft.touch(loop, wake_at=_deadline(node, loop))
+    else:
+        values = draft.slice.batches.pop(loop.path)[: node.max_parallel - under_way(loop)]
+    body = draft.plan.nodes[node.children[0]]
+    for number, value in enumerate(values, loop.born):
+        item = draft.bear(body, scope=loop.path, near=f"{loop.path}[{number}]", item=value)
+        draft.later(Reached(item.path))
+    draft.touch(loop, born=loop.born + len(values))
+
+
+def wake(draft: Draft, loop: StepView) -> bool:
+    """Begin the next round when the pause before it is over; say whether that was all."""
+    node = draft.node_of(loop)
+    limit = _deadline(node, loop)
+    is_late = limit is not None and limit <= draft.now
+    if node.kind is not StepKind.REPEAT or is_late:
+        return False
+    if not loop.cancel_requested and loop.reason is Reason.CHILDREN:
+        draft.later(Drained(loop.path))
+    return True
+
+
+def output(draft: Draft, loop: StepView) -> Any:
+    """Return what the loop hands on. Raises one of NO_VALUE."""
+    node = draft.node_of(loop)
+    if node.output is not None:
+        names = draft.names(loop.path, node.yields)
+        return rendered(f"the output of {loop.path}", node.output, names)
+    outputs = draft.slice.gathered[loop.path]
+    if outputs is None:
+        return None
+    value = (outputs[-1] if outputs else None) if node.kind is StepKind.REPEAT else list(outputs)
+    return None if too_large(loop.path, value) else value
