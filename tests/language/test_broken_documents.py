@@ -208,7 +208,8 @@ BROKEN = [
     (
         "step-inside-loop",
         document(
-            "[{id: l, foreach: [1], steps: [{id: a, uses: noop}], output: '${{ §steps.a.output }}'}]"
+            "[{id: l, foreach: [1], steps: [{id: a, uses: noop}], "
+            "output: '${{ §steps.a.output }}'}]"
         ),
     ),
     ("secrets-outside-with", document("[{id: a, workflow: v, with: {x: '${{ §secrets.y }}'}}]")),
