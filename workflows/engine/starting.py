@@ -104,11 +104,7 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
             waiting.pause(draft, view)
         case StepKind.CALLBACK:
             waiting.begin(draft, view, Reason.CALLBACK)
-        case (
-            StepKind.APPROVAL
-            | StepKind.EVENT
-            | StepKind.WORKFLOW
-        ):
+        case StepKind.APPROVAL | StepKind.EVENT | StepKind.WORKFLOW:
             msg = f"a step of kind {node.kind.value} was applied before it can be carried out"
             raise AssertionError(msg)
         case _:
