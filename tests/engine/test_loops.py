@@ -281,3 +281,24 @@ def test_rounds_speak_to_each_other_through_variables() -> None:
     run = simulate(plan)
 
     assert ended(run) == (RunState.COMPLETED, 5)
+
+
+def test_failures_come_through_nested_loops_to_the_run() -> None:
+    inner = {"id": "inner", "foreach": [1, 2], "steps": [task("one")]}
+    run = play(plan_from(each(inner, over=[1])))
+
+    run.hear(done("each[0].inner[0].one"), broken("each[0].inner[1].one"))
+
+    assert run.error is not None
+    assert run.error.message.startswith("each: each[0].inner: each[0].inner[1].one: ")
+    assert [incident.path for incident in run.incidents] == ["each[0].inner[1].one"]
+
+
+def test_a_body_may_be_a_wait_which_takes_no_time_here() -> None:
+    pause = {"id": "pause", "wait": {"for": "7d"}}
+
+    run = simulate(plan_from(each(pause, over="${{ 3 }}", max_parallel=1)))
+
+    assert run.state is RunState.COMPLETED
+    assert run.finished_at is not None
+    assert (run.finished_at - run.started_at).days == 21

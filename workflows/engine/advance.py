@@ -184,7 +184,9 @@ def _told(plan: Plan, path: str) -> Requirement:
 def _looked_on(plan: Plan, path: str) -> Requirement:
     """Return what the loop around an instance of its body reads when that has ended."""
     node = plan.node(path)
-    return reading(plan, plan.nodes[node.scope].until_reads, path) if node.is_item else Requirement()
+    return (
+        reading(plan, plan.nodes[node.scope].until_reads, path) if node.is_item else Requirement()
+    )
 
 
 def _reached(plan: Plan, path: str) -> Requirement:
@@ -196,7 +198,7 @@ def _reached(plan: Plan, path: str) -> Requirement:
 
 
 def _with_fallbacks(plan: Plan, path: str) -> Requirement:
-    """Return the step, its fallback paths, which exist only if they were begun before, and its loop.
+    """Return the step, its loop, and its fallback paths, which exist only if begun before.
 
     An instance of the body of a loop is counted there when it ends.
     """
