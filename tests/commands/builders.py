@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from environments.services import ensure_default
-from workflows.engine.events import Failed, StepError
+from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
 from workflows.services.definitions import apply_definition
@@ -119,6 +120,22 @@ def a_run(text: str = COPY, **order: Any) -> Run:
     applied(text)
     name = text.split("workflow: ", 1)[1].split("\n", 1)[0]
     return start_run(workflow=name, by="person:ann", **order).run
+
+
+def a_finished_run(text: str, *, seconds: float, **order: Any) -> Run:
+    """Have a run of tasks one after the other end well, each after so many seconds."""
+    run = a_run(text, **order)
+    taker = Taker("worker-1", "env.default.default")
+    now = timezone.now()
+    for step in list(run.steps.order_by("node")):
+        pin = pinned(run.pk)
+        work = claim_step(pin=pin, path=step.path, attempt=1, taker=taker, now=now)
+        assert work is not None
+        now += timedelta(seconds=seconds)
+        outcome = Succeeded(step.path, 1, {"of": step.path})
+        record_outcome(work=work, outcome=outcome, taker=taker, run_on=False, now=now)
+    run.refresh_from_db()
+    return run
 
 
 def an_incident(message: str = "The disk is full.") -> Incident:

@@ -1,8 +1,12 @@
 import json
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import process_time
 
-from tests.commands.builders import COPY, INLINE, manage, manage_apart, saved
+import pytest
+
+from tests.commands.builders import COPY, INLINE, a_finished_run, manage, manage_apart, saved
 from workflows.selectors.shapes import RunDocument, StepDocument
 
 
@@ -11,7 +15,7 @@ def test_a_simulated_run_has_the_keys_of_a_stored_one(tmp_path: Path) -> None:
 
     (run,) = answer.lines()
     assert answer.status == 0
-    assert list(run) == list(RunDocument.__annotations__)
+    assert list(run) == [*RunDocument.__annotations__, "path"]
     assert list(run["steps"][0]) == list(StepDocument.__annotations__)
     assert run["state"] == "COMPLETED"
 
@@ -34,6 +38,70 @@ def test_one_file_is_shown_as_a_table_with_bars(tmp_path: Path) -> None:
     assert "COMPLETED" in line
     assert "1h" in line
     assert "━━━━━━━━" in line
+
+
+def test_the_way_is_shown_and_why_steps_were_passed_over(tmp_path: Path) -> None:
+    text = COPY + '  - {id: never, uses: log, with: {message: x}, when: "${{ 1 > 2 }}"}\n'
+
+    answer = manage("workflow", "simulate", saved(tmp_path, text))
+
+    assert "path   fetch > check" in " ".join(answer.out.split()).replace("path ", "path   ")
+    assert "never: its `when` is false: ${{ 1 > 2 }}" in answer.out
+
+
+def test_every_attempt_and_the_time_between_is_drawn(tmp_path: Path) -> None:
+    file = saved(tmp_path, COPY)
+
+    answer = manage("workflow", "simulate", file, "--fail", "fetch:transient:2")
+
+    (line,) = [line for line in answer.out.splitlines() if line.startswith(" fetch")]
+    assert re.search("━·+━·+━", line)
+
+
+def test_durations_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "durations").write_text("fetch: 2h\nlog: 1h\n")
+    file = saved(tmp_path, COPY)
+
+    answer = manage("workflow", "simulate", file, "--durations", tmp_path / "durations")
+
+    assert "took 3h" in " ".join(answer.out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("fetsh: 1s", "fetsh: there is no such step; did you mean fetch?"),
+        ("fetch: soon", "fetch: 'soon' is not a duration; write it like 250ms"),
+        ("[1, 2]", "must map steps to durations, such as fetch: 30s."),
+        ("{", "cannot be read"),
+    ],
+)
+def test_durations_that_cannot_be_meant_are_refused(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "durations").write_text(text)
+
+    answer = manage(
+        "workflow", "simulate", saved(tmp_path, COPY), "--durations", tmp_path / "durations"
+    )
+
+    assert answer.status == 2
+    assert sentence in answer.err
+
+
+@pytest.mark.django_db
+def test_durations_may_be_the_medians_of_the_runs_so_far(tmp_path: Path) -> None:
+    for seconds in (10, 30, 80):
+        a_finished_run(COPY, seconds=seconds)
+
+    answer = manage(
+        "workflow", "simulate", saved(tmp_path, COPY), "--durations", "history", "--json"
+    )
+
+    begun, ended = (
+        datetime.fromisoformat(answer.json()[key]) for key in ("started_at", "finished_at")
+    )
+    assert ended - begun == timedelta(seconds=60)
 
 
 def test_the_input_gets_its_defaults(tmp_path: Path) -> None:

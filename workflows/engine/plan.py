@@ -23,7 +23,7 @@ LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT})
 """The scopes whose body is done many times."""
 
 _NUMBERS = re.compile(r"(?<!\.catch)\[(\d*)\]")
-_NUMBERED = re.compile(r"(?<!\.catch)\[\d+\]")
+NUMBERED = re.compile(r"(?<!\.catch)\[\d+\]")
 """The numbers of iterations in a path; those of fallback paths are part of the name."""
 
 
@@ -217,7 +217,7 @@ def number_of(path: str, depth: int = -1) -> int:
 
 def template_of(path: str) -> str:
     """Return the path of the node that the step at `path` is an instance of."""
-    return _NUMBERED.sub("[]", path) if "[" in path else path
+    return NUMBERED.sub("[]", path) if "[" in path else path
 
 
 def located(template: str, near: str) -> str:

@@ -34,6 +34,7 @@ class Compiled:
     """A file and the plan of the workflow in it."""
 
     file: str
+    text: str
     plan: Plan
 
 
@@ -53,7 +54,11 @@ def load_files(names: Sequence[str]) -> list[Checked]:
 
 def compile_files(names: Sequence[str]) -> list[Compiled]:
     """Return the plans of all files, or raise DefinitionError with all findings of all."""
-    return [Compiled(one.file, compile_spec(one.spec)) for one in load_files(names) if one.spec]
+    return [
+        Compiled(one.file, one.text, compile_spec(one.spec))
+        for one in load_files(names)
+        if one.spec
+    ]
 
 
 def one_workflow_each(checked: Iterable[Checked]) -> None:

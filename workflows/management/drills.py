@@ -1,22 +1,33 @@
-"""`workflow simulate`: a definition played in memory, with failures where they are asked for."""
+"""`workflow simulate`: a definition played in memory, with failures where they are asked for.
+
+And with durations: of the runs in the database, or from a file.
+"""
 
 from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from workflows.catalog import catalog
 from workflows.engine.events import StepError
 from workflows.engine.plan import Node, Plan
-from workflows.engine.simulate import Call, Result, Stub, built_in, simulate
+from workflows.engine.simulate import Call, Result, Stub, built_in
+from workflows.language import durations
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
 from workflows.language.nearest import did_you_mean
 from workflows.language.words import ErrorClass, StepKind
 from workflows.management.documents import Compiled
 from workflows.management.door import RefusedError
+from workflows.selectors.durations import usual_durations
+from workflows.testing import Run, Workflow
 
 CODE = "drill.failed"
+HISTORY = "history"
+"""Where durations come from when it is not a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +98,73 @@ def inputs_of(compiled: Sequence[Compiled], given: Mapping[str, Any] | None) -> 
     return inputs
 
 
-def play(
-    plan: Plan,
+def durations_of(named: str | None, compiled: Sequence[Compiled]) -> list[Mapping[str, float]]:
+    """Return how long the steps of each plan take: as in its runs so far, or as a file says.
+
+    A file may name more than a plan has, if only another of the plans has it.
+    """
+    if named is None:
+        return [{} for _ in compiled]
+    if named == HISTORY:
+        usual = [usual_durations(one.plan.workflow) for one in compiled]
+    else:
+        usual = [_durations_in(Path(named))] * len(compiled)
+        known = {name for one in compiled for name in _names(one.plan)}
+        for name in usual[0]:
+            if name not in known:
+                hint = did_you_mean(name, known, "steps")
+                raise RefusedError(f"--durations {named}: {name}: there is no such step; {hint}")
+    return [
+        {name: seconds for name, seconds in each.items() if name in _names(one.plan)}
+        for each, one in zip(usual, compiled, strict=True)
+    ]
+
+
+def play(  # noqa: PLR0913 - what a dry run can be told, each by its name
+    one: Compiled,
     *,
     given: Mapping[str, Any],
     variables: Mapping[str, Any] | None,
     drills: Sequence[Drill],
+    durations: Mapping[str, float],
     seed: int,
-) -> dict[str, Any]:
-    """Return the run, as JSON, that the plan makes in memory."""
-    run = simulate(
-        plan,
-        stub=failing(drills),
-        repeat=catalog().repeat,
+) -> Run:
+    """Return the run that the plan makes in memory."""
+    known = {node.uses for node in one.plan.nodes if node.uses}
+    return Workflow(one.plan, one.text, one.file, catalog()).run(
         input=given,
-        environment=variables,
+        stubs=dict.fromkeys(known, failing(drills)) if drills else {},
+        durations=durations,
+        env=variables,
         seed=seed,
     )
-    return run.as_dict()
+
+
+def document(run: Run) -> dict[str, Any]:
+    """Return a simulated run as JSON: the keys of a stored one, and the way that it took."""
+    return {**run.simulation.as_dict(), "path": list(run.path)}
+
+
+def _durations_in(file: Path) -> Mapping[str, float]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RefusedError(f"--durations: the file {file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise RefusedError(f"--durations: {file} must map steps to durations, such as fetch: 30s.")
+    return {str(name): _duration(file, name, value) for name, value in values.items()}
+
+
+def _duration(file: Path, name: object, value: object) -> float:
+    try:
+        return durations.parse(value)
+    except durations.DurationError as error:
+        raise RefusedError(f"{file}: {name}: {error}; {durations.HINT}") from error
+
+
+def _names(plan: Plan) -> set[str]:
+    tasks = [node for node in plan.nodes if node.kind is StepKind.TASK]
+    return {name for node in tasks for name in (node.path, node.id, node.uses)}
 
 
 def _why_not(step: str, found: Sequence[Node], nodes: Sequence[Node]) -> str:

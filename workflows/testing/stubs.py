@@ -71,7 +71,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What attempts come to, one after the other; behind the end a task yields nothing."""
+    """What attempts come to, one after the other; behind its end a task is as without a stub."""
 
     outcomes: tuple[Outcome, ...]
     by_call: bool = False
@@ -202,13 +202,18 @@ class Stubs:
         usual = next((self.seconds[name] for name in names if name in self.seconds), None)
         name = next((name for name in names if name in self.scripts), None)
         if name is None:
-            result = built_in(call)
-            return result if usual is None else replace(result, seconds=usual)
+            return self._built_in(call, usual)
         self.used.add(name)
         self.counts[name] = self.counts.get(name, 0) + 1
         script = self.scripts[name]
         outcome = script.of(self.counts[name] if script.by_call else call.attempt)
-        return self._result(outcome or Outcome(), call, usual)
+        return (
+            self._built_in(call, usual) if outcome is None else self._result(outcome, call, usual)
+        )
+
+    def _built_in(self, call: Call, usual: float | None) -> Result:
+        result = built_in(call)
+        return result if usual is None else replace(result, seconds=usual)
 
     def _result(self, outcome: Outcome, call: Call, usual: float | None) -> Result:
         seconds = outcome.seconds if outcome.seconds is not None else usual or 0.0
@@ -226,7 +231,10 @@ class Stubs:
         if isinstance(value, Result):
             return value
         if isinstance(value, Script):
-            return self._result(value.of(call.attempt) or Outcome(), call, seconds)
+            told = value.of(call.attempt)
+            return (
+                self._built_in(call, seconds) if told is None else self._result(told, call, seconds)
+            )
         return Result(output=_as_json(value, call), seconds=seconds)
 
     def _names(self, node: Node, path: str) -> Iterator[str]:

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
-from django.utils import timezone
 
 from workflows.language.schema import json_schema
 from workflows.management import drills
+from workflows.management.coverage import coverage_picture, measure
 from workflows.management.documents import (
     Checked,
     check_files,
@@ -34,12 +34,12 @@ from workflows.management.output import (
     as_readable_json,
     cell,
     listing,
-    moment,
     shown_time,
     state,
     table,
 )
-from workflows.management.pictures import print_output, run_picture
+from workflows.management.pictures import print_output
+from workflows.management.simulated import simulated_picture
 from workflows.management.watching import watch_to_the_end
 from workflows.selectors.runs import get_run, run_document
 from workflows.selectors.workflows import list_workflows
@@ -65,6 +65,7 @@ class Command(Door):
         add_paging(action(actions, "list", self.show_list, "show the workflows by name"))
         action(actions, "schema", self.schema, "print the JSON Schema of the language")
         self._add_simulate(actions)
+        self._add_coverage(actions)
         self._add_run(actions)
 
     def validate(self, *, files: list[str], as_json: bool, **_: Any) -> None:
@@ -141,6 +142,7 @@ class Command(Door):
         input: str | None,  # noqa: A002 - the language's own word
         env: str | None,
         fail: Sequence[drills.Drill],
+        durations: str | None,
         seed: int,
         as_json: bool,
         **_: Any,
@@ -149,18 +151,25 @@ class Command(Door):
         compiled = compile_files(files)
         drills.check_drills(fail, [one.plan for one in compiled])
         inputs = drills.inputs_of(compiled, given)
+        taking = drills.durations_of(durations, compiled)
         as_lines = as_json or len(compiled) > 1 or Path(files[0]).is_dir()
         failed = []
-        for one, one_input in zip(compiled, inputs, strict=True):
+        for one, one_input, usual in zip(compiled, inputs, taking, strict=True):
             run = drills.play(
-                one.plan, given=one_input, variables=variables, drills=fail, seed=seed
+                one,
+                given=one_input,
+                variables=variables,
+                drills=fail,
+                durations=usual,
+                seed=seed,
             )
             if as_lines:
-                self.print_json(run)
+                self.print_json(drills.document(run))
             else:
-                self._show_simulated(run)
-            if status_of(run["state"]) is not Exit.DONE:
-                failed.append(f"{one.file}: the simulated run is {run['state']}.")
+                self.page.print(simulated_picture(run))
+                print_output(self.page, {"output": run.output})
+            if status_of(run.state) is not Exit.DONE:
+                failed.append(f"{one.file}: the simulated run is {run.state}.")
         if failed:
             raise CommandError("\n".join(failed), returncode=Exit.FAILED)
 
@@ -201,12 +210,21 @@ class Command(Door):
         else:
             self.say(f"Watch it: manage.py run watch {run_id}")
 
-    def _show_simulated(self, run: dict[str, Any]) -> None:
-        ends = [moment(step["finished_at"]) for step in run["steps"]]
-        last = max((end for end in ends if end), default=timezone.now())
-        now = moment(run["finished_at"]) or last
-        self.page.print(run_picture(run, run["steps"], total=len(run["steps"]), now=now))
-        print_output(self.page, run)
+    def coverage(
+        self, *, file: str, tests: list[str], at_least: float, as_json: bool, **_: Any
+    ) -> None:
+        found = measure(file, tests)
+        if as_json:
+            self.print_json(found.as_dict())
+        else:
+            self.page.print(coverage_picture(found))
+            self.say(found.sentence())
+        if not found.passed:
+            self.errors.file.write(found.said)
+            raise CommandError("Some of the tests failed.", returncode=Exit.FAILED)
+        if found.percent < at_least:
+            wanted = f"{found.percent:.1f} % is less than the {at_least:g} % that are wanted."
+            raise CommandError(wanted, returncode=Exit.FAILED)
 
     def _add_simulate(self, actions: Any) -> None:
         parser = action(
@@ -228,7 +246,29 @@ class Command(Door):
             metavar="STEP:CLASS[:TIMES]",
             help="let the step fail so, TIMES attempts or all; may be repeated",
         )
+        parser.add_argument(
+            "--durations",
+            metavar="history|FILE",
+            help="how long steps take: the medians of the runs so far, or a file: step -> duration",
+        )
         parser.add_argument("--seed", type=int, default=0, help="fixes the jitter of retries")
+
+    def _add_coverage(self, actions: Any) -> None:
+        parser = action(
+            actions,
+            "coverage",
+            self.coverage,
+            "run tests, and say which branches of a definition they have taken",
+        )
+        parser.add_argument("file", metavar="FILE", help="a definition")
+        parser.add_argument("tests", nargs="+", metavar="TESTS", help="tests, as pytest has them")
+        parser.add_argument(
+            "--at-least",
+            type=float,
+            default=0.0,
+            metavar="N",
+            help="status 1 if less than N percent of the branches were taken",
+        )
 
     def _add_run(self, actions: Any) -> None:
         parser = action(actions, "run", self.run, "start a run")
