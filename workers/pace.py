@@ -34,11 +34,12 @@ class Pace:
     def is_quick(self, node: Node) -> bool:
         """Say whether a step is quick, as far as is known, and may be repeated.
 
-        What is sent to another environment goes alone: it is let in one by one.
+        What is sent to another environment, or has a guard, goes alone: it is let in one by one.
         """
         return (
             node.kind is StepKind.TASK
             and not node.environment
+            and not node.guard
             and self._seconds.get(node.uses, QUICK + 1) <= QUICK
             and (node.timeout is None or node.timeout >= LONG_ENOUGH)
             and repeat_of(catalog().repeat(node.uses), node.idempotent) is Repeat.FREELY

@@ -28,7 +28,7 @@ from tests.workflows.builders import (
 )
 from workflows import store
 from workflows.engine.states import FINISHED_RUNS, RunState
-from workflows.models import Attempt, Incident, Journal, Pruning, Run, Step, Wait
+from workflows.models import Attempt, Incident, Journal, Parking, Pruning, Run, Step, Wait
 from workflows.services import retention
 from workflows.services.errors import InputRefusedError
 from workflows.services.incidents import discard_incident
@@ -102,7 +102,7 @@ def test_the_waits_of_an_old_run_go_with_it_and_are_archived(tmp_path: Path) -> 
 
 
 def test_all_that_belongs_to_a_run_is_known_to_retention() -> None:
-    known = {Step, Attempt, Journal, Incident, Wait}
+    known = {Step, Attempt, Journal, Incident, Wait, Parking}
 
     assert {one.related_model for one in Run._meta.related_objects} == known
 

@@ -53,6 +53,8 @@ REASONS: Mapping[Reason, str] = {
     Reason.CATCH: "its fallback path has taken over",
     Reason.RETRY: "a retry is due",
     Reason.WORKER_LOST: "its worker was lost",
+    Reason.GUARD: "parked: the guard of what it depends on is open",
+    Reason.PROFILE: "parked: no profile of its pool is free",
     Reason.PROBE: "nobody knows whether it took effect: its probe is asked first",
     Reason.LAST_PROBE: "nobody knows whether it took effect: its probe is asked, and no more done",
     Reason.REPLAYED: "replayed by a person",

@@ -34,6 +34,7 @@ from workflows.engine.events import (
     Gathered,
     Halted,
     LeaseExpired,
+    Parked,
     PauseRequested,
     Reached,
     Reentered,
@@ -54,7 +55,7 @@ from workflows.language.words import StepKind
 
 ACCEPTS: Mapping[StepState, tuple[type[Event], ...]] = {
     StepState.PENDING: (Reached, Contested),
-    StepState.QUEUED: (Claimed,),
+    StepState.QUEUED: (Claimed, Parked),
     StepState.RUNNING: (Succeeded, Failed, LeaseExpired),
     StepState.RETRYING: (RetryDue,),
     StepState.WAITING: (Answered, TimedOut, Drained),
@@ -123,7 +124,7 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
             return Requirement(subtrees=frozenset({path}))
         case TimedOut(path):
             return _out_of_time(plan, path)
-        case Claimed(path) | RetryDue(path):
+        case Claimed(path) | Parked(path) | RetryDue(path):
             return Requirement(paths=frozenset({path}))
         case Reached(path):
             return _reached(plan, path)
@@ -232,6 +233,9 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
         case Claimed():
             if _hears_attempt(draft, event):
                 trying.claim(draft, event)
+        case Parked():
+            if _hears_attempt(draft, event):
+                trying.park(draft, event)
         case Succeeded():
             if _hears_attempt(draft, event):
                 trying.succeed(draft, event)
@@ -296,6 +300,6 @@ def _hears(draft: Draft, path: str, event: Event) -> bool:
 
 
 def _hears_attempt(
-    draft: Draft, event: Claimed | Succeeded | Failed | LeaseExpired | RetryDue
+    draft: Draft, event: Claimed | Parked | Succeeded | Failed | LeaseExpired | RetryDue
 ) -> bool:
     return _hears(draft, event.path, event) and draft.view(event.path).attempt == event.attempt

@@ -120,6 +120,7 @@ class _Compiler:
             retry=self.retry if step.retry is None else self.spec.retry_of(step),
             optional=step.optional,
             idempotent=step.idempotent,
+            guard=step.guard or "",
             fail_fast=step.fail_fast,
             assigns=step.set,
             exit=None if step.exit is None else Exit(**dict(step.exit)),

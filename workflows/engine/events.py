@@ -103,6 +103,19 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """A queued attempt is put aside, for `reason`: nobody takes it, and it uses up no try.
+
+    Who knows that what it waits for can be had makes it due; it looks for itself at `until`.
+    """
+
+    path: str
+    attempt: int
+    reason: Reason
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """The attempt ended well."""
 
@@ -265,6 +278,7 @@ class Halted:
 Event = (
     Started
     | Claimed
+    | Parked
     | Succeeded
     | Failed
     | LeaseExpired

@@ -106,6 +106,8 @@ class Node:
     optional: bool = False
     idempotent: bool | None = None
     """Whether it may follow itself in doubt; None: as its task type says."""
+    guard: str = ""
+    """The dependency whose circuit breaker is asked before an attempt, and hears how it ended."""
     fail_fast: bool = False
     assigns: Mapping[str, Any] | None = None
     exit: Exit | None = None
@@ -172,6 +174,11 @@ class Plan:
     def elsewhere(self) -> frozenset[str]:
         """The environments that steps are sent to."""
         return frozenset(self.queue_classes) - {""}
+
+    @cached_property
+    def guards(self) -> frozenset[str]:
+        """The dependencies that have a guard."""
+        return frozenset(node.guard for node in self.nodes if node.guard)
 
     @cached_property
     def memory(self) -> dict[Hashable, Any]:

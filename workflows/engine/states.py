@@ -62,7 +62,7 @@ RUN_MOVES: Mapping[RunState, tuple[RunState, ...]] = {
 
 STEP_MOVES: Mapping[StepState, tuple[StepState, ...]] = {
     _S.PENDING: (_S.QUEUED, _S.SKIPPED, _S.CANCELLED),
-    _S.QUEUED: (_S.RUNNING, _S.CANCELLED),
+    _S.QUEUED: (_S.RUNNING, _S.RETRYING, _S.CANCELLED),
     _S.RUNNING: (_S.COMPLETED, _S.FAILED, _S.RETRYING, _S.WAITING, _S.CANCELLED),
     _S.WAITING: (_S.COMPLETED, _S.FAILED, _S.CANCELLED),
     _S.RETRYING: (_S.QUEUED, _S.CANCELLED),
@@ -74,7 +74,10 @@ STEP_MOVES: Mapping[StepState, tuple[StepState, ...]] = {
     _S.COMPENSATED: (),
     _S.COMPENSATION_FAILED: (_S.COMPENSATING,),
 }
-"""SKIPPED and CANCELLED return to PENDING only when a replay reopens the failure they ended for."""
+"""SKIPPED and CANCELLED return to PENDING only when a replay reopens the failure they ended for.
+
+QUEUED goes to RETRYING when the step is parked: what it needs is not to be had at the moment.
+"""
 
 LIVE_STEPS = frozenset({_S.PENDING, _S.QUEUED, _S.RUNNING, _S.WAITING, _S.RETRYING})
 LIVE_RUNS = frozenset({_R.PENDING, _R.RUNNING, _R.PAUSED, _R.COMPENSATING, _R.CANCELLING})
@@ -105,6 +108,8 @@ class Reason(StrEnum):
     CHILD = "child"
     RETRY = "retry"
     WORKER_LOST = "worker_lost"
+    GUARD = "guard"
+    PROFILE = "profile"
     PROBE = "probe"
     LAST_PROBE = "last_probe"
     REPLAYED = "replayed"
@@ -119,3 +124,6 @@ OUTSIDE = frozenset({Reason.APPROVAL, Reason.CALLBACK, Reason.EVENT, Reason.TIME
 
 ASKING = frozenset({Reason.PROBE, Reason.LAST_PROBE})
 """Why an attempt asks its probe before it calls the function, or asks and calls no more."""
+
+PARKED = frozenset({Reason.GUARD, Reason.PROFILE})
+"""Why a step whose turn it is stays out of the queue: its guard is open, or no profile is free."""

@@ -19,6 +19,7 @@ from workflows.engine.events import (
     Failed,
     LeaseExpired,
     Loss,
+    Parked,
     Repeat,
     RetryDue,
     StepError,
@@ -47,6 +48,23 @@ def claim(draft: Draft, event: Claimed) -> None:
         wake_at=event.lease_until,
         started_at=draft.now,
         **told,
+    )
+
+
+def park(draft: Draft, event: Parked) -> None:
+    """Put a queued attempt aside; it was none, so its number is given to the next one.
+
+    One that was to ask its probe first says so still: that must not be forgotten.
+    """
+    if draft.slice.run.state is not RunState.RUNNING:
+        return
+    view = draft.view(event.path)
+    draft.move(
+        view,
+        StepState.RETRYING,
+        reason=view.reason if view.reason in ASKING else event.reason,
+        attempt=view.attempt - 1,
+        wake_at=event.until,
     )
 
 

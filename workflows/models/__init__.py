@@ -1,5 +1,6 @@
 """The rows of the platform. Invariants are named constraints; the law is kept by triggers."""
 
+from workflows.models.breaker import Breaker, BreakerJournal, Parking
 from workflows.models.definition import Version, Workflow
 from workflows.models.incident import Incident, Resolution
 from workflows.models.journal import Journal
@@ -10,8 +11,11 @@ from workflows.models.wait import Wait
 
 __all__ = [
     "Attempt",
+    "Breaker",
+    "BreakerJournal",
     "Incident",
     "Journal",
+    "Parking",
     "Pruning",
     "Resolution",
     "Run",

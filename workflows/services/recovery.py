@@ -15,9 +15,10 @@ from uuid import UUID
 from workflows import dispatch, store
 from workflows.catalog import catalog
 from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Segment
-from workflows.engine.events import Drained, LeaseExpired, Loss, repeat_of
+from workflows.engine.events import Drained, Failed, LeaseExpired, Loss, StepError, repeat_of
 from workflows.engine.plan import ROOT, Node
-from workflows.services import outbox, timers
+from workflows.language.words import ErrorClass
+from workflows.services import guards, outbox, timers
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.progress import CHANCE, advance_run, in_flight, patience
 from workflows.services.steps import lease
@@ -144,7 +145,7 @@ def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _En
     """End leases of a run, but for those that a worker has renewed meanwhile."""
     pin = pinned_to(run_id, version_id)
 
-    def work() -> list[LeaseExpired]:
+    def work() -> tuple[str, list[LeaseExpired]]:
         held = store.hold_expired(run_id, paths, until=ending.until, worker=ending.worker)
         nodes = [pin.plan.node(path) for path, _, _ in held]
         events = [
@@ -156,11 +157,14 @@ def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _En
             )
             for node, (path, attempt, renewed) in zip(nodes, held, strict=True)
         ]
-        if events:
-            advance_run(pin, *events, now=ending.now)
-        return events
+        if not events:
+            return "", events
+        progress = advance_run(pin, *events, now=ending.now)
+        return progress.held.run.environment if progress.held else "", events
 
-    ended = in_flight(work)
+    environment, ended = in_flight(work)
+    for one in ended:
+        _tell_guard(pin.plan.node(one.path), environment, one, ending.now)
     ending.report.lines += [
         f"run {run_id} step {one.path}: "
         + (
@@ -171,6 +175,17 @@ def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _En
         for one in ended
     ]
     return bool(ended)
+
+
+def _tell_guard(node: Node, environment: str, ended: LeaseExpired, now: datetime) -> None:
+    """Tell the guard of a step that had to be ended for its time: that is a failure like others."""
+    if not node.guard:
+        return
+    is_timeout = ended.loss is Loss.OVERRAN
+    error_class = ErrorClass.TIMEOUT if is_timeout else ErrorClass.WORKER_LOST
+    error = StepError(error_class, "task.timeout", f"the time of {ended.path} was up")
+    outcome = Failed(ended.path, ended.attempt, error)
+    guards.tell(node.environment or environment, node.guard, outcome, is_asked=True, now=now)
 
 
 def _loss(node: Node, loss: Loss, renewed: timedelta) -> Loss:

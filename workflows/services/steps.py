@@ -1,8 +1,9 @@
 """Steps: a worker claims an attempt, and records its outcome; then it may run on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import Enum
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import expressions
 from workflows.language.words import ErrorClass
+from workflows.services import guards
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.services.progress import (
@@ -63,6 +65,8 @@ class Work:
     """No try is left: the probe is asked, and there is no call whatever it says."""
     refusal: StepError | None = None
     """Why the step is not to be carried out here."""
+    tells_guard: bool = False
+    """Its guard let it pass without being closed, and waits to hear how it went."""
 
     @property
     def node(self) -> Node:
@@ -101,15 +105,29 @@ class Taker:
         return frozenset() if self.fan is None else frozenset({self.fan})
 
 
+class PutAside(Enum):
+    """What comes of a claim when the attempt has been parked: there may be others to be had."""
+
+    PUT_ASIDE = "put_aside"
+
+
+PUT_ASIDE = PutAside.PUT_ASIDE
+
+
 def claim_step(  # noqa: PLR0913 - the facts of a message, named
     *, pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime, again: bool = False
 ) -> Work | None:
     """Claim a queued attempt; None when somebody else has it, or it is no longer wanted.
 
+    It is parked instead while its guard is open.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
-    once = partial(_claim, pin, path, attempt, taker, now)
-    return patiently(once, partial(_claimed_before, pin, taker, path), again=again)
+    recall = partial(_claimed_before, pin, taker, path)
+    if patiently(partial(_must_ask, pin.plan.node(path), taker)):
+        asking = partial(_claim_asking, pin, path, attempt, taker, now)
+        found = in_flight(asking, recall, again=again)
+        return None if found is PUT_ASIDE else found
+    return patiently(partial(_claim, pin, path, attempt, taker, now), recall, again=again)
 
 
 def claim_any_step(
@@ -120,7 +138,10 @@ def claim_any_step(
     With `again`, an earlier call of the same taker may have come through unheard.
     """
     once = partial(_claim_any, pin, taker, now, after)
-    return in_flight(once, partial(_claimed_before, pin, taker), again=again)
+    recall = partial(_claimed_before, pin, taker)
+    while (found := in_flight(once, recall, again=again)) is PUT_ASIDE:
+        pass
+    return found
 
 
 def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
@@ -138,7 +159,8 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
     That may be one of its `siblings` in a fan-out.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
-    wish = Wish(work.queue, taker.worker, now + lease()) if run_on else None
+    fits = partial(_may_follow, taker)
+    wish = Wish(work.queue, taker.worker, now + lease(), fits) if run_on else None
     recall = partial(_recorded_before, work, taker)
     ahead = partial(_record_ahead, work, outcome, taker, wish, now)
     progress = patiently(ahead, recall, again=again) or in_flight(
@@ -152,6 +174,9 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
         ),
         recall,
     )
+    if work.node.guard:
+        guard, asked = work.node.guard, work.tells_guard
+        guards.tell(work.place, guard, outcome, is_asked=asked, now=now)
     if progress.claimed is not None:
         return patiently(partial(_work_of, work.pinned, progress, work.queue, progress.claimed))
     if run_on and siblings and taker.fan is not None:
@@ -183,7 +208,8 @@ def record_outcomes(
 
     With `run_on`, claim what follows on each, where it `fits`.
     """
-    wish = Wish(taker.queue, taker.worker, now + lease(), fits) if run_on else None
+    fits_abreast = partial(_fits_abreast, fits)
+    wish = Wish(taker.queue, taker.worker, now + lease(), fits_abreast) if run_on else None
     runs: dict[UUID, list[Done]] = {}
     for work, outcome in done:
         runs.setdefault(work.run, []).append((work, outcome))
@@ -221,6 +247,7 @@ def _propose_outcomes(
 
 def claim_steps(*, fences: Sequence[tuple[Pinned, str]], taker: Taker, now: datetime) -> list[Work]:
     """Claim the first attempts at steps, each of a run of its own, as far as they can be had."""
+    fences = [(pin, path) for pin, path in fences if not pin.plan.node(path).guard]
     proposals = [_propose_claims(pin, [path], taker, now) for pin, path in fences]
     works = [
         _work_of(pin, progress, taker.queue, progress.claimed)
@@ -260,7 +287,9 @@ def _claim_abreast(  # noqa: PLR0913, PLR0917 - the facts of a claim
     now: datetime,
 ) -> list[Work]:
     found = store.all_queued(pin.run, taker.fan or "", taker.queue, after=after, limit=limit)
-    paths = [path for path, attempt in found if attempt == 1 and fits(pin.plan.node(path))]
+    paths = [
+        path for path, attempt in found if attempt == 1 and _fits_abreast(fits, pin.plan.node(path))
+    ]
     proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
     progress = None if proposal is None else proposal.commit()
     if proposal is None or progress is None:
@@ -364,9 +393,45 @@ def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
     in_flight(lambda: advance_run(pin, Drained(scope), now=now))
 
 
-def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | None:
+def _must_ask(node: Node, taker: Taker) -> bool:
+    """Say whether an attempt may be claimed only if its guard lets it pass."""
+    return bool(node.guard) and guards.is_shut(environment_of(taker.queue), node.guard)
+
+
+def _may_follow(taker: Taker, node: Node) -> bool:
+    return not _must_ask(node, taker)
+
+
+def _fits_abreast(fits: Callable[[Node], bool], node: Node) -> bool:
+    """Say whether a step may be claimed with others: one with a guard asks by itself."""
+    return not node.guard and fits(node)
+
+
+def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | PutAside | None:
     found = store.next_queued(pin.run, taker.fan or "", taker.queue, after=after)
-    return _claim(pin, *found, taker, now) if found else None
+    if found is None:
+        return None
+    must_ask = _must_ask(pin.plan.node(found[0]), taker)
+    return (_claim_asking if must_ask else _claim)(pin, *found, taker, now)
+
+
+def _claim_asking(
+    pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime
+) -> Work | PutAside | None:
+    """Claim an attempt if its guard lets it pass, else park it. The caller has the transaction."""
+    environment = environment_of(taker.queue)
+    if not _is_here(pin, pin.plan.node(path), taker.queue):
+        return None
+    parked, keep = guards.pass_guard(pin, path, attempt, environment=environment, now=now)
+    event = parked or Claimed(path, attempt, taker.worker, now + lease())
+    progress = advance_run(pin, event, now=now, unsettled=taker.unsettled)
+    if not progress.decision.moves or progress.held is None:
+        return None
+    keep()
+    if parked is not None:
+        return PUT_ASIDE
+    work = _work_of(pin, progress, taker.queue, progress.held.steps[path])
+    return None if work is None else replace(work, tells_guard=True)
 
 
 def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:

@@ -10,7 +10,7 @@ from django.db import OperationalError
 log = structlog.get_logger(__name__)
 
 
-def helped(run_id: UUID, path: str, work: Callable[[], bool]) -> bool:
+def helped(run_id: UUID | None, path: str, work: Callable[[], bool]) -> bool:
     """Do one thing of a sweep, and say whether it did anything; what it raises is logged.
 
     A database that is out of reach is nobody's own trouble: that is raised.
@@ -20,5 +20,5 @@ def helped(run_id: UUID, path: str, work: Callable[[], bool]) -> bool:
     except (psycopg.OperationalError, OperationalError):
         raise
     except Exception:
-        log.exception("sweep.trouble", run=str(run_id), path=path)
+        log.exception("sweep.trouble", run=str(run_id or ""), path=path)
         return False

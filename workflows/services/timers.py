@@ -8,7 +8,8 @@ from workflows import store
 from workflows.engine.events import Event, RetryDue, TimedOut
 from workflows.engine.plan import ROOT
 from workflows.engine.states import StepState
-from workflows.services.plans import pinned
+from workflows.services import guards
+from workflows.services.plans import Pinned, pinned
 from workflows.services.progress import advance_run, in_flight
 from workflows.services.sweep import helped
 
@@ -17,7 +18,7 @@ BATCH = 500
 
 def tick(*, now: datetime) -> int:
     """Do what is due, one transaction each, and return how much that was. Safe many at once."""
-    done = 0
+    done = int(helped(None, "guards", partial(guards.look_at_due, now=now)))
     due = store.due_steps(StepState.RETRYING, StepState.WAITING, now=now, limit=BATCH)
     for run_id, path, state, attempt in due:
         event = RetryDue(path, attempt) if state is StepState.RETRYING else TimedOut(path)
@@ -28,6 +29,11 @@ def tick(*, now: datetime) -> int:
 
 
 def _advance(run_id: UUID, event: Event, now: datetime) -> bool:
-    pin = pinned(run_id)
-    progress = in_flight(partial(advance_run, pin, event, now=now))
+    return in_flight(partial(_decide, pinned(run_id), event, now))
+
+
+def _decide(pin: Pinned, event: Event, now: datetime) -> bool:
+    if isinstance(event, TimedOut) and guards.is_stopped(pin, event.path, now=now):
+        return False
+    progress = advance_run(pin, event, now=now)
     return bool(progress.decision.moves or progress.decision.run_moves)

@@ -53,7 +53,10 @@ REMOVE = {
 }
 """What a run consists of, in the order it is removed in."""
 
-ALONG = ("DELETE FROM workflows_wait WHERE run_id = ANY(%s)",)
+ALONG = (
+    "DELETE FROM workflows_wait WHERE run_id = ANY(%s)",
+    "DELETE FROM workflows_parking WHERE run_id = ANY(%s)",
+)
 """What is removed with the steps that it belongs to, and not counted by itself."""
 
 RECORD = """
@@ -99,6 +102,10 @@ READ = {
     """,
     "incidents": """
         SELECT run_id, to_jsonb(i) FROM workflows_incident i
+        WHERE run_id = ANY(%s) ORDER BY run_id, id
+    """,
+    "parkings": """
+        SELECT run_id, to_jsonb(p) FROM workflows_parking p
         WHERE run_id = ANY(%s) ORDER BY run_id, id
     """,
     "journal": """

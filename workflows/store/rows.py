@@ -73,6 +73,8 @@ OVERDUE = """
         )
     ) OR EXISTS (
         SELECT 1 FROM workflows_run WHERE deadline_at <= %s AND state = 'RUNNING'
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_breaker WHERE wake_at <= %s
     )
 """
 
@@ -81,6 +83,8 @@ ANY_DUE = """
         SELECT 1 FROM workflows_step WHERE wake_at <= %s AND state IN ('RETRYING', 'WAITING')
     ) OR EXISTS (
         SELECT 1 FROM workflows_run WHERE deadline_at <= %s AND state = 'RUNNING'
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_breaker WHERE wake_at <= %s
     )
 """
 
@@ -383,13 +387,13 @@ def due_steps(
 
 def is_overdue(before: datetime) -> bool:
     """Say whether something was due before that, and nobody has done it."""
-    row = cursor().execute(OVERDUE, (before, before)).fetchone()
+    row = cursor().execute(OVERDUE, (before, before, before)).fetchone()
     return row is not None and bool(row[0])
 
 
 def any_due(*, now: datetime) -> bool:
-    """Say whether a retry, a wait or a run has used up its time."""
-    row = cursor().execute(ANY_DUE, (now, now)).fetchone()
+    """Say whether a retry, a wait or a run has used up its time, or a guard lets steps go."""
+    row = cursor().execute(ANY_DUE, (now, now, now)).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -18,7 +18,6 @@ NOT_YET = frozenset(
         "step.workflow",
         "step.compensate",
         "step.profile",
-        "step.guard",
         "name.secrets",
     }
 )
