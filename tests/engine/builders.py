@@ -28,7 +28,7 @@ from workflows.engine.events import (
     Succeeded,
 )
 from workflows.engine.joins import Tally
-from workflows.engine.plan import Plan
+from workflows.engine.plan import LOOPS, Plan
 from workflows.engine.simulate import EPOCH, Simulation
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import RUN_MOVES, STEP_MOVES, Reason, RunState, StepState
@@ -189,6 +189,14 @@ class Play(Simulation):
                 for need in self.plan.nodes[row.view.node].needs:
                     tally = self.rows[self.plan.path(need, path)].view.counted(tally)
                 assert row.view.tally == tally, f"{path} was told {row.view.tally}, not {tally}"
+            elif self.plan.nodes[row.view.node].kind in LOOPS and row.view.born:
+                items = [one.view for one in self.rows.values() if one.view.scope == path]
+                items = [one for one in items if self.plan.nodes[one.node].is_item]
+                assert row.view.born == len(items), f"{path} has not counted what has begun"
+                tally = Tally()
+                for item in items:
+                    tally = item.ended_in(tally) if item.final else tally
+                assert row.view.tally == tally, f"{path} counted {row.view.tally}, not {tally}"
 
     def step(self, path: str) -> StepView:
         """Return the row of a step."""

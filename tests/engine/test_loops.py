@@ -181,7 +181,7 @@ def test_where_items_may_fail_the_loop_ends_in_part_and_the_run_as_failed() -> N
     run = play(plan_from(loop, task("after")))
 
     run.hear(done("each[0].one", "a"), broken("each[1].one"), done("each[2].one", "c"))
-    assert (run.step("each").state, run.step("each").reason) == ("COMPLETED", Reason.PARTIAL)
+    assert (run.step("each").state, run.step("each").reason) == ("FAILED", Reason.PARTIAL)
     assert run.rows["each"].output == ["a", None, "c"]
     run.hear(done("after"))
 
@@ -302,3 +302,15 @@ def test_a_body_may_be_a_wait_which_takes_no_time_here() -> None:
     assert run.state is RunState.COMPLETED
     assert run.finished_at is not None
     assert (run.finished_at - run.started_at).days == 21
+
+
+def test_a_replay_gives_a_loop_that_was_done_in_vain_as_many_rounds_again() -> None:
+    run = play(plan_from(again(until="${{ steps.one.output == 'yes' }}", max_times=2)))
+    run.hear(done("again[0].one"), done("again[1].one"))
+    assert run.state is RunState.FAILED
+
+    run.hear(Replayed("again"), done("again[2].one"))
+    assert run.state is RunState.RUNNING
+    run.hear(done("again[3].one", "yes"))
+
+    assert run.state is RunState.COMPLETED

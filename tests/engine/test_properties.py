@@ -34,7 +34,8 @@ from workflows.engine.events import (
     SkipDecided,
     TimedOut,
 )
-from workflows.engine.plan import Plan, dump_plan, load_plan
+from workflows.engine.looping import under_way
+from workflows.engine.plan import LOOPS, Plan, dump_plan, load_plan
 from workflows.engine.slice import StepView
 from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language.words import Join
@@ -117,6 +118,7 @@ class Author:
         kinds = ["uses"] * 6 + ["set"] + ([] if self.calm else ["exit", "callback", "wait"])
         if depth < 3 and self.left > 0:
             kinds += ["parallel", "steps", "switch"] * 2
+            kinds += [] if self.calm else ["foreach", "repeat"] * 2
         self.fill(step, self.chance.choice(kinds), depth)
         if self.chance.random() < 0.25 and depth < 3:
             step["catch"] = [
@@ -125,7 +127,7 @@ class Author:
             ]
         return step
 
-    def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:
+    def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:  # noqa: C901 - the table of kinds, a case each
         match kind:
             case "uses":
                 step["uses"] = "log"
@@ -146,9 +148,21 @@ class Author:
                 ]
                 if self.rarely():
                     step["switch"].append({"else": True, "steps": self.sequence(depth + 1)})
+            case "foreach":
+                step["foreach"] = self.chance.choice([[], ["a", "b", "c"], "${{ 4 }}"])
+                step["max_parallel"] = self.chance.randint(1, 3)
+                step["on_item_failure"] = self.chance.choice(["stop", "continue"])
+                step["until"] = self.chance.choice([None, None, "${{ index == 1 }}"])
+                step["steps"] = self.sequence(depth + 1)
+            case "repeat":
+                until = self.chance.choice([None, "${{ index == 1 }}", "${{ false }}"])
+                every = self.chance.choice([None, 5])
+                most = self.chance.randint(1, 3)
+                step["repeat"] = {"until": until, "every": every, "max_times": most}
+                step["steps"] = self.sequence(depth + 1)
             case _:
                 step[kind] = self.sequence(depth + 1, ordered=kind == "steps")
-        if kind in ("switch", "parallel", "steps") and not self.calm:
+        if kind in ("switch", "parallel", "steps", "foreach", "repeat") and not self.calm:
             step["fail_fast"] = self.rarely()
             if self.rarely():
                 step["timeout"] = 20
@@ -219,11 +233,15 @@ class World:
             for view in views
             if view.state is StepState.WAITING
             and view.wake_at is not None
-            and (hurried or view.reason is Reason.TIME)
+            and (hurried or view.reason is Reason.TIME or self.pauses(view))
         ]
         if self.run.plan.timeout is not None and self.chance.random() < 0.02:
             events.append(TimedOut(""))
         return events
+
+    def pauses(self, view: StepView) -> bool:
+        """Say whether a step is a loop between two rounds."""
+        return self.run.plan.nodes[view.node].kind in LOOPS and not under_way(view)
 
     def of_people(self) -> list[Event]:
         paths = sorted(self.run.rows) or [""]
@@ -260,15 +278,12 @@ def unhandled(run: Play) -> set[str]:
 
 
 def _is_dealt_with(run: Play, view: StepView) -> bool:
-    inner = run.plan.nodes[view.node]
-    while inner.scope > 0:
-        outer = run.plan.nodes[inner.scope]
-        state, reason = run.step(outer.path).state, run.reason(outer.path)
-        if outer.optional or state is StepState.COMPLETED:
+    while view.scope:
+        view = run.step(view.scope)
+        if run.plan.nodes[view.node].optional or view.state is StepState.COMPLETED:
             return True
-        if reason in (Reason.SKIPPED_BY_OPERATOR, Reason.REPLAYED):
+        if view.reason in (Reason.SKIPPED_BY_OPERATOR, Reason.REPLAYED):
             return True
-        inner = outer
     return False
 
 

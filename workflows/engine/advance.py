@@ -159,7 +159,7 @@ def _out_of_time(plan: Plan, path: str) -> Requirement:
         return THE_RUN
     if plan.node(path).kind is StepKind.WAIT:
         return _ended_well(plan, path)
-    return Requirement(paths=frozenset({path}))
+    return _with_fallbacks(plan, path)
 
 
 def _ended_well(plan: Plan, path: str) -> Requirement:

@@ -139,8 +139,8 @@ class Draft:
         """Have the loop around an instance of its body know how that has ended."""
         if before.final or after.final:
             loop = self.view(after.scope)
-            told = after.counted(loop.tally) if after.final else loop.tally
-            ended = before.counted(Tally()) if before.final else Tally()
+            told = after.ended_in(loop.tally) if after.final else loop.tally
+            ended = before.ended_in(Tally()) if before.final else Tally()
             self.touch(loop, tally=told.without(ended))
 
     def carry(self, view: StepView, **changes: Any) -> StepView:

@@ -20,7 +20,7 @@ from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
-from workflows.language.words import ErrorClass, ExitStatus
+from workflows.language.words import ErrorClass, ExitStatus, OnItemFailure
 
 
 def seconds(value: float) -> timedelta:
@@ -124,7 +124,11 @@ def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
         return True
     inner = node
     for outer in draft.plan.ancestors(node):
-        if outer.optional or (inner.handles != outer.index and _catches(outer, error)):
+        if outer.optional:
+            return True
+        if inner.is_item and outer.on_item_failure is OnItemFailure.CONTINUE:
+            return False
+        if inner.handles != outer.index and _catches(outer, error):
             return True
         inner = outer
     return False
@@ -185,8 +189,7 @@ def drain(draft: Draft, path: str) -> None:
         loop = draft.view(path)
         busy = looping.under_way(loop)
         tally = ScopeTally(busy, loop.tally.failed, loop.error, path)
-        is_over = loop.error is not None or loop.cancel_requested
-        if loop.state is StepState.WAITING and loop.reason is Reason.CHILDREN and not is_over:
+        if looping.is_on(loop):
             looping.go_on(draft, loop)
             return
     else:
@@ -229,11 +232,11 @@ def _close(draft: Draft, view: StepView) -> None:
 
 
 def close_loop(draft: Draft, loop: StepView) -> None:
-    """End a loop of which all items have ended: well, or in part."""
-    if loop.reason is Reason.PARTIAL and not loop.tally.failed:
-        whole = looping.output(draft, loop)
-        draft.move(loop, StepState.COMPLETED, output=whole, error=None)
-        draft.later(Drained(loop.scope))
+    """End a loop of which all items have ended: well, or in part.
+
+    What follows a loop that ended in part goes on, with the outputs that there are; but the
+    scope around it has failed until somebody has dealt with the items that did.
+    """
     if loop.state is not StepState.WAITING or loop.reason is not Reason.CHILDREN:
         return
     try:
@@ -246,7 +249,8 @@ def close_loop(draft: Draft, loop: StepView) -> None:
         return
     message = f"{loop.tally.failed:,} of the {loop.born:,} items of {loop.path} failed"
     why = StepError(ErrorClass.BUSINESS, "foreach.partial", message)
-    draft.move(loop, StepState.COMPLETED, reason=Reason.PARTIAL, output=output, error=why)
+    reason = Reason.OPTIONAL if draft.node_of(loop).optional else Reason.PARTIAL
+    draft.move(loop, StepState.FAILED, reason=reason, output=output, error=why)
     draft.later(Ended(loop.path))
 
 

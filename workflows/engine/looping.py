@@ -67,13 +67,9 @@ def hear(draft: Draft, item: StepView) -> None:
     """Take up that an instance has ended: what it says of those to come."""
     loop = draft.view(item.scope)
     node = draft.node_of(loop)
-    if loop.state is not StepState.WAITING:
-        if loop.reason is Reason.PARTIAL and not loop.tally.failed:
-            draft.later(Gathered(loop.path))
-    elif item.failed and node.on_item_failure is OnItemFailure.STOP:
-        if loop.error is None:
-            draft.touch(loop, error=_inherited(item))
-    elif loop.error is None and not loop.cancel_requested:
+    if is_on(loop) and item.failed and node.on_item_failure is OnItemFailure.STOP:
+        draft.touch(loop, error=_inherited(item))
+    elif is_on(loop):
         try:
             _look_on(draft, loop, node, item)
         except NO_VALUE as error:
@@ -84,12 +80,11 @@ def hear(draft: Draft, item: StepView) -> None:
 def _look_on(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
     names = draft.names(item.path, node.until_reads)
     enough = node.until is not None and expressions.truth(node.until, names)
-    if node.kind is not StepKind.REPEAT:
-        if enough:
-            draft.touch(loop, total=loop.born)
-    elif enough or (node.until is None and loop.born == node.max_times):
+    # A replay gives a loop that was done in vain as many rounds again.
+    is_last = node.max_times is not None and loop.born % node.max_times == 0
+    if enough or (is_last and node.until is None):
         draft.touch(loop, total=loop.born)
-    elif loop.born == node.max_times:
+    elif is_last:
         message = f"{loop.path} was done {loop.born} times, and its condition is still not true"
         draft.touch(loop, error=StepError(ErrorClass.BUSINESS, "repeat.exhausted", message))
     elif node.every:
@@ -127,9 +122,17 @@ def go_on(draft: Draft, loop: StepView) -> None:
         draft.later(Refilled(loop.path))
 
 
+def is_on(loop: StepView) -> bool:
+    """Say whether a loop may still begin something."""
+    waits = loop.state is StepState.WAITING and loop.reason is Reason.CHILDREN
+    return waits and loop.error is None and not loop.cancel_requested
+
+
 def refill(draft: Draft, loop: StepView) -> None:
     """Bring as many instances into being as there is room for."""
     node = draft.node_of(loop)
+    if not is_on(loop):
+        return
     if node.kind is StepKind.REPEAT:
         values: Sequence[Any] = [None] * (not under_way(loop))
         loop = draft.touch(loop, wake_at=_deadline(node, loop))
@@ -149,7 +152,7 @@ def wake(draft: Draft, loop: StepView) -> bool:
     is_late = limit is not None and limit <= draft.now
     if node.kind is not StepKind.REPEAT or is_late:
         return False
-    if not loop.cancel_requested and loop.reason is Reason.CHILDREN:
+    if is_on(loop):
         draft.later(Drained(loop.path))
     return True
 

@@ -116,7 +116,7 @@ def _is_open(draft: Draft, inner: StepView) -> bool:
         outer = draft.view(inner.scope)
         awaited = Reason.CATCH if _is_fallback_of(draft, inner, outer) else Reason.CHILDREN
         waits = outer.state is StepState.WAITING and outer.reason is awaited
-        if outer.state is not StepState.FAILED and not waits and not _is_partial(outer):
+        if outer.state is not StepState.FAILED and not waits:
             return False
         inner = outer
     return True
@@ -124,11 +124,6 @@ def _is_open(draft: Draft, inner: StepView) -> bool:
 
 def _is_fallback_of(draft: Draft, inner: StepView, outer: StepView) -> bool:
     return draft.node_of(inner).handles == outer.node
-
-
-def _is_partial(view: StepView) -> bool:
-    """Say whether it is a loop that has ended without the items that failed: they may go on."""
-    return view.state is StepState.COMPLETED and view.reason is Reason.PARTIAL
 
 
 def _replay_failed(draft: Draft, scope: str) -> bool:
@@ -145,9 +140,6 @@ def _reopen(draft: Draft, view: StepView) -> None:
     opened, inner = [view], view
     while inner.scope != ROOT:
         outer = draft.view(inner.scope)
-        if _is_partial(outer):
-            inner = outer
-            continue
         if outer.state is not StepState.FAILED:
             break
         if _is_fallback_of(draft, inner, outer):

@@ -62,16 +62,20 @@ class StepView:
         """Whether the scope around it must answer for a failure of this step."""
         if self.state is StepState.FAILED:
             return self.reason is not Reason.OPTIONAL
-        return self.reason in {Reason.DISCARDED, Reason.PARTIAL} or (
+        return self.reason is Reason.DISCARDED or (
             self.state is StepState.CANCELLED and self.reason is Reason.FAIL_FAST
         )
+
+    def ended_in(self, tally: Tally) -> Tally:
+        """Return the tally of a loop with the way that this instance of its body ended added."""
+        return replace(tally, failed=tally.failed + 1) if self.failed else self.counted(tally)
 
     def counted(self, tally: Tally) -> Tally:  # noqa: PLR0911 - a table, one line each
         """Return `tally` with the way this step ended added."""
         match self.state:
             case StepState.COMPLETED:
                 return replace(tally, ok=tally.ok + 1)
-            case StepState.FAILED if self.reason is Reason.OPTIONAL:
+            case StepState.FAILED if self.reason in {Reason.OPTIONAL, Reason.PARTIAL}:
                 return replace(tally, ok=tally.ok + 1)
             case StepState.FAILED:
                 return replace(tally, failed=tally.failed + 1)

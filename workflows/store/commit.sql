@@ -265,7 +265,7 @@ BEGIN
     ) OR EXISTS (
         SELECT 1 FROM workflows_step
         WHERE run_id = the_run AND scope = the_scope AND path <> ALL (paths)
-            AND (state IN ('FAILED', 'CANCELLED') OR reason IN ('discarded', 'partial'))
+            AND (state IN ('FAILED', 'CANCELLED') OR reason = 'discarded')
     );
 END $$;
 

@@ -98,7 +98,7 @@ FAILED_INSIDE = """
     SELECT path, error, count(*) OVER () FROM workflows_step
     WHERE run_id = %s AND scope = %s AND (
         (state = 'FAILED' AND reason <> 'optional')
-        OR reason IN ('discarded', 'partial')
+        OR reason = 'discarded'
         OR (state = 'CANCELLED' AND reason = 'fail_fast')
     )
     ORDER BY error IS NULL, node, path
