@@ -201,6 +201,17 @@ class Env(BaseSettings):
         "the checkout; without it they are not",
     )
 
+    event_retention_days: Days = Field(
+        default=30,
+        description="days that an event is kept after it was received, 0 to 36500; "
+        "0 keeps it for ever",
+    )
+    early_event_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=3600,
+        description="seconds, 0 to 86400, that an event may come before the step that waits for "
+        "it, unless the step says `since`",
+    )
+
     @model_validator(mode="after")
     def _services_that_are_ours_need_no_secrets_of_yours(self) -> Self:
         if self.database_url is not None and self.secret_key is None:

@@ -236,6 +236,8 @@ ORCHESTRATOR: dict[str, Any] = {
     "REPUBLISH_SECONDS": ENV.republish_seconds,
     "RETENTION_DAYS": ENV.retention,
     "RETENTION_ARCHIVE": ENV.retention_archive and BASE_DIR / ENV.retention_archive,
+    "EVENT_RETENTION_DAYS": ENV.event_retention_days,
+    "EARLY_EVENT_SECONDS": ENV.early_event_seconds,
     "LONGEST_STEP_SECONDS": ENV.longest_step_seconds,
     "TIMEOUT_GRACE_SECONDS": ENV.timeout_grace_seconds,
     "SOFT_SHUTDOWN_SECONDS": ENV.soft_shutdown_seconds,

@@ -12,7 +12,7 @@ from celery.exceptions import QueueNotFound
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
-from workflows.dispatch import Dispatch, FanOut, Line, Segment
+from workflows.dispatch import Dispatch, FanOut, Line, Look, Segment
 
 log = structlog.get_logger(__name__)
 
@@ -54,9 +54,8 @@ class CeleryPublisher:
 
     def ask_to_tick(self) -> None:
         """Have the engine do what is due; raises OSError like `publish`."""
-        options = {"queue": ENGINE_QUEUE, "expires": TICK_WITHIN, "ignore_result": True}
         with self._answering():
-            Signature(TICK, kwargs={}, options=options, immutable=True).apply_async()
+            _tick().apply_async()
 
     def waiting(self, queue: str) -> int:
         """Return how many messages wait in a queue; raises OSError like `publish`."""
@@ -124,6 +123,8 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:
             return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
         case FanOut():
             return _fan_out(dispatch)
+        case Look():
+            return _tick()
         case Bundle(segments):
             fences = [
                 [*map(str, (one.run, one.version, one.path)), one.attempt] for one in segments
@@ -131,6 +132,11 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:
             return _signature(BUNDLE, segments[0].queue, fences=fences)
         case _:
             assert_never(dispatch)
+
+
+def _tick() -> Signature[Any]:
+    options = {"queue": ENGINE_QUEUE, "expires": TICK_WITHIN, "ignore_result": True}
+    return Signature(TICK, kwargs={}, options=options, immutable=True)
 
 
 def _fan_out(fan: FanOut) -> Signature[Any]:

@@ -59,7 +59,12 @@ class FanOut:
     scope: str
 
 
-Dispatch = Segment | Line | FanOut
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Have the engine look at what is due: something is, and nobody need wait for the clock."""
+
+
+Dispatch = Segment | Line | FanOut | Look
 
 
 class Publisher(Protocol):

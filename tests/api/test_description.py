@@ -1,14 +1,17 @@
+import json
 import re
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
+from django.utils.timezone import now
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
 from tests.api.builders import API, a_client, a_user
 from tests.selectors.builders import NIGHTLY, a_failed_run
+from workflows.models import EventEffect, Trigger, Workflow
 
 pytestmark = pytest.mark.django_db
 
@@ -31,9 +34,21 @@ def test_every_operation_has_a_name_a_summary_and_its_refusals() -> None:
 
     names = [operation["operationId"] for operation in operations]
 
-    assert len(set(names)) == len(names) == 29
+    assert len(set(names)) == len(names) == 34
     assert all(operation["summary"] for operation in operations)
     assert all("default" in operation["responses"] for operation in operations)
+
+
+def start_by(event_id: str) -> None:
+    """Have the event refused to start a run, and the reason gone."""
+    workflow = Workflow.objects.get(name="nightly")
+    EventEffect.objects.create(
+        event_id=event_id, kind="refused", workflow=workflow, reason="No.", at=now(), by="engine"
+    )
+    version = workflow.versions.get()
+    Trigger.objects.create(
+        workflow=workflow, version=version, number=0, type="order.paid", rule={"input": {}}
+    )
 
 
 def answers() -> list[tuple[str, str, Any]]:
@@ -48,7 +63,14 @@ def answers() -> list[tuple[str, str, Any]]:
         "start_workflow",
         "add_version",
         "replay_incident",
+        "publish_event",
+        "view_receivedevent",
     )
+    kind = "application/cloudevents+json"
+    event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid"}
+    published = client.generic("POST", f"{API}/events/", json.dumps(event), content_type=kind)
+    event_id = published.json()["events"][0]["id"]
+    start_by(event_id)
     incident = client.get(f"{API}/incidents/").json()["results"][0]["id"]
     paths = {
         "/workflows/": "/workflows/",
@@ -63,10 +85,16 @@ def answers() -> list[tuple[str, str, Any]]:
         "/runs/{run_id}/journal/": f"/runs/{run.pk}/journal/",
         "/incidents/": "/incidents/?open=any",
         "/incidents/{incident_id}/": f"/incidents/{incident}/",
+        "/events/": "/events/",
+        "/events/{event_id}/": f"/events/{event_id}/",
+        "/events/{event_id}/effects/": f"/events/{event_id}/effects/",
         "/environments/": "/environments/",
         "/environments/{name}/": "/environments/default/",
     }
     given = [(path, "get", client.get(API + asked)) for path, asked in paths.items()]
+    given.append(("/events/", "post", published))
+    again = client.post(f"{API}/events/{event_id}/start-again/")
+    given.append(("/events/{event_id}/start-again/", "post", again))
     given.append(("/runs/", "post", client.post(f"{API}/runs/", {"workflow": "nightly"})))
     order = {"runs": [{"workflow": "nightly"}]}
     given.append(("/runs/bulk/", "post", client.post(f"{API}/runs/bulk/", order)))

@@ -35,6 +35,11 @@ DOORS = [
     ("POST", "/incidents/{incident_id}/replay/", "workflows.replay_incident"),
     ("POST", "/incidents/{incident_id}/skip/", "workflows.skip_incident"),
     ("POST", "/incidents/{incident_id}/discard/", "workflows.discard_incident"),
+    ("GET", "/events/", "workflows.view_receivedevent"),
+    ("POST", "/events/", "workflows.publish_event"),
+    ("GET", "/events/{event_id}/", "workflows.view_receivedevent"),
+    ("GET", "/events/{event_id}/effects/", "workflows.view_receivedevent"),
+    ("POST", "/events/{event_id}/start-again/", "workflows.start_workflow"),
     ("GET", "/environments/", "environments.view_environment"),
     ("GET", "/environments/{name}/", "environments.view_environment"),
 ]
@@ -47,7 +52,13 @@ OPEN_TO_ALL_WHO_ARE_KNOWN = [
 
 def ask(client: APIClient, method: str, path: str) -> Any:
     filled = path.format(
-        name="none", number=1, run_id=NOBODY, incident_id=NOBODY, path="none", key="none"
+        name="none",
+        number=1,
+        run_id=NOBODY,
+        incident_id=NOBODY,
+        event_id=NOBODY,
+        path="none",
+        key="none",
     )
     return client.generic(method, API + filled, content_type="application/json")
 

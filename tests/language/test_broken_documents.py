@@ -9,6 +9,12 @@ from tests.language.builders import document, findings, place_of_mark
 
 A = "{id: a, uses: noop}"
 
+
+def triggered(event: str) -> str:
+    """Write a document that an event starts."""
+    return document(f"[{A}]", head=f"triggers: [{{event: {event}}}]")
+
+
 BROKEN = [
     ("yaml-syntax", "workflow: w\nsteps: [{id: a, uses: noop\n§"),
     ("yaml-syntax", "workflow: w\nsteps:\n§\t- id: a"),
@@ -165,6 +171,12 @@ BROKEN = [
     ("index-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §index }}'}}]")),
     ("error-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §error.code }}'}}]")),
     ("event-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §event.data }}'}}]")),
+    ("event-type", document("[{id: a, event: {type: §'${{ input.x }}'}}]")),
+    ("unknown-name", triggered("{type: x, match: '${{ §inptu.x }}'}")),
+    ("input", triggered("{type: x, input: §7}")),
+    ("missing-key", triggered("§{match: true}")),
+    ("unknown-key", triggered("{type: x, §inptu: {}}")),
+    ("condition", triggered("{type: x, match: §maybe}")),
     (
         "unknown-step",
         document(f"[{A}, {{id: b, uses: noop, with: {{x: '${{{{ §steps.aa.output }}}}'}}}}]"),

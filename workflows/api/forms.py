@@ -152,6 +152,16 @@ class IncidentQuery(PageQuery):
     run = serializers.UUIDField(required=False)
 
 
+class EventQuery(PageQuery):
+    """Which events."""
+
+    type = serializers.CharField(required=False, max_length=200)
+    source = serializers.CharField(required=False, max_length=400)  # type: ignore[assignment] # a serializer's own word, and ours
+    event_id = serializers.CharField(
+        source="id", required=False, max_length=255, help_text="The id that its source gave it."
+    )
+
+
 class KeyHeader(Form):
     """The header of a start that may be sent again."""
 

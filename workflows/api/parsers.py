@@ -36,15 +36,7 @@ class StrictJSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return the value of the body."""
-        text = text_of(stream)
-        try:
-            value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
-        except RecursionError as error:
-            raise ParseError(_too_deep()) from error
-        except ValueError as error:
-            raise ParseError(f"The body is not JSON: {error}") from error
-        _refuse_what_cannot_be_stored(value)
-        return value
+        return strict_json(raw_of(stream))
 
 
 class TextParser(BaseParser):
@@ -78,11 +70,33 @@ class JSONText(TextParser):
     media_type = "application/json"
 
 
-def text_of(stream: IO[Any]) -> str:
-    """Read the body. Raises BodyTooLargeError and ParseError."""
+def raw_of(stream: IO[Any]) -> bytes:
+    """Read the body. Raises BodyTooLargeError."""
     raw: bytes = stream.read(MAX_BODY_BYTES + 1)
     if len(raw) > MAX_BODY_BYTES:
         raise BodyTooLargeError
+    return raw
+
+
+def text_of(stream: IO[Any]) -> str:
+    """Read the body as text. Raises BodyTooLargeError and ParseError."""
+    return _text(raw_of(stream))
+
+
+def strict_json(raw: bytes) -> Any:
+    """Return the value of JSON that can be stored as it is. Raises ParseError."""
+    text = _text(raw)
+    try:
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ParseError(_too_deep()) from error
+    except ValueError as error:
+        raise ParseError(f"The body is not JSON: {error}") from error
+    _refuse_what_cannot_be_stored(value)
+    return value
+
+
+def _text(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -42,6 +42,25 @@ class ReportDocument(TypedDict):
     refused: list[RefusalDocument]
 
 
+class PublishedEvent(TypedDict):
+    """An event as it was published. A duplicate was known already, and did nothing again."""
+
+    id: Id
+    event_id: str
+    source: str
+    type: str
+    duplicate: bool
+    received_at: Time
+
+
+class PublishedDocument(TypedDict):
+    """What became of each event, in their order."""
+
+    received: int
+    duplicates: int
+    events: list[PublishedEvent]
+
+
 class CheckDocument(TypedDict):
     """A definition without findings."""
 

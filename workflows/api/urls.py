@@ -3,7 +3,7 @@
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
-from workflows.api import definitions, environments, incidents, runs, steps, tokens
+from workflows.api import definitions, environments, events, incidents, runs, steps, tokens
 from workflows.api.door import Nowhere
 
 app_name = "api"
@@ -56,6 +56,10 @@ urlpatterns = [
         incidents.DiscardIncident.as_view(),
         name="discard-incident",
     ),
+    path("events/", events.Events.as_view(), name="events"),
+    path("events/<uuid:event_id>/", events.OneEvent.as_view(), name="event"),
+    path("events/<uuid:event_id>/effects/", events.EffectsOfEvent.as_view(), name="effects"),
+    path("events/<uuid:event_id>/start-again/", events.StartAgain.as_view(), name="start-again"),
     path("environments/", environments.Environments.as_view(), name="environments"),
     path("environments/<slug:name>/", environments.OneEnvironment.as_view(), name="environment"),
     path("tokens/", tokens.Tokens.as_view(), name="tokens"),

@@ -7,7 +7,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from workflows.engine.plan import NO_NODE, ROOT, Case, Exit, Handler, Node, Pause, Plan, Reads
+from workflows.engine.plan import (
+    NO_NODE,
+    ROOT,
+    Case,
+    Exit,
+    Handler,
+    Listening,
+    Node,
+    Pause,
+    Plan,
+    Reads,
+)
 from workflows.language import expressions
 from workflows.language.spec import Spec, StepSpec, retry_policy
 from workflows.language.words import Losers, StepKind
@@ -125,6 +136,7 @@ class _Compiler:
             assigns=step.set,
             exit=None if step.exit is None else Exit(**dict(step.exit)),
             pause=None if step.wait is None else Pause(step.wait.duration, step.wait.until),
+            listening=_listening(step),
             patience=_patience(step),
             output=step.output,
             call=self._reads(step.arguments, caught),
@@ -214,7 +226,13 @@ class _Compiler:
         leaving = (step.exit.when, step.exit.output) if step.exit else ()
         pausing = (step.wait.duration, step.wait.until, step.output) if step.wait else ()
         read = [*conditions, step.set, step.foreach, *leaving, *pausing]
-        return self._reads(read, caught)
+        known = self._reads(read, caught)
+        return known if step.event is None else known | self._asked(step.event.match, caught)
+
+    def _asked(self, match: str | bool | None, caught: int) -> Reads:
+        """Return what a match reads of the run; the event itself has yet to come."""
+        reads = self._reads(match, caught)
+        return Reads(reads.roots - {"event"}, reads.steps)
 
     def _collected(self, index: int) -> Reads:
         """Return the steps whose outputs make up the output of a scope, unless it says its own."""
@@ -238,6 +256,11 @@ class _Compiler:
         if "error" in found.roots and caught != NO_NODE:
             steps |= {self.nodes[caught].id}
         return Reads(frozenset(found.roots), steps)
+
+
+def _listening(step: StepSpec) -> Listening | None:
+    event = step.event
+    return None if event is None else Listening(event.type, event.match, event.since)
 
 
 def _patience(step: StepSpec) -> float | None:

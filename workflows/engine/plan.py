@@ -72,6 +72,15 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Listening:
+    """The event that an `event` step waits for, which may have come `since` so many seconds."""
+
+    type: str
+    match: str | bool | None = None
+    since: float | None = None
+
+
+@dataclass(frozen=True)
 class Node:
     """A step of the definition, or one fallback path of a step.
 
@@ -112,6 +121,7 @@ class Node:
     assigns: Mapping[str, Any] | None = None
     exit: Exit | None = None
     pause: Pause | None = None
+    listening: Listening | None = None
     patience: float | None = None
     """Seconds that it waits for what comes from outside."""
     output: Any = None

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from workflows.engine import ending, looping, precedence, scopes, waiting
+from workflows.engine import ending, listening, looping, precedence, scopes, waiting
 from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
@@ -83,7 +83,7 @@ def start(draft: Draft, view: StepView) -> None:
         ending.give_up(draft, draft.carry(draft.view(view.path)), refusal(error))
 
 
-def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
+def _start_kind(draft: Draft, view: StepView, node: Node) -> None:  # noqa: C901 - the table of kinds
     match node.kind:
         case StepKind.TASK:
             queue(draft, view)
@@ -104,11 +104,21 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:
             waiting.pause(draft, view)
         case StepKind.CALLBACK:
             waiting.begin(draft, view, Reason.CALLBACK)
-        case StepKind.APPROVAL | StepKind.EVENT | StepKind.WORKFLOW:
+        case StepKind.EVENT:
+            _listen(draft, view, node)
+        case StepKind.APPROVAL | StepKind.WORKFLOW:
             msg = f"a step of kind {node.kind.value} was applied before it can be carried out"
             raise AssertionError(msg)
         case _:
             assert_never(node.kind)
+
+
+def _listen(draft: Draft, view: StepView, node: Node) -> None:
+    if node.listening is None:
+        msg = f"the event step {node.path} has lost its definition"
+        raise AssertionError(msg)
+    asked = listening.request(node.listening, draft.names(view.path, node.inline))
+    waiting.begin(draft, view, Reason.EVENT, name=node.listening.type, request=asked)
 
 
 def queue(draft: Draft, view: StepView, reason: Reason | None = None) -> None:

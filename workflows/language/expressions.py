@@ -104,6 +104,12 @@ def references(value: Any) -> References:
     return References(frozenset(steps), frozenset(roots))
 
 
+def pruned(text: str, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of `names` only what the expressions in `text` read."""
+    chains = [chain for part in syntax.template(text).expressions for chain in part.chains]
+    return _pruned(chains, names)
+
+
 def problems(text: str) -> tuple[Problem, ...]:
     """Return what is wrong with the expressions in `text`, each with its offset in it."""
     return syntax.template(text).problems if syntax.OPEN in text else ()

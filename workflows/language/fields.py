@@ -64,6 +64,26 @@ def _items(value: object) -> list[Any] | str:
     )
 
 
+def _event_type(value: str) -> str:
+    if is_template(value):
+        raise PydanticCustomError(
+            "event-type",
+            "the type of an event is text without expressions",
+            {"hint": "write the type out, and put what varies into match"},
+        )
+    return value
+
+
+def _input(value: object) -> dict[str, Any] | str:
+    if isinstance(value, dict) or (isinstance(value, str) and is_template(value)):
+        return value
+    raise PydanticCustomError(
+        "input",
+        "the input is a mapping or an expression that gives one",
+        {"hint": "write input: {order: ${{ event.data.order }}} or ${{ event.data }}"},
+    )
+
+
 def _jitter(value: object) -> float | str:
     if value == "full":
         return "full"
@@ -117,6 +137,12 @@ Items = Annotated[
     list[Any] | str,
     PlainValidator(_items),
     WithJsonSchema({"anyOf": [{"type": "array"}, _TEMPLATE_SCHEMA]}),
+]
+EventType = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_event_type)]
+Input = Annotated[
+    dict[str, Any] | str,
+    PlainValidator(_input),
+    WithJsonSchema({"anyOf": [{"type": "object"}, _TEMPLATE_SCHEMA]}),
 ]
 Jitter = Annotated[
     float | str,

@@ -213,8 +213,11 @@ class CallbackSpec(Model):
 class EventSpec(Model):
     """An event from outside; its data is the step's output."""
 
-    type: str
-    match: f.Condition | None = None
+    type: f.EventType = Field(description="The type of the CloudEvent.")
+    match: f.Condition | None = Field(None, description="Which events of the type; none: any.")
+    since: f.Duration | None = Field(
+        None, description="How long before the step began to wait the event may have come."
+    )
     timeout: f.Timeout | None = None
 
 
@@ -331,6 +334,22 @@ class ConcurrencySpec(Model):
     policy: ConcurrencyPolicy = ConcurrencyPolicy.QUEUE
 
 
+class EventTriggerSpec(Model):
+    """Events that start runs."""
+
+    type: f.EventType = Field(description="The type of the CloudEvent.")
+    match: f.Condition | None = Field(None, description="Which events of the type; none: any.")
+    input: f.Input | None = Field(
+        None, description="The input of the run. Left out: the data of the event."
+    )
+
+
+class TriggerSpec(Model):
+    """What starts runs by itself."""
+
+    event: EventTriggerSpec
+
+
 class Spec(Model):
     """One workflow document."""
 
@@ -340,6 +359,7 @@ class Spec(Model):
     input: dict[str, Any] | None = Field(
         None, description="JSON Schema 2020-12 of the input; also draws the start form."
     )
+    triggers: tuple[TriggerSpec, ...] = Field((), description="What starts runs by itself.")
     timeout: f.Timeout | None = Field(None, description="Ends the whole run.")
     sla: f.Timeout | None = Field(None, description="Alerts, and stops nothing.")
     concurrency: ConcurrencySpec | None = None

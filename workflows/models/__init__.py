@@ -2,6 +2,7 @@
 
 from workflows.models.breaker import Breaker, BreakerJournal, Parking
 from workflows.models.definition import Version, Workflow
+from workflows.models.event import EffectKind, EventEffect, ReceivedEvent, Trigger
 from workflows.models.incident import Incident, Resolution
 from workflows.models.journal import Journal
 from workflows.models.pruning import Pruning
@@ -13,13 +14,17 @@ __all__ = [
     "Attempt",
     "Breaker",
     "BreakerJournal",
+    "EffectKind",
+    "EventEffect",
     "Incident",
     "Journal",
     "Parking",
     "Pruning",
+    "ReceivedEvent",
     "Resolution",
     "Run",
     "Step",
+    "Trigger",
     "Version",
     "Wait",
     "Workflow",

@@ -1,7 +1,9 @@
 """A wait: what a step waits for from outside, and by what that was ended."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
 from workflows.engine.decision import AttemptEnd
@@ -33,7 +35,16 @@ class Wait(models.Model):
     kind = models.CharField(max_length=16, choices=KINDS)
     name = models.CharField(max_length=200, blank=True)
     request = models.JSONField(default=dict)
+    key = models.GeneratedField(
+        expression=Coalesce(KT("request__key"), Value(""), output_field=models.TextField()),
+        output_field=models.CharField(max_length=400, db_collation="C"),
+        db_persist=True,
+        help_text="What an event must have to be it, as workflows.language.correlation writes it.",
+    )
     opened_at = models.DateTimeField()
+    sought_at = models.DateTimeField(
+        null=True, help_text="When early events were looked at; only for those that wait for one."
+    )
     closed_at = models.DateTimeField(null=True)
     end = models.CharField(max_length=16, blank=True, choices=law.choices(AttemptEnd))
     answer = models.JSONField(null=True)
@@ -56,6 +67,16 @@ class Wait(models.Model):
                 fields=["kind", "name", "id"],
                 name="waits_that_are_open",
                 condition=Q(closed_at__isnull=True),
+            ),
+            models.Index(
+                fields=["name", "key", "id"],
+                name="waits_for_events",
+                condition=Q(kind="event", closed_at__isnull=True),
+            ),
+            models.Index(
+                fields=["id"],
+                name="waits_to_seek_events_for",
+                condition=Q(kind="event", closed_at__isnull=True, sought_at__isnull=True),
             ),
         ]
         triggers = [law.emptying_trigger("waits_are_never_emptied")]

@@ -25,6 +25,8 @@ EnvironmentStateName = Annotated[
 AttemptEndName = Annotated[str, WithJsonSchema({"enum": [end.value for end in AttemptEnd]})]
 ErrorClassName = Annotated[str, WithJsonSchema({"enum": [word.value for word in ErrorClass]})]
 
+EffectName = Annotated[str, WithJsonSchema({"enum": ["woke", "started", "refused"]})]
+
 ErrorDocument = TypedDict(
     "ErrorDocument",
     {"class": ErrorClassName, "code": str, "message": str, "details": dict[str, Any]},
@@ -134,6 +136,39 @@ class IncidentDocument(TypedDict):
     resolved_at: Time | None
     resolved_by: str | None
     note: str
+
+
+class EventSummary(TypedDict):
+    """An event in a list. `event_id` is the id that its source gave it."""
+
+    id: Id
+    event_id: str
+    source: str
+    type: str
+    subject: str | None
+    received_at: Time
+    received_by: str
+    handed_out: bool
+
+
+class EventDocument(EventSummary):
+    """An event: the whole CloudEvent, and how many starts of runs by it were refused."""
+
+    event: dict[str, Any]
+    refused_starts: int
+
+
+class EffectDocument(TypedDict):
+    """What an event did: it woke a step, started a run, or was refused to, for a reason."""
+
+    id: Id
+    kind: EffectName
+    workflow: str
+    run: Id | None
+    path: str | None
+    reason: str | None
+    at: Time
+    by: str
 
 
 class LastRun(TypedDict):

@@ -12,7 +12,7 @@ from workflows.engine.plan import Plan, dump_plan
 from workflows.language.findings import Finding
 from workflows.language.loader import check, load
 from workflows.language.spec import Spec
-from workflows.models import Version, Workflow
+from workflows.models import Trigger, Version, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,22 @@ def apply_definition(*, text: str, source: str, by: str) -> Applied:
             environment=spec.environment,
             created_by=by,
         )
+        _replace_triggers(version, spec)
         workflow.description = spec.description or ""
         workflow.save(update_fields=["description"])
     return Applied(version, created=True)
+
+
+def _replace_triggers(version: Version, spec: Spec) -> None:
+    """Have the triggers of a workflow be those of its newest version."""
+    Trigger.objects.filter(workflow=version.workflow).delete()
+    Trigger.objects.bulk_create(
+        Trigger(
+            workflow=version.workflow,
+            version=version,
+            number=number,
+            type=trigger.event.type,
+            rule={"match": trigger.event.match, "input": trigger.event.input},
+        )
+        for number, trigger in enumerate(spec.triggers)
+    )

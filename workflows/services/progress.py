@@ -13,13 +13,13 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from workflows import store
-from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Segment
+from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Look, Segment
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
 from workflows.engine.events import Claimed, Drained, Event, Started, Succeeded
 from workflows.engine.plan import LOOPS, Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
-from workflows.engine.states import RunState, StepState
+from workflows.engine.states import Reason, RunState, StepState
 from workflows.language.words import StepKind
 from workflows.services import outbox
 from workflows.services.patience import patiently
@@ -282,6 +282,13 @@ def _claim_ready(
 
 
 def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
+    """Return what is to be sent: who listens has the engine look for what came before it."""
+    listens = any(awaited.kind is Reason.EVENT for awaited in progress.decision.waits)
+    queued = _queued(pinned, progress, brought)
+    return [*queued, Look()] if listens else queued
+
+
+def _queued(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
     held = progress.held
     if held is None or held.run.state not in {RunState.RUNNING, RunState.PAUSED}:
         return []

@@ -1,5 +1,7 @@
 """Retention: finished runs that are old enough are removed, in small batches, whole or not at all.
 
+And events from outside that have been handed out, some time after they came.
+
 Never a live run, nor one with an open incident. A batch is one transaction that skips
 what others hold, so many may prune at once, at any time, beside running work; ended
 at any moment, it leaves nothing half. What is to be archived is on the disk before its
@@ -82,10 +84,23 @@ def prune(
             yield removed
 
 
+def prune_events(*, now: datetime) -> Iterator[int]:
+    """Remove the events that the settings want kept no longer, a batch with each step."""
+    days = settings.ORCHESTRATOR["EVENT_RETENTION_DAYS"]
+    before = now - timedelta(days=days)
+    remove = partial(pruning.remove_events, before=before, limit=BATCH)
+    while days and (removed := in_transaction(remove)):
+        yield removed
+
+
 def prune_by_policy(
     *, now: datetime, go_on: Callable[[], bool], pause: Callable[[], None]
 ) -> Counts:
     """Do what the settings say, as the engine, until it is done or `go_on` says no."""
+    for _ in prune_events(now=now):
+        if not go_on():
+            return Counts()
+        pause()
     folder = settings.ORCHESTRATOR["RETENTION_ARCHIVE"]
     total = Counts()
     for removed in prune(policy=policy(), now=now, by=ENGINE, archive=folder):

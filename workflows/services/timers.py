@@ -1,4 +1,7 @@
-"""Timers: retries that are due, scopes and runs that have used up their time."""
+"""Timers: retries that are due, scopes and runs that have used up their time; and what has come.
+
+Events are handed out here as well, for they too are looked at when the clock says so.
+"""
 
 from datetime import datetime
 from functools import partial
@@ -8,7 +11,7 @@ from workflows import store
 from workflows.engine.events import Event, RetryDue, TimedOut
 from workflows.engine.plan import ROOT
 from workflows.engine.states import StepState
-from workflows.services import guards
+from workflows.services import events, guards
 from workflows.services.plans import Pinned, pinned
 from workflows.services.progress import advance_run, in_flight
 from workflows.services.sweep import helped
@@ -25,7 +28,7 @@ def tick(*, now: datetime) -> int:
         done += helped(run_id, path, partial(_advance, run_id, event, now))
     for run_id in store.due_runs(now=now, limit=BATCH):
         done += helped(run_id, ROOT, partial(_advance, run_id, TimedOut(ROOT), now))
-    return done
+    return done + events.hand_out(now=now)
 
 
 def _advance(run_id: UUID, event: Event, now: datetime) -> bool:

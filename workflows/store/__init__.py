@@ -1,8 +1,9 @@
 """Rows and engine values: all SQL of the hot path, the only row locks, the only state writes.
 
 `loading` reads a Slice under locks, `committing` stores a Decision, `rows` finds what is
-queued or due, `pruning` removes what is old, `trouble` says what to make of an error. The
-statements are psycopg's own, prepared on the server; values are never part of a statement.
+queued or due, `events` who waits for what came, `pruning` removes what is old, `trouble` says
+what to make of an error. The statements are psycopg's own, prepared on the server; values are
+never part of a statement.
 """
 
 from workflows.store.clock import now
@@ -15,6 +16,21 @@ from workflows.store.committing import (
     change,
     commit,
     commit_all,
+)
+from workflows.store.events import (
+    event_was_handed,
+    fields_waited_for,
+    has_events_to_hand_out,
+    has_taken,
+    insert_events,
+    note_start,
+    note_woken,
+    page_of_events,
+    page_of_waiting,
+    stored_event,
+    take_event,
+    unsought,
+    was_sought,
 )
 from workflows.store.loading import load, lock_run, read
 from workflows.store.places import Standing, queue_of, standing
@@ -75,18 +91,27 @@ __all__ = [
     "due_runs",
     "due_steps",
     "environment_named",
+    "event_was_handed",
     "expired_leases",
+    "fields_waited_for",
     "flight",
     "has_ended_by",
+    "has_events_to_hand_out",
+    "has_taken",
     "held_by",
     "hold_expired",
+    "insert_events",
     "is_overdue",
     "load",
     "lock_run",
     "make_due",
     "next_queued",
+    "note_start",
+    "note_woken",
     "now",
     "outage",
+    "page_of_events",
+    "page_of_waiting",
     "postpone_queued",
     "queue_of",
     "queued",
@@ -95,8 +120,12 @@ __all__ = [
     "running_of",
     "session",
     "standing",
+    "stored_event",
+    "take_event",
     "unfinished_runs",
     "unjoined_scopes",
+    "unsought",
     "version_of",
+    "was_sought",
     "why_queued",
 ]

@@ -131,6 +131,18 @@ BYTES_OF_A_ROW = """
     ORDER BY place
 """
 
+REMOVE_EVENTS = """
+    WITH old AS (
+        SELECT id FROM workflows_receivedevent
+        WHERE received_at < %s AND wake_at IS NULL
+        ORDER BY received_at LIMIT %s
+        FOR UPDATE SKIP LOCKED
+    ), forgotten AS (
+        DELETE FROM workflows_eventeffect WHERE event_id IN (SELECT id FROM old)
+    )
+    DELETE FROM workflows_receivedevent WHERE id IN (SELECT id FROM old)
+"""
+
 FIRST = UUID(int=0)
 
 
@@ -203,6 +215,11 @@ def bytes_of(counts: Counts) -> int:
     tables = [f"workflows_{table}" for table in ("run", "step", "attempt", "journal", "incident")]
     rows: list[Row] = cursor().execute(BYTES_OF_A_ROW, (tables,)).fetchall()
     return int(sum(n * row[0] for n, row in zip(astuple(counts), rows, strict=True)))
+
+
+def remove_events(*, before: datetime, limit: int) -> int:
+    """Remove the oldest events that came before a time and are handed out, with what they did."""
+    return cursor().execute(REMOVE_EVENTS, (before, limit)).rowcount
 
 
 def _old(state: RunState, before: datetime) -> dict[str, Any]:

@@ -65,26 +65,36 @@ DUE_STEPS = """
 OVERDUE = """
     SELECT EXISTS (
         SELECT 1 FROM workflows_step s
-        WHERE s.wake_at <= %s AND (
+        WHERE s.wake_at <= %(now)s AND (
             s.state IN ('RUNNING', 'RETRYING', 'WAITING')
             OR s.state = 'QUEUED' AND EXISTS (
                 SELECT 1 FROM workflows_run r WHERE r.id = s.run_id AND r.state = 'RUNNING'
             )
         )
     ) OR EXISTS (
-        SELECT 1 FROM workflows_run WHERE deadline_at <= %s AND state = 'RUNNING'
+        SELECT 1 FROM workflows_run WHERE deadline_at <= %(now)s AND state = 'RUNNING'
     ) OR EXISTS (
-        SELECT 1 FROM workflows_breaker WHERE wake_at <= %s
+        SELECT 1 FROM workflows_breaker WHERE wake_at <= %(now)s
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_receivedevent WHERE wake_at <= %(now)s
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_wait WHERE kind = 'event' AND closed_at IS NULL
+            AND sought_at IS NULL AND opened_at <= %(now)s
     )
 """
 
 ANY_DUE = """
     SELECT EXISTS (
-        SELECT 1 FROM workflows_step WHERE wake_at <= %s AND state IN ('RETRYING', 'WAITING')
+        SELECT 1 FROM workflows_step WHERE wake_at <= %(now)s AND state IN ('RETRYING', 'WAITING')
     ) OR EXISTS (
-        SELECT 1 FROM workflows_run WHERE deadline_at <= %s AND state = 'RUNNING'
+        SELECT 1 FROM workflows_run WHERE deadline_at <= %(now)s AND state = 'RUNNING'
     ) OR EXISTS (
-        SELECT 1 FROM workflows_breaker WHERE wake_at <= %s
+        SELECT 1 FROM workflows_breaker WHERE wake_at <= %(now)s
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_receivedevent WHERE wake_at <= %(now)s
+    ) OR EXISTS (
+        SELECT 1 FROM workflows_wait
+        WHERE kind = 'event' AND closed_at IS NULL AND sought_at IS NULL
     )
 """
 
@@ -387,13 +397,13 @@ def due_steps(
 
 def is_overdue(before: datetime) -> bool:
     """Say whether something was due before that, and nobody has done it."""
-    row = cursor().execute(OVERDUE, (before, before, before)).fetchone()
+    row = cursor().execute(OVERDUE, {"now": before}).fetchone()
     return row is not None and bool(row[0])
 
 
 def any_due(*, now: datetime) -> bool:
-    """Say whether a retry, a wait or a run has used up its time, or a guard lets steps go."""
-    row = cursor().execute(ANY_DUE, (now, now, now)).fetchone()
+    """Say whether a time is up, a guard lets steps go, or an event is to be handed out."""
+    row = cursor().execute(ANY_DUE, {"now": now}).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -39,8 +39,8 @@ _OUT_OF_PLACE: Mapping[str, tuple[str, str, str]] = {
     ),
     "event": (
         "event-out-of-place",
-        "event is known only in the match of an event step",
-        "read steps.<id>.output of the event step",
+        "event is known only in triggers and in the match of an event step",
+        "read steps.<id>.output of the event step, or input where an event starts the run",
     ),
 }
 
@@ -152,11 +152,22 @@ def _places(outline: Outline) -> Iterator[Place]:
     key = root.inside(["concurrency", "key"])
     if key is not root and isinstance(key.value, str):
         yield Place(key, "concurrency.key", None, frozenset({"input", "env", "run"}))
+    yield from _places_of_triggers(root)
     known: dict[Step | None, frozenset[str]] = {None: _BASE}
     for step in outline.steps:
         names = _names_for(step, known[step.scope.owner])
         known[step] = names
         yield from _places_of(step, names)
+
+
+def _places_of_triggers(root: Node) -> Iterator[Place]:
+    triggers = root.get("triggers")
+    for number, trigger in enumerate((triggers.items if triggers is not None else None) or ()):
+        for key in ("match", "input"):
+            node = trigger.inside(["event", key])
+            if node is trigger.inside(["event"]).get(key):
+                path = f"triggers[{number}].event.{key}"
+                yield Place(node, path, None, frozenset({"event"}), is_condition=key == "match")
 
 
 def _names_for(step: Step, outer: frozenset[str]) -> frozenset[str]:

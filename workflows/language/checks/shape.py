@@ -27,6 +27,8 @@ _MODELS: Mapping[str, type[BaseModel]] = {
     "wait": spec.WaitSpec,
     "exit": spec.ExitSpec,
     "concurrency": spec.ConcurrencySpec,
+    "triggers": spec.TriggerSpec,
+    "triggers.event": spec.EventTriggerSpec,
 }
 _WANTED = {
     "string_type": "text",
@@ -137,5 +139,5 @@ def _words(context: Mapping[str, Any]) -> list[str]:
 
 def _keys_at(location: tuple[str | int, ...]) -> set[str]:
     named = [part for part in location if isinstance(part, str)]
-    model = _MODELS.get(named[-1], spec.Spec) if named else spec.Spec
+    model = _MODELS.get(".".join(named)) or _MODELS.get("".join(named[-1:]), spec.Spec)
     return {info.alias or name for name, info in model.model_fields.items()}
