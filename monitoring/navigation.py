@@ -31,6 +31,7 @@ def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
                     "dns",
                     "environments.view_environment",
                 ),
+                _model("Guards", "workflows_breaker", "shield", "workflows.view_breaker"),
                 _link("Workers (Flower)", "flower", "local_florist", "workflows.view_run"),
             ],
         },

@@ -21,6 +21,7 @@ SEEN = (
     "workflows.view_incident",
     "workflows.view_journal",
     "workflows.view_pruning",
+    "workflows.view_breaker",
     "environments.view_environment",
     "environments.view_environmentjournal",
     "django_celery_beat.view_periodictask",
@@ -32,11 +33,14 @@ OPERATED = (
     "workflows.replay_incident",
     "workflows.skip_incident",
     "workflows.discard_incident",
+    "workflows.operate_breaker",
 )
 WRITTEN = ("workflows.add_version", "workflows.start_workflow")
 MANAGED = (
     "environments.add_environment",
     "environments.change_environment",
+    "workflows.add_breaker",
+    "workflows.change_breaker",
     "django_celery_beat.add_periodictask",
     "django_celery_beat.change_periodictask",
     "django_celery_beat.delete_periodictask",

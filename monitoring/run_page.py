@@ -29,6 +29,7 @@ from workflows.admin.operations import (
 from workflows.engine.plan import Plan
 from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, StepState
 from workflows.models import Attempt, Incident, Journal, Run, Step
+from workflows.selectors.guards import parked_sentences
 from workflows.services.plans import plan_of_version
 
 MOST_DRAWN = 300
@@ -392,8 +393,10 @@ def _rows(run_id: UUID, *, page: str, state: str) -> tuple[list[StepRow], Any]:
         "step", "number"
     ):
         attempts.setdefault(attempt.step_id, []).append(attempt)
+    parked = parked_sentences(row.step for row in rows)
     for row in rows:
         row.attempts = attempts.get(row.step.pk, [])[-10:]
+        row.reason = parked.get((run_id, row.step.path), row.reason)
     return rows, pages
 
 

@@ -13,6 +13,7 @@ LISTS = (
     "workflows_workflow",
     "workflows_version",
     "workflows_run",
+    "workflows_breaker",
     "workflows_step",
     "workflows_attempt",
     "workflows_incident",

@@ -40,6 +40,11 @@ DOORS = [
     ("GET", "/events/{event_id}/", "workflows.view_receivedevent"),
     ("GET", "/events/{event_id}/effects/", "workflows.view_receivedevent"),
     ("POST", "/events/{event_id}/start-again/", "workflows.start_workflow"),
+    ("GET", "/guards/", "workflows.view_breaker"),
+    ("GET", "/guards/{environment}/{name}/", "workflows.view_breaker"),
+    ("GET", "/guards/{environment}/{name}/parked/", "workflows.view_breaker"),
+    ("POST", "/guards/{environment}/{name}/open/", "workflows.operate_breaker"),
+    ("POST", "/guards/{environment}/{name}/close/", "workflows.operate_breaker"),
     ("GET", "/environments/", "environments.view_environment"),
     ("GET", "/environments/{name}/", "environments.view_environment"),
 ]
@@ -57,6 +62,7 @@ def ask(client: APIClient, method: str, path: str) -> Any:
         run_id=NOBODY,
         incident_id=NOBODY,
         event_id=NOBODY,
+        environment="none",
         path="none",
         key="none",
     )

@@ -1,6 +1,7 @@
 """The door of operations staff: lists, pages and buttons. Parses, calls one service, presents."""
 
 from workflows.admin.definition import VersionAdmin, WorkflowAdmin
+from workflows.admin.guards import BreakerAdmin
 from workflows.admin.incident import IncidentAdmin
 from workflows.admin.journal import JournalAdmin
 from workflows.admin.pruning import PruningAdmin
@@ -9,6 +10,7 @@ from workflows.admin.step import AttemptAdmin, StepAdmin
 
 __all__ = [
     "AttemptAdmin",
+    "BreakerAdmin",
     "IncidentAdmin",
     "JournalAdmin",
     "PruningAdmin",

@@ -25,6 +25,7 @@ from workflows.admin.looks import reason_words, state_badge
 from workflows.admin.operations import buttons_of_incident
 from workflows.engine.states import StepState
 from workflows.models import Attempt, Incident, Journal, Step
+from workflows.selectors.guards import parked_sentences
 from workflows.selectors.runs import get_run
 from workflows.services.plans import plan_of_version
 
@@ -120,7 +121,8 @@ class StepAdmin(ReadOnlyAdmin):
             "run": run,
             "node": plan_of_version(run.version_id).nodes[step.node],
             "badge": state_badge(step.state),
-            "reason": reason_words(step.reason),
+            "reason": parked_sentences([step]).get((step.run_id, step.path))
+            or reason_words(step.reason),
             "took": duration(step.started_at, step.finished_at),
             "attempts": list(step.attempts.order_by("-number")[:LINES_SHOWN]),
             "incidents": incidents,

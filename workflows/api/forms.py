@@ -217,6 +217,20 @@ class DiscardOrder(Form):
     note = serializers.CharField(max_length=MAX_NOTE)
 
 
+class GuardQuery(PageQuery):
+    """Which guards."""
+
+    environment = serializers.CharField(required=False, max_length=64)
+
+
+class GuardOrder(Form):
+    """Why a guard is opened or closed by hand."""
+
+    why = serializers.CharField(
+        max_length=MAX_NOTE, help_text="Kept in its journal, with the actor."
+    )
+
+
 class TokenOrder(Form):
     """How long a token is to be valid."""
 

@@ -3,7 +3,7 @@
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
-from workflows.api import definitions, environments, events, incidents, runs, steps, tokens
+from workflows.api import definitions, environments, events, guards, incidents, runs, steps, tokens
 from workflows.api.door import Nowhere
 
 app_name = "api"
@@ -62,6 +62,21 @@ urlpatterns = [
     path("events/<uuid:event_id>/start-again/", events.StartAgain.as_view(), name="start-again"),
     path("environments/", environments.Environments.as_view(), name="environments"),
     path("environments/<slug:name>/", environments.OneEnvironment.as_view(), name="environment"),
+    path("guards/", guards.Guards.as_view(), name="guards"),
+    path("guards/<slug:environment>/<str:name>/", guards.OneGuard.as_view(), name="guard"),
+    path(
+        "guards/<slug:environment>/<str:name>/parked/",
+        guards.ParkedSteps.as_view(),
+        name="parked-steps",
+    ),
+    path(
+        "guards/<slug:environment>/<str:name>/open/", guards.OpenGuard.as_view(), name="open-guard"
+    ),
+    path(
+        "guards/<slug:environment>/<str:name>/close/",
+        guards.CloseGuard.as_view(),
+        name="close-guard",
+    ),
     path("tokens/", tokens.Tokens.as_view(), name="tokens"),
     path("tokens/<slug:key>/", tokens.OneToken.as_view(), name="token"),
     re_path(r"^", Nowhere.as_view()),

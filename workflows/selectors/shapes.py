@@ -10,6 +10,7 @@ from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
 from environments.states import EnvironmentState
+from workflows.engine.breaker import BreakerState
 from workflows.engine.decision import AttemptEnd
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import ErrorClass
@@ -18,6 +19,7 @@ Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Url = Annotated[str, WithJsonSchema({"type": "string", "format": "uri"})]
 RunStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in RunState]})]
+BreakerStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in BreakerState]})]
 StepStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in StepState]})]
 EnvironmentStateName = Annotated[
     str, WithJsonSchema({"enum": [state.value for state in EnvironmentState]})
@@ -222,6 +224,37 @@ class EnvironmentDocument(TypedDict):
     live_runs: int
     open_incidents: int
     created_at: Time
+
+
+class GuardDocument(TypedDict):
+    """A guard: the circuit breaker of a dependency in an environment. Its times are in seconds.
+
+    `standing` says where it stands in words; `held_by_hand` that only a person closes it.
+    """
+
+    environment: str
+    name: str
+    state: BreakerStateName
+    standing: str
+    why: str
+    since: Time | None
+    next_trial_at: Time | None
+    held_by_hand: bool
+    recent_failures: int
+    parked_steps: int
+    threshold: int
+    window: int
+    cool_down: int
+    longest_cool_down: int
+
+
+class ParkedDocument(TypedDict):
+    """A step that is parked, and the number that its next attempt will have."""
+
+    run: Id
+    path: str
+    attempt: int
+    since: Time
 
 
 def json_time(moment: datetime) -> str:

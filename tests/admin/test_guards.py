@@ -1,0 +1,104 @@
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from environments.models import Environment
+from environments.services import ensure_default
+from tests.workflows.builders import ANN, a_run, claim, step, task
+from workflows.models import Breaker, Run
+from workflows.services.guards import open_guard
+
+Door = Callable[[str], Client]
+
+WHY = {"note": "The CRM is being moved."}
+
+
+@pytest.fixture
+def crm(db: None) -> Breaker:
+    """A guard that a person has opened."""
+    ensure_default()
+    open_guard(environment="default", guard="crm", why="moved", by=ANN)
+    return Breaker.objects.get()
+
+
+def parked() -> Run:
+    run = a_run(task("only", guard="crm"))
+    assert claim(run, "only") is None
+    return run
+
+
+def url_of(breaker: Breaker, name: str) -> str:
+    return reverse("admin:workflows_breaker_operate", args=[breaker.pk, name])
+
+
+def test_the_list_of_guards_says_how_many_steps_are_parked(crm: Breaker, door: Door) -> None:
+    for _ in range(3):
+        parked()
+
+    seen = door("viewers").get(reverse("admin:workflows_breaker_changelist")).content.decode()
+
+    assert "until somebody closes it" in seen
+    assert '<td class="field-parked' in seen
+    assert ">3<" in seen.replace("\n", "").replace(" ", "")
+
+
+def test_the_pages_of_a_parked_step_and_its_run_say_what_it_waits_for(
+    crm: Breaker, door: Door
+) -> None:
+    run = parked()
+    client = door("viewers")
+
+    for page in (
+        reverse("admin:workflows_step_change", args=[step(run, "only").pk]),
+        reverse("admin:workflows_run_change", args=[run.pk]),
+    ):
+        assert "parked: crm is open since" in client.get(page).content.decode()
+
+
+def test_an_operator_closes_a_guard_with_a_reason(crm: Breaker, door: Door) -> None:
+    client = door("operators")
+
+    refused = client.post(url_of(crm, "close"), {"note": ""})
+    assert "This field is required" in refused.content.decode()
+    client.post(url_of(crm, "close"), WHY)
+
+    crm.refresh_from_db()
+    assert crm.state == "CLOSED"
+    assert "operators-ann" in crm.why
+
+
+def test_a_viewer_can_neither_open_nor_close_a_guard(crm: Breaker, door: Door) -> None:
+    client = door("viewers")
+
+    assert client.post(url_of(crm, "close"), WHY).status_code == 403
+    page = reverse("admin:workflows_breaker_change", args=[crm.pk])
+    seen = client.get(page).content.decode()
+    assert "until somebody closes it" in seen
+    assert 'class="btn btn-' not in seen
+
+
+def test_a_manager_changes_the_settings_and_nothing_of_where_the_guard_stands(
+    crm: Breaker, door: Door
+) -> None:
+    page = reverse("admin:workflows_breaker_change", args=[crm.pk])
+    form = {"threshold": 9, "window": 10, "cool_down": 11, "longest_cool_down": 12}
+    inline = {"journal-TOTAL_FORMS": 0, "journal-INITIAL_FORMS": 0}
+
+    answer = door("managers").post(page, form | inline)
+
+    assert answer.status_code == 302
+    after = Breaker.objects.get()
+    assert (after.threshold, after.window, after.cool_down) == (9, 10, 11)
+    assert (after.state, after.held) == ("OPEN", True)
+
+
+def test_a_manager_gives_a_guard_settings_before_it_ever_failed(door: Door, db: None) -> None:
+    ensure_default()
+    form = {"threshold": 1, "window": 10, "cool_down": 11, "longest_cool_down": 12}
+    place = {"environment": str(Environment.objects.get().pk), "name": "erp"}
+
+    door("managers").post(reverse("admin:workflows_breaker_add"), form | place)
+
+    assert (Breaker.objects.get().name, Breaker.objects.get().state) == ("erp", "CLOSED")
