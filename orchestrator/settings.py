@@ -295,7 +295,7 @@ CELERY_TIMEZONE = "UTC"
 # other: it is replaced, as a whole worker that is stuck is (`workers.vitals.Periods.restart`).
 CELERY_TASK_ANNOTATIONS = {
     f"workers.{name}": {"time_limit": ENV.canary_seconds * 5}
-    for name in ("tick", "recover", "canaries", "prune")
+    for name in ("attend", "tick", "recover", "canaries", "prune")
 }
 CELERY_BEAT_SCHEDULE = {
     # What nobody fetched in time is worthless: the next one does the same. There is no tick here:

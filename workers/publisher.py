@@ -12,7 +12,7 @@ from celery.exceptions import QueueNotFound
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
-from workflows.dispatch import Dispatch, FanOut, Line, Look, Segment
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,7 @@ BUNDLE = "workers.run_bundle"
 TAKE = "workers.take_queued"
 SETTLE = "workers.settle"
 TICK = "workers.tick"
+ATTEND = "workers.attend"
 ENGINE_QUEUE = "orchestrator"
 LARGEST_BUNDLE = 20
 BUNDLES_AT_LEAST = 8
@@ -125,6 +126,8 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:
             return _fan_out(dispatch)
         case Look():
             return _tick()
+        case Attend(run):
+            return _signature(ATTEND, ENGINE_QUEUE, run=str(run))
         case Bundle(segments):
             fences = [
                 [*map(str, (one.run, one.version, one.path)), one.attempt] for one in segments

@@ -24,7 +24,7 @@ from workers.segment import SLICE, Rest, run_on
 from workers.slots import names_of, slots
 from workflows import store
 from workflows.dispatch import Segment
-from workflows.services import recovery, retention, steps, timers
+from workflows.services import children, recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Taker, Work
 
@@ -83,6 +83,12 @@ def settle(*, run: str, version: str, scope: str) -> None:
     """End a scope whose steps have all been carried out."""
     pin = _pin(UUID(run), UUID(version))
     outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=store.now()))
+
+
+@shared_task(name=publisher.ATTEND)
+def attend(*, run: str) -> int:
+    """See to the child runs of a run."""
+    return outlast(lambda _: children.attend(run_id=UUID(run)))
 
 
 @shared_task(name=publisher.TICK, expires=30)

@@ -64,7 +64,14 @@ class Look:
     """Have the engine look at what is due: something is, and nobody need wait for the clock."""
 
 
-Dispatch = Segment | Line | FanOut | Look
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Have the engine see to the child runs of a run: something about them has come to be due."""
+
+    run: UUID
+
+
+Dispatch = Segment | Line | FanOut | Look | Attend
 
 
 class Publisher(Protocol):

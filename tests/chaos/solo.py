@@ -24,10 +24,10 @@ from workers.context import TaskContext
 from workers.errors import TaskError
 from workers.registry import task
 from workers.segment import run_on
-from workflows.dispatch import Dispatch, FanOut, Line, Segment
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment
 from workflows.language.words import ErrorClass
 from workflows.models import Journal, Run, Step
-from workflows.services import steps
+from workflows.services import children, steps
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.recovery import recover
 from workflows.services.steps import Taker
@@ -147,6 +147,10 @@ class Platform:
                     self._take(message)
                 pin = pinned_to(message.run, message.version)
                 steps.settle_scope(pin=pin, scope=message.scope, now=timezone.now())
+            case Look():
+                tick(now=timezone.now())
+            case Attend(run):
+                children.attend(run_id=run)
             case _:
                 assert_never(message)
 

@@ -11,6 +11,7 @@ from workflows.engine.plan import (
     NO_NODE,
     ROOT,
     Case,
+    Child,
     Exit,
     Handler,
     Listening,
@@ -137,6 +138,7 @@ class _Compiler:
             exit=None if step.exit is None else Exit(**dict(step.exit)),
             pause=None if step.wait is None else Pause(step.wait.duration, step.wait.until),
             listening=_listening(step),
+            child=None if step.workflow is None else Child(step.workflow, step.version),
             patience=_patience(step),
             output=step.output,
             call=self._reads(step.arguments, caught),
@@ -225,7 +227,8 @@ class _Compiler:
         conditions = [step.when, *(case.when for case in step.switch or ())]
         leaving = (step.exit.when, step.exit.output) if step.exit else ()
         pausing = (step.wait.duration, step.wait.until, step.output) if step.wait else ()
-        read = [*conditions, step.set, step.foreach, *leaving, *pausing]
+        given = step.arguments if step.workflow is not None else None
+        read = [*conditions, step.set, step.foreach, *leaving, *pausing, given]
         known = self._reads(read, caught)
         return known if step.event is None else known | self._asked(step.event.match, caught)
 

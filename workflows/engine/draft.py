@@ -111,6 +111,10 @@ class Draft:
         """Keep what a loop goes through, with its next move."""
         self._kept.setdefault(view.path, {})["items"] = items
 
+    def corrected(self, view: StepView) -> Mapping[str, Any] | None:
+        """Return what a person has just had the step be given, if so."""
+        return self._kept.get(view.path, {}).get("arguments")
+
     def move(
         self,
         view: StepView,

@@ -81,6 +81,14 @@ class Listening:
 
 
 @dataclass(frozen=True)
+class Child:
+    """What a `workflow` step runs: the newest version, unless it names one."""
+
+    workflow: str
+    version: int | None = None
+
+
+@dataclass(frozen=True)
 class Node:
     """A step of the definition, or one fallback path of a step.
 
@@ -122,6 +130,7 @@ class Node:
     exit: Exit | None = None
     pause: Pause | None = None
     listening: Listening | None = None
+    child: Child | None = None
     patience: float | None = None
     """Seconds that it waits for what comes from outside."""
     output: Any = None
@@ -179,6 +188,11 @@ class Plan:
             if node.kind is StepKind.TASK or node.environment:
                 found.setdefault(node.environment, set()).add(node.queue_class)
         return {place: frozenset(classes) for place, classes in found.items()}
+
+    @cached_property
+    def has_children(self) -> bool:
+        """Whether a step of it may start a child run."""
+        return any(node.kind is StepKind.WORKFLOW for node in self.nodes)
 
     @cached_property
     def elsewhere(self) -> frozenset[str]:

@@ -108,6 +108,8 @@ class RunView:
     state: RunState = RunState.PENDING
     ending: Ending | None = None
     environment: str = "default"
+    parent: str = ""
+    """The run that waits for this one, if it is a child."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:  # noqa: C901
             waiting.begin(draft, view, Reason.CALLBACK)
         case StepKind.EVENT:
             _listen(draft, view, node)
-        case StepKind.APPROVAL | StepKind.WORKFLOW:
+        case StepKind.WORKFLOW:
+            waiting.call(draft, view)
+        case StepKind.APPROVAL:
             msg = f"a step of kind {node.kind.value} was applied before it can be carried out"
             raise AssertionError(msg)
         case _:

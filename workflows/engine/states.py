@@ -122,6 +122,20 @@ class Reason(StrEnum):
 OUTSIDE = frozenset({Reason.APPROVAL, Reason.CALLBACK, Reason.EVENT, Reason.TIME, Reason.CHILD})
 """What a WAITING step waits for that no step of its run brings: each such wait is an attempt."""
 
+
+class Due(StrEnum):
+    """What is to be done about the child run that a step waits for, or waited for."""
+
+    START = "start"
+    """The step waits, and there is no child run yet."""
+    REPLAY = "replay"
+    """The step waits again for the child run that had failed, which is to go on."""
+    TELL = "tell"
+    """The child run has ended, and the step has not heard of it."""
+    STOP = "stop"
+    """The step does not wait any more, and the child run has not ended."""
+
+
 ASKING = frozenset({Reason.PROBE, Reason.LAST_PROBE})
 """Why an attempt asks its probe before it calls the function, or asks and calls no more."""
 

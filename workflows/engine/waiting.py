@@ -13,10 +13,10 @@ from workflows.engine import ending
 from workflows.engine.decision import Awaited
 from workflows.engine.draft import Draft
 from workflows.engine.events import Answered, StepError
-from workflows.engine.plan import Node, Pause
+from workflows.engine.plan import Child, Node, Pause
 from workflows.engine.slice import StepView
 from workflows.engine.states import OUTSIDE, Reason
-from workflows.engine.values import NO_VALUE, refusal
+from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language import durations, expressions, moments, syntax
 from workflows.language.durations import DurationError
 from workflows.language.expressions import ExpressionError
@@ -60,6 +60,29 @@ def pause(draft: Draft, view: StepView) -> None:
     limit = _end_of_patience(draft, node)
     awaited = Awaited(view.path, Reason.TIME, {"until": due.isoformat()})
     draft.wait(view, awaited, until=due if limit is None else min(due, limit))
+
+
+def call(draft: Draft, view: StepView) -> None:
+    """Have a step wait for a child run, whose input is settled now.
+
+    A person who corrects that input wants a run of its own for it, not the one that there was.
+    Raises ExpressionError and ValueTooLargeError.
+    """
+    node = draft.node_of(view)
+    child = node.child or Child("")
+    corrected = draft.corrected(view)
+    template = node.arguments if corrected is None else corrected
+    names = draft.names(view.path, node.inline)
+    request: dict[str, Any] = {
+        "input": rendered(f"the input of {view.path}", dict(template), names)
+    }
+    if child.version is not None:
+        request["version"] = child.version
+    if node.environment:
+        request["environment"] = node.environment
+    if corrected is not None:
+        request["anew"] = True
+    begin(draft, view, Reason.CHILD, name=child.workflow, request=request)
 
 
 def is_meant(view: StepView, event: Answered) -> bool:

@@ -13,6 +13,9 @@ LARGEST_VALUE = 256 * 1024
 MOST_ITEMS = 1_000_000
 """Items of a foreach."""
 
+DEEPEST_CHILD = 50
+"""Levels of child runs below the run that no step has started."""
+
 
 def size_of(value: Any) -> int:
     """Return the bytes of a value as compact JSON."""

@@ -297,6 +297,10 @@ class StepSpec(Model):
     event: EventSpec | None = Field(None, description="Waits for an event; its data is the output.")
     wait: WaitSpec | None = Field(None, description="Waits for time to pass.")
     workflow: f.Slug | None = Field(None, description="A workflow to run as a child.")
+    version: f.Count | None = Field(
+        None,
+        description="The version of the child; left out: the newest when it starts.",
+    )
     set: dict[str, Any] | None = Field(None, description="Run variables, read as vars.<name>.")
     exit: ExitSpec | None = Field(None, description="Ends the run here.")
 

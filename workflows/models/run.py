@@ -18,7 +18,7 @@ class Run(models.Model):
     """One execution. Its state changes only through `workflows.store`.
 
     The foreign keys have no indexes of their own: those of the lists begin with them, and
-    versions are not removed.
+    versions are not removed. `parent` and `parent_path` name the step that has started a child run.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -35,6 +35,15 @@ class Run(models.Model):
         max_length=16, choices=law.choices(RunState), default=RunState.PENDING.value
     )
     reason = models.CharField(max_length=32, blank=True, default="")
+    parent = models.ForeignKey(
+        "self",
+        on_delete=models.DO_NOTHING,
+        related_name="children",
+        null=True,
+        db_constraint=False,
+        db_index=False,
+    )
+    parent_path = models.CharField(max_length=1000, null=True)  # noqa: DJ001 - as `parent`
     input = models.JSONField(default=dict)
     vars = models.JSONField(default=dict)
     output = models.JSONField(null=True)
@@ -66,6 +75,11 @@ class Run(models.Model):
                 fields=["workflow", "-id"],
                 name="runs_that_ended_badly",
                 condition=Q(state__in=["CANCELLED", "COMPENSATED", "FAILED"]),
+            ),
+            models.Index(
+                fields=["parent", "-id"],
+                name="children_of_a_run",
+                condition=Q(parent__isnull=False),
             ),
             models.Index(
                 fields=["deadline_at"],

@@ -7,11 +7,12 @@ from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
 from workflows.engine.decision import AttemptEnd
-from workflows.engine.states import OUTSIDE
+from workflows.engine.states import OUTSIDE, Due
 from workflows.models import law
 from workflows.models.run import Run
 from workflows.models.step import Step
 
+DUE = [(due.value, due.value.capitalize()) for due in Due]
 KINDS = [(kind.value, kind.value.capitalize()) for kind in sorted(OUTSIDE)]
 
 
@@ -20,7 +21,9 @@ class Wait(models.Model):
 
     It is open exactly as long as its step is WAITING for it; the step's `wake_at` is the end of
     its patience. `name` is what open waits are looked up by: the type of an event, the group that
-    approves, the workflow of a child run. `answer` says what has ended it.
+    approves, the workflow of a child run. `answer` says what has ended it. `child` is the run that
+    it is for, and `due` what is still to be done about that: written in the transaction in which it
+    comes to be due, so that it is done whoever dies.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -41,6 +44,15 @@ class Wait(models.Model):
         db_persist=True,
         help_text="What an event must have to be it, as workflows.language.correlation writes it.",
     )
+    child = models.ForeignKey(
+        Run,
+        on_delete=models.DO_NOTHING,
+        related_name="awaited_by",
+        null=True,
+        db_constraint=False,
+        db_index=False,
+    )
+    due = models.CharField(max_length=8, null=True, choices=DUE)  # noqa: DJ001 - mostly nothing is
     opened_at = models.DateTimeField()
     sought_at = models.DateTimeField(
         null=True, help_text="When early events were looked at; only for those that wait for one."
@@ -77,6 +89,12 @@ class Wait(models.Model):
                 fields=["id"],
                 name="waits_to_seek_events_for",
                 condition=Q(kind="event", closed_at__isnull=True, sought_at__isnull=True),
+            ),
+            models.Index(fields=["run"], name="children_to_see_to", condition=Q(due__isnull=False)),
+            models.Index(
+                fields=["child", "-attempt"],
+                name="who_waits_for_a_child",
+                condition=Q(child__isnull=False),
             ),
         ]
         triggers = [law.emptying_trigger("waits_are_never_emptied")]

@@ -10,6 +10,7 @@ from workflows.catalog import catalog
 from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
 from workflows.engine.plan import ROOT
 from workflows.engine.states import RunState, StepState
+from workflows.language import expressions
 from workflows.language.corrections import check_arguments
 from workflows.language.words import StepKind
 from workflows.models import Incident, Resolution, Run, Version
@@ -122,8 +123,11 @@ def _refuse_arguments(incident_id: UUID, arguments: Mapping[str, Any]) -> None:
         raise NotFoundError("incident", incident_id)
     path, version_id = row
     node = plan_of_version(version_id).node(path)
-    if node.kind is not StepKind.TASK:
+    if node.kind not in {StepKind.TASK, StepKind.WORKFLOW}:
         message = f"The step {path} calls no task, so it takes no arguments. Replay it without."
+        raise InputRefusedError(message)
+    if node.kind is StepKind.WORKFLOW and expressions.references(arguments).roots:
+        message = f"Give the child run of {path} the values themselves, without expressions."
         raise InputRefusedError(message)
     source = Version.objects.values_list("source", flat=True).get(pk=version_id)
     if found := check_arguments(source, node.id, arguments, catalog=catalog()):

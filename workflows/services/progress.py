@@ -8,18 +8,28 @@ from datetime import datetime, timedelta
 from functools import partial
 from random import Random, SystemRandom
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
 
 from workflows import store
-from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Line, Look, Segment
+from workflows.dispatch import (
+    FAN_OUT_FROM,
+    FAN_OUT_WIDTH,
+    Attend,
+    Dispatch,
+    FanOut,
+    Line,
+    Look,
+    Segment,
+)
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
 from workflows.engine.events import Claimed, Drained, Event, Started, Succeeded
 from workflows.engine.plan import LOOPS, Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
-from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language.words import StepKind
 from workflows.services import outbox
 from workflows.services.patience import patiently
@@ -88,14 +98,15 @@ def begin_runs(beginnings: Sequence[Beginning], *, now: datetime, actor: str) ->
     for one, progress, is_new in zip(beginnings, begun, stored, strict=True):
         if not is_new:
             continue
-        _send(_ready(one.pinned, progress, brought=""))
+        _send(_hints(one.pinned, progress))
         if progress.decision.follow_ups:
             advance_run(one.pinned, *progress.decision.follow_ups, now=now, actor=actor)
     return stored
 
 
 def _begun(one: Beginning, now: datetime) -> Progress:
-    held = Slice(RunView(str(one.pinned.run), environment=one.environment))
+    parent = str(one.new.parent or "")
+    held = Slice(RunView(str(one.pinned.run), environment=one.environment, parent=parent))
     return Progress(_decided(one.pinned.plan, held, Started(), now=now), held)
 
 
@@ -137,7 +148,7 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         store.commit(change)
         progress.decision.extend(decision)
         progress.held = held
-    _send(_ready(pinned, progress, brought))
+    _send(_hints(pinned, progress, brought))
     return progress
 
 
@@ -162,7 +173,7 @@ class Proposal:
             return None
         claimed = self.claimed[0] if self.claimed else None
         progress = Progress(self.decision, self.held, claimed, answer if answer.steps else None)
-        _send(_ready(self.pinned, progress, self.brought))
+        _send(_hints(self.pinned, progress, self.brought, answer.parent))
         return progress
 
 
@@ -279,6 +290,20 @@ def _claim_ready(
             claimed = held.steps[view.path]
             return claimed if claimed.state is StepState.RUNNING else None
     return None
+
+
+def _hints(
+    pinned: Pinned, progress: Progress, brought: str = "", parent: str = ""
+) -> list[Dispatch]:
+    """Return what is to be sent: steps that are ready, and who is to see to child runs."""
+    hints = _ready(pinned, progress, brought)
+    decision = progress.decision
+    if pinned.plan.has_children and (decision.waits or decision.closings):
+        hints.append(Attend(pinned.run))
+    parent = parent or (progress.held.run.parent if progress.held else "")
+    if parent and any(move.after.state in FINISHED_RUNS for move in decision.run_moves):
+        hints.append(Attend(UUID(parent)))
+    return hints
 
 
 def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:

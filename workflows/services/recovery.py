@@ -18,7 +18,7 @@ from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Se
 from workflows.engine.events import Drained, Failed, LeaseExpired, Loss, StepError, repeat_of
 from workflows.engine.plan import ROOT, Node
 from workflows.language.words import ErrorClass
-from workflows.services import guards, outbox, timers
+from workflows.services import children, guards, outbox, timers
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.progress import CHANCE, advance_run, in_flight, patience
 from workflows.services.steps import lease
@@ -65,6 +65,7 @@ def recover(*, now: datetime) -> RecoveryReport:
     _end_expired_leases(report, now)
     _send_again(report, now)
     _settle_scopes(report, now)
+    _see_to_children(report)
     due = timers.tick(now=now)
     if due:
         report.lines.append(f"{due} timers were due and have fired")
@@ -242,6 +243,12 @@ def _settle_scopes(report: RecoveryReport, now: datetime) -> None:
     for run_id in store.unfinished_runs(older_than=before, limit=BATCH):
         if helped(run_id, ROOT, partial(_settle, run_id, ROOT, now)):
             report.lines.append(f"run {run_id}: nothing in it lives, so it was ended")
+
+
+def _see_to_children(report: RecoveryReport) -> None:
+    for run_id in store.parents_of_due(BATCH):
+        if done := children.attend(run_id=run_id):
+            report.lines.append(f"run {run_id}: {done} of its child runs were seen to")
 
 
 def _settle(run_id: UUID, path: str, now: datetime) -> bool:

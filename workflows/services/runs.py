@@ -15,6 +15,7 @@ from environments.models import Environment
 from environments.services import DEFAULT
 from environments.states import EnvironmentState
 from workflows import store
+from workflows.dispatch import Attend
 from workflows.engine.events import (
     CancelRequested,
     Event,
@@ -73,6 +74,10 @@ class Order:
     environment: str | None = None
     version: int | None = None
     idempotency_key: str | None = None
+    parent: UUID | None = None
+    parent_path: str | None = None
+    is_under_way: bool = False
+    """Whether it is part of what its environment has to bring to an end, whatever its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,10 @@ class _Desk:
         if found is not None:
             self.environments[name] = Environment.from_db(None, ENVIRONMENT_FIELDS, found)
 
-    def environment(self, name: str, plan: Plan) -> Environment:
+    def environment(self, name: str, plan: Plan, *, is_under_way: bool = False) -> Environment:
         """Return the environment of a run; raise if it, or another that steps go to, refuses."""
         asked = plan.queue_classes
-        home = self._open(name, asked[""] | asked.get(name, frozenset()))
+        home = self._open(name, asked[""] | asked.get(name, frozenset()), is_under_way=is_under_way)
         for place in sorted(plan.elsewhere - {name}):
             found = self._open(place, asked[place])
             if name not in found.admits:
@@ -129,13 +134,15 @@ class _Desk:
                 raise EnvironmentClosedError(message)
         return home
 
-    def _open(self, name: str, classes: frozenset[str]) -> Environment:
+    def _open(
+        self, name: str, classes: frozenset[str], *, is_under_way: bool = False
+    ) -> Environment:
         if name not in self.environments:
             self._know(name, store.environment_named(name))
         if name not in self.environments:
             raise NotFoundError("environment", name)
         environment = self.environments[name]
-        if environment.state != EnvironmentState.ACTIVE:
+        if environment.state != EnvironmentState.ACTIVE and not is_under_way:
             message = f"The environment {name} is {environment.state} and takes no new runs."
             raise EnvironmentClosedError(message)
         missing = sorted(classes - set(environment.classes))
@@ -206,16 +213,38 @@ class _Checked:
             environment=self.environment.pk,
             input=self.input,
             idempotency_key=self.order.idempotency_key,
+            parent=self.order.parent,
+            parent_path=self.order.parent_path,
         )
         pin = Pinned(self.id, self.version.pk, self.plan)
         return Beginning(pin, new, self.environment.name)
+
+
+def start_child(*, order: Order, wait: UUID, by: str) -> bool:
+    """Start the child run that a wait is for, once; False when it waits for none any more.
+
+    Raises NotFoundError, InputRefusedError, EnvironmentClosedError, IdempotencyMismatchError.
+    """
+    one = patiently(partial(_check, _Desk(), order))
+    return in_flight(partial(_start_linked, one, wait, by))
+
+
+def _start_linked(one: _Checked, wait: UUID, by: str) -> bool:
+    if not store.link_child(wait, one.id):
+        return False
+    [is_new] = begin_runs([one.beginning], now=store.now(), actor=by)
+    if not is_new:
+        message = f"The key {one.order.idempotency_key} was used to start another run."
+        raise IdempotencyMismatchError(message)
+    return True
 
 
 def _check(desk: _Desk, order: Order) -> _Checked:
     _check_key(order.idempotency_key or "")
     version = desk.version(order)
     plan = plan_of_version(version.pk)
-    environment = desk.environment(order.environment or plan.environment, plan)
+    place = order.environment or plan.environment
+    environment = desk.environment(place, plan, is_under_way=order.is_under_way)
     try:
         given = prepare(plan.input_schema, order.input)
     except InputError as error:
@@ -352,6 +381,7 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
         run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
         if isinstance(event, ResumeRequested):
             ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
+            ready += [Attend(run_id)] if pin.plan.has_children else []
             transaction.on_commit(partial(outbox.send, ready))
         return run
 

@@ -32,6 +32,7 @@ DECLARE
     moves jsonb;
     steps jsonb;
     alone int[];
+    parents jsonb;
 BEGIN
     PERFORM set_config('orchestrator.actor', the_actor, true);
 
@@ -43,10 +44,12 @@ BEGIN
         WITH born AS (
             INSERT INTO workflows_run (
                 id, workflow_id, version_id, environment_id, state, reason, input, vars,
-                idempotency_key, started_by, created_at, started_at, deadline_at
+                idempotency_key, started_by, created_at, started_at, deadline_at, parent_id,
+                parent_path
             )
             SELECT runs[(r ->> 0)::int], (r ->> 1)::uuid, (r ->> 2)::uuid, (r ->> 3)::uuid,
-                'RUNNING', '', r -> 4, '{}', r ->> 5, the_actor, at, at, (r ->> 6)::timestamptz
+                'RUNNING', '', r -> 4, '{}', r ->> 5, the_actor, at, at, (r ->> 6)::timestamptz,
+                (r ->> 7)::uuid, r ->> 8
             FROM jsonb_array_elements(parts -> 'run') r
             ON CONFLICT ON CONSTRAINT one_run_for_one_reason DO NOTHING
             RETURNING id
@@ -127,10 +130,13 @@ BEGIN
 
     IF parts ? 'waits' THEN
         INSERT INTO workflows_wait (
-            id, run_id, step_id, path, attempt, kind, name, request, "end", answered_by, opened_at
+            id, run_id, step_id, path, attempt, kind, name, request, "end", answered_by, opened_at,
+            due
         )
-        SELECT (w ->> 1)::uuid, s.run_id, s.id, s.path, (w ->> 3)::int, w ->> 4, w ->> 5, w -> 6,
-            '', '', at
+        SELECT (w ->> 1)::uuid, s.run_id, s.id, s.path, (w ->> 3)::int, w ->> 4, w ->> 5,
+            CASE w ->> 4 WHEN 'child' THEN w -> 6 || jsonb_build_object('by', the_actor)
+                ELSE w -> 6 END,
+            '', '', at, CASE w ->> 4 WHEN 'child' THEN 'start' END
         FROM jsonb_array_elements(parts -> 'waits') w
         JOIN workflows_step s ON s.run_id = runs[(w ->> 0)::int] AND s.path = w ->> 2
         WHERE (w ->> 0)::int <> ALL (refused);
@@ -139,7 +145,8 @@ BEGIN
     IF parts ? 'closings' THEN
         UPDATE workflows_wait w SET
             closed_at = at, "end" = c ->> 3, answer = NULLIF(c -> 4, 'null'),
-            answered_by = the_actor
+            answered_by = the_actor,
+            due = CASE WHEN child_id IS NOT NULL AND due IS DISTINCT FROM 'tell' THEN 'stop' END
         FROM jsonb_array_elements(parts -> 'closings') c
         WHERE w.run_id = runs[(c ->> 0)::int] AND w.path = c ->> 1
             AND w.attempt = (c ->> 2)::int AND (c ->> 0)::int <> ALL (refused);
@@ -152,7 +159,7 @@ BEGIN
     END IF;
 
     IF parts ? 'closing' THEN
-        PERFORM workflows_move_runs(at, runs, parts -> 'closing', refused);
+        parents := workflows_move_runs(at, runs, parts -> 'closing', refused);
     END IF;
 
     IF parts ? 'late' THEN
@@ -198,7 +205,9 @@ BEGIN
                 AND NOT workflows_others(runs[(a ->> 0)::int], a ->> 1, parts -> 'ahead', a -> 0)
         );
     END IF;
-    RETURN jsonb_build_object('refused', refused, 'steps', steps, 'alone', alone);
+    RETURN jsonb_build_object(
+        'refused', refused, 'steps', steps, 'alone', alone, 'parents', parents
+    );
 END $$;
 
 -- Lock what decisions were made upon, and return the numbers of the runs of which it does not
@@ -269,11 +278,16 @@ BEGIN
     );
 END $$;
 
+-- Move runs, and return the numbers and parents of child runs that have ended so. That the step
+-- which waits for one is to be told is written here; a step that waits no more is told of an end
+-- that is good, in case it has failed for what came before.
 CREATE FUNCTION workflows_move_runs(at timestamptz, runs uuid[], moves jsonb, refused int[])
-RETURNS void
+RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
     m jsonb;
+    parent uuid;
+    parents jsonb;
 BEGIN
     FOR m IN SELECT * FROM jsonb_array_elements(moves) LOOP
         CONTINUE WHEN (m ->> 'n')::int = ANY (refused);
@@ -286,6 +300,19 @@ BEGIN
             deadline_at = CASE WHEN (m ->> 'final')::boolean THEN NULL
                 ELSE COALESCE((m ->> 'deadline')::timestamptz, deadline_at) END,
             finished_at = CASE WHEN (m ->> 'final')::boolean THEN at END
-        WHERE id = runs[(m ->> 'n')::int];
+        WHERE id = runs[(m ->> 'n')::int]
+        RETURNING parent_id INTO parent;
+        IF parent IS NOT NULL AND (m ->> 'final')::boolean THEN
+            UPDATE workflows_wait
+            SET due = CASE WHEN closed_at IS NULL OR m ->> 'state' = 'COMPLETED' THEN 'tell' END
+            WHERE id = (
+                SELECT id FROM workflows_wait WHERE child_id = runs[(m ->> 'n')::int]
+                ORDER BY attempt DESC LIMIT 1
+            );
+            parents := COALESCE(parents, '[]') || jsonb_build_array(
+                jsonb_build_array(m -> 'n', parent)
+            );
+        END IF;
     END LOOP;
+    RETURN parents;
 END $$;

@@ -66,6 +66,8 @@ class NewRun:
     environment: UUID
     input: Mapping[str, Any]
     idempotency_key: str | None
+    parent: UUID | None = None
+    parent_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Seen:
 
     steps: tuple[StepView, ...] = ()
     alone: frozenset[str] = frozenset()
+    parent: str = ""
+    """The run that waits for this one, which has ended."""
 
 
 NOT_MOVED: tuple[int, Move, Values] = (
@@ -203,6 +207,7 @@ def _seen(answer: Mapping[str, Any], changes: Sequence[Change]) -> list[Seen | N
     for number, *row in answer.get("steps") or ():
         steps[number - 1].append(_view(row))
     refused = frozenset(answer["refused"])
+    parents = dict(answer.get("parents") or ())
     alone = frozenset(answer.get("alone") or ())
     return [
         None
@@ -210,6 +215,7 @@ def _seen(answer: Mapping[str, Any], changes: Sequence[Change]) -> list[Seen | N
         else Seen(
             tuple(steps[number - 1]),
             frozenset(one.parts["alone"][0]) if number in alone else frozenset(),
+            parents.get(number, ""),
         )
         for number, one in enumerate(changes, 1)
     ]
@@ -257,6 +263,7 @@ def _decision(
 
 
 def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
+    parent = [] if new.parent is None else [str(new.parent), new.parent_path]
     return [
         str(new.workflow),
         str(new.version),
@@ -264,6 +271,7 @@ def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
         new.input,
         new.idempotency_key,
         _time(_deadline(plan, now)),
+        *parent,
     ]
 
 

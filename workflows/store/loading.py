@@ -29,7 +29,7 @@ STEP_COLUMNS = (
 
 LOAD = f"""
     SELECT set_config('orchestrator.actor', %(actor)s, true), r.state, r.ending, e.name,
-        {STEP_COLUMNS}
+        r.parent_id, {STEP_COLUMNS}
     FROM workflows_run r
     JOIN environments_environment e ON e.id = r.environment_id
     LEFT JOIN LATERAL (
@@ -117,14 +117,14 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
     rows = cur.execute(LOAD, values, prepare=True).fetchall()
     if not rows:
         raise LookupError(f"there is no run {run_id}")
-    _, state, ending, environment = rows[0][:4]
-    steps = [_step(row[4:]) for row in rows if row[4] is not None]
+    _, state, ending, environment, parent = rows[0][:5]
+    steps = [_step(row[5:]) for row in rows if row[5] is not None]
     if wanted.subtrees or wanted.everything:
         steps = _load_inside(cur, run_id, wanted)
     if ROOT in wanted.scopes or wanted.subtrees or wanted.everything:
         state, ending = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
     held = Slice(
-        run=RunView(str(run_id), RunState(state), _ending(ending), environment),
+        run=RunView(str(run_id), RunState(state), _ending(ending), environment, str(parent or "")),
         steps={view.path: view for view in steps},
         held=wanted,
     )

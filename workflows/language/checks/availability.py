@@ -14,7 +14,6 @@ NOT_YET = frozenset(
         "retry.max_duration",
         "step.approval",
         "step.callback",
-        "step.workflow",
         "step.compensate",
         "step.profile",
         "name.secrets",

@@ -22,8 +22,9 @@ _CALLS = frozenset({Kind.TASK, Kind.WORKFLOW})
 _FOREACH = frozenset({Kind.FOREACH})
 KEYS_OF: Mapping[str, frozenset[Kind]] = {
     "with": _CALLS,
-    "retry": _CALLS,
     "environment": _CALLS,
+    "retry": frozenset({Kind.TASK}),
+    "version": frozenset({Kind.WORKFLOW}),
     "class": frozenset({Kind.TASK}),
     "idempotent": frozenset({Kind.TASK}),
     "profile": frozenset({Kind.TASK}),
