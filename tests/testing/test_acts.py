@@ -4,6 +4,7 @@ import pytest
 
 from tests.testing.builders import shop
 from workflows.testing import (
+    KitError,
     UnknownNameError,
     cancel,
     discard,
@@ -84,3 +85,24 @@ def test_a_run_can_be_looked_at_half_way_and_go_on() -> None:
 
     assert half == "RUNNING"
     run.assert_cancelled()
+
+
+def test_what_is_done_after_a_failure_counts_from_that_failure() -> None:
+    stubs = {"charge": fails("permanent", times=2, takes="10s").then("paid")}
+
+    run = shop().run(replay("charge", after="1m"), replay("charge", after="2m"), stubs=stubs)
+
+    run.assert_completed()
+    run.assert_took("3m20s")
+
+
+def test_a_run_may_be_replayed_after_its_failure() -> None:
+    run = shop().run(replay(after="1h"), stubs={"charge": fails("permanent", times=1)})
+
+    run.assert_completed()
+    run.assert_took("1h")
+
+
+def test_an_act_is_at_a_time_or_after_one() -> None:
+    with pytest.raises(KitError, match="give at= or after=, not both"):
+        replay("charge", at="1h", after="1h")

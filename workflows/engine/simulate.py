@@ -164,6 +164,8 @@ class Simulation:
     finished_at: datetime | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What expressions read of the run instead of what is so in a simulation, such as its id."""
     rows: dict[str, StepRow] = field(default_factory=dict)
     waits: dict[tuple[str, int], Awaited] = field(default_factory=dict)
     """What is waited for from outside, by path and attempt."""
@@ -228,6 +230,7 @@ class Simulation:
             "version": 0,
             "environment": self.plan.environment,
             "started_at": _iso(self.started_at),
+            **self.facts,
         }
 
     def _record(self, path: str) -> Mapping[str, Any] | None:

@@ -221,6 +221,14 @@ def object_of(option: str, text: str | None) -> dict[str, Any] | None:
     return value
 
 
+def write_text(file: str, text: str) -> None:
+    """Write a file that the command line names."""
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RefusedError(f"The file {file} cannot be written: {error.strerror}.") from error
+
+
 def next_page(cursor: str | None) -> str:
     """Say how the list goes on."""
     return f"There are more: repeat the command with --after {cursor}" if cursor else ""

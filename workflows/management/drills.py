@@ -137,6 +137,7 @@ def play(  # noqa: PLR0913 - what a dry run can be told, each by its name
         durations=durations,
         env=variables,
         seed=seed,
+        assume=True,
     )
 
 

@@ -16,7 +16,7 @@ from workflows.engine.simulate import Call, Result
 from workflows.testing.acts import cancel, discard, pause, replay, resume, skip
 from workflows.testing.errors import EndlessRunError, KitError, StubError, UnknownNameError
 from workflows.testing.run import Run, Step
-from workflows.testing.stubs import attempts, calls, fails, lost_worker, returns, runs, takes
+from workflows.testing.stubs import attempts, calls, fails, lost_worker, never, returns, runs, takes
 from workflows.testing.workflow import Workflow
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "discard",
     "fails",
     "lost_worker",
+    "never",
     "pause",
     "replay",
     "resume",

@@ -1,6 +1,7 @@
 """What happens to a run from outside in a test, and when: what operators, people and systems do.
 
-`at` counts from the start of the run, `after` from when the step that is meant begins to wait.
+`at` counts from the start of the run. `after` counts from when it is called for: from the failure
+that is replayed, skipped or discarded, or from when the step that is answered begins to wait.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +18,25 @@ from workflows.engine.events import (
     SkipDecided,
 )
 from workflows.engine.plan import ROOT
+from workflows.testing.errors import KitError
 from workflows.testing.stubs import Duration, seconds_of
 
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """So many seconds since the start of the run, or since it is called for."""
+
+    seconds: float
+    is_relative: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
-    """What an operator asks of the run or of a step, at a time since the run's start."""
+    """What an operator asks of the run or of a step."""
 
     said: str
     step: str
-    seconds: float
+    when: When
     event: Callable[[str], Event]
     """What the run hears, told the path that is meant."""
 
@@ -36,31 +46,49 @@ Act = Command
 
 def pause(*, at: Duration) -> Command:
     """Have the run held."""
-    return Command("pause", ROOT, seconds_of(at), lambda _: PauseRequested())
+    return Command("pause", ROOT, _at(at), lambda _: PauseRequested())
 
 
 def resume(*, at: Duration) -> Command:
     """Have a run that is held go on."""
-    return Command("resume", ROOT, seconds_of(at), lambda _: ResumeRequested())
+    return Command("resume", ROOT, _at(at), lambda _: ResumeRequested())
 
 
 def cancel(*, at: Duration) -> Command:
     """Have the run cancelled."""
-    return Command("cancel", ROOT, seconds_of(at), lambda _: CancelRequested())
+    return Command("cancel", ROOT, _at(at), lambda _: CancelRequested())
 
 
 def replay(
-    step: str = ROOT, *, at: Duration, arguments: Mapping[str, Any] | None = None
+    step: str = ROOT,
+    *,
+    at: Duration | None = None,
+    after: Duration | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Command:
     """Have a failed step tried again, with corrected arguments if given; or all that failed."""
-    return Command("replay", step, seconds_of(at), lambda path: Replayed(path, arguments))
+    when = when_of("replay", at, after)
+    return Command("replay", step, when, lambda path: Replayed(path, arguments))
 
 
-def skip(step: str, *, at: Duration, output: Any = None) -> Command:
+def skip(
+    step: str, *, at: Duration | None = None, after: Duration | None = None, output: Any = None
+) -> Command:
     """Have a failed step count as done, with an output in its place."""
-    return Command("skip", step, seconds_of(at), lambda path: SkipDecided(path, output))
+    return Command("skip", step, when_of("skip", at, after), lambda path: SkipDecided(path, output))
 
 
-def discard(step: str, *, at: Duration) -> Command:
+def discard(step: str, *, at: Duration | None = None, after: Duration | None = None) -> Command:
     """Have a failed step given up for good."""
-    return Command("discard", step, seconds_of(at), Discarded)
+    return Command("discard", step, when_of("discard", at, after), Discarded)
+
+
+def when_of(said: str, at: Duration | None, after: Duration | None) -> When:
+    """Read when something happens: by `at` or by `after`; by neither, as soon as it can."""
+    if at is not None and after is not None:
+        raise KitError(f"{said}: it happens at a time, or after one; give at= or after=, not both.")
+    return When(seconds_of(after or 0), is_relative=True) if at is None else _at(at)
+
+
+def _at(duration: Duration) -> When:
+    return When(seconds_of(duration), is_relative=False)

@@ -12,8 +12,8 @@ from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
 from workflows.testing.acts import Act
 from workflows.testing.errors import UnknownNameError
-from workflows.testing.names import node_named
-from workflows.testing.stage import Line, Stage, Try, paths_named
+from workflows.testing.names import is_named, node_named, paths_named
+from workflows.testing.stage import Line, Stage, Try
 from workflows.testing.story import since, story
 from workflows.testing.stubs import Duration, seconds_of
 
@@ -349,7 +349,7 @@ class Run:
         return len(paths) == len(names) and all(self._is_named(*pair) for pair in pairs)
 
     def _is_named(self, path: str, name: str) -> bool:
-        return path == name or path in paths_named(self.simulation, name)
+        return is_named(self.simulation, path, name)
 
     def _check_name(self, name: str) -> None:
         plan = self.simulation.plan

@@ -1,20 +1,19 @@
 """The world of a run in a test: tasks do what their stubs say, and what is scripted happens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from workflows.engine.decision import AttemptRecord, Decision
-from workflows.engine.events import Event, Repeat, StepError
+from workflows.engine.decision import AttemptRecord, Awaited, Decision
+from workflows.engine.events import Answered, Event, Repeat, StepError
 from workflows.engine.plan import ROOT
-from workflows.engine.simulate import Call, Clock, Result, Simulation
-from workflows.engine.slice import StepView
-from workflows.engine.states import RunState
+from workflows.engine.simulate import Call, Clock, Result, Simulation, at_once
+from workflows.engine.states import Reason, StepState
 from workflows.testing.acts import Act, Command
 from workflows.testing.errors import EndlessRunError, UnknownNameError
-from workflows.testing.names import node_named
+from workflows.testing.names import is_named, node_named, paths_named
 from workflows.testing.stubs import Stubs
 
 MOST_DECISIONS = 200_000
@@ -55,11 +54,15 @@ class Stage:
     stubs: Stubs
     repeats: Mapping[str, Repeat]
     catalog: Any = None
+    assumes: bool = False
+    """Whether what is waited for comes, at once, where no stub says anything of it."""
     lines: list[Line] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     given: dict[tuple[str, int], Call] = field(default_factory=dict)
     tries: dict[str, list[Try]] = field(default_factory=dict)
     incidents: list[str] = field(default_factory=list)
+    to_come: list[Act] = field(default_factory=list)
+    """What happens once it is called for."""
     decisions: int = 0
 
     def perform(self, run: Simulation, call: Call) -> Result:
@@ -78,7 +81,7 @@ class Stage:
 
     def hear(
         self,
-        clock: Clock,  # noqa: ARG002 - the shape of every World
+        clock: Clock,
         run: Simulation,
         decision: Decision,
         now: datetime,
@@ -90,31 +93,59 @@ class Stage:
                 f"{run.plan.workflow} does not end: {MOST_DECISIONS} things have happened in it. "
                 "Bound its loops, or hand run() until=..."
             )
-        for move in decision.moves:
-            if move.before is not move.after.state:
-                self.lines.append(_line(now, move.before, move.after))
-        for one in decision.run_moves:
-            if one.before is not one.after.state:
-                before, after = one.before.value, one.after.state.value
-                self.lines.append(Line(now, ROOT, before, after, error=one.error))
+        lines = list(_lines(decision, now))
+        self.lines += lines
+        for line in lines:
+            if line.after == StepState.FAILED:
+                self._failed(clock, run, line.path, now)
         for record in decision.attempts:
             self._note(record, now)
         self.incidents += [incident.path for incident in decision.incidents]
+        for awaited in decision.waits:
+            if awaited.kind is not Reason.TIME:
+                self._ask(clock, run, awaited, now)
+
+    def _ask(self, clock: Clock, run: Simulation, awaited: Awaited, now: datetime) -> None:
+        """Have come what a stub says of a step that waits."""
+        node = run.plan.node(awaited.path)
+        uses = awaited.name or awaited.kind.value
+        call = Call(awaited.path, awaited.attempt, uses, awaited.request)
+        self.calls.append(call)
+        self.given[call.path, call.attempt] = call
+        result = self.stubs.answer(node, call)
+        if result is None and self.assumes:
+            result = at_once(awaited)
+        if result is not None:
+            answer = Answered(
+                awaited.path, awaited.kind, result.output, result.error, awaited.attempt
+            )
+            clock.tell(run, answer, now + timedelta(seconds=result.seconds))
 
     def script(self, clock: Clock, run: Simulation, acts: Iterable[Act]) -> None:
         """Have happen what the test says, when it says so."""
         for act in acts:
-            moment = run.started_at + timedelta(seconds=act.seconds)
             if act.step != ROOT and node_named(run.plan, act.step) is None:
                 known = [node.id for node in run.plan.nodes if node.id]
                 raise UnknownNameError(f"{act.said}({act.step!r})", act.step, known, "steps")
-            clock.later(run, moment, partial(self._told, run, act))
+            if act.when.is_relative:
+                self.to_come.append(act)
+            else:
+                moment = run.started_at + timedelta(seconds=act.when.seconds)
+                clock.later(run, moment, partial(self._told, run, act, act.step))
 
-    def _told(self, run: Simulation, act: Command, now: datetime) -> Iterable[Event]:
-        self.lines.append(Line(now, act.step, "", "", act=act.said))
-        if act.step == ROOT:
-            return (act.event(ROOT),)
-        return tuple(act.event(path) for path in paths_named(run, act.step))
+    def _told(self, run: Simulation, act: Command, step: str, now: datetime) -> Iterable[Event]:
+        self.lines.append(Line(now, step, "", "", act=act.said))
+        paths = [ROOT] if step == ROOT else paths_named(run, step)
+        return tuple(act.event(path) for path in paths)
+
+    def _failed(self, clock: Clock, run: Simulation, path: str, now: datetime) -> None:
+        """Have done about a failure what is to be done next about one of that step."""
+        for act in self.to_come:
+            if path == act.step or (path and act.step and is_named(run, path, act.step)):
+                self.to_come.remove(act)
+                moment = now + timedelta(seconds=act.when.seconds)
+                clock.later(run, moment, partial(self._told, run, act, path))
+                return
 
     def _note(self, record: AttemptRecord, now: datetime) -> None:
         view = record.step
@@ -131,26 +162,13 @@ class Stage:
         )
 
 
-def paths_named(run: Simulation, name: str) -> list[str]:
-    """Return the rows that a path, a path of all items or an id names."""
-    if name in run.rows:
-        return [name]
-    node = node_named(run.plan, name)
-    return [path for path, row in run.rows.items() if node and row.view.node == node.index]
-
-
-def is_over(run: Simulation) -> bool:
-    """Say whether the run has ended."""
-    return run.state in {
-        RunState.COMPLETED,
-        RunState.FAILED,
-        RunState.CANCELLED,
-        RunState.COMPENSATED,
-    }
-
-
-def _line(now: datetime, before: Any, after: StepView) -> Line:
-    reason = after.reason.value if after.reason else ""
-    return Line(
-        now, after.path, before.value, after.state.value, reason, after.attempt, after.error
-    )
+def _lines(decision: Decision, now: datetime) -> Iterator[Line]:
+    for move in decision.moves:
+        view = move.after
+        if move.before is not view.state:
+            reason = view.reason.value if view.reason else ""
+            before, after = move.before.value, view.state.value
+            yield Line(now, view.path, before, after, reason, view.attempt, view.error)
+    for one in decision.run_moves:
+        if one.before is not one.after.state:
+            yield Line(now, ROOT, one.before.value, one.after.state.value, error=one.error)

@@ -18,13 +18,13 @@ from typing import Any
 
 from workflows.engine.events import StepError
 from workflows.engine.plan import Node, Plan
-from workflows.engine.simulate import Call, Result, built_in
+from workflows.engine.simulate import FOREVER, Call, Result, built_in
 from workflows.language import durations
 from workflows.language.catalog import TaskCatalog
 from workflows.language.nearest import did_you_mean
-from workflows.language.words import ErrorClass, StepKind
+from workflows.language.words import ErrorClass
 from workflows.testing.errors import StubError, UnknownNameError
-from workflows.testing.names import names_a_step
+from workflows.testing.names import SPOKEN_FOR, asked_of, names_a_step
 
 Duration = str | float | timedelta
 """`"2h"`, seconds, or a time difference."""
@@ -122,6 +122,11 @@ def lost_worker(*, times: int | None = 1, takes: Duration | None = None) -> Scri
     return fails("worker_lost", code="worker.lost", message="lost", takes=takes, times=times)
 
 
+def never() -> Script:
+    """Have nothing come of an attempt: a task goes on for ever, and nobody answers a wait."""
+    return Script((Outcome(seconds=2 * FOREVER.total_seconds()),))
+
+
 def takes(duration: Duration, result: Any = None) -> Script:
     """Have attempts take their time, and then come to `result`."""
     seconds = seconds_of(duration)
@@ -188,59 +193,61 @@ class Stubs:
         self.seconds = {name: seconds_of(duration) for name, duration in durations.items()}
         self.catalog = catalog
         self.counts: dict[str, int] = {}
-        self.used: set[str] = set()
         for what, names in (("stubs", stubs), ("durations", durations)):
             _check_names(what, plan, names)
 
-    def covers(self, node: Node, path: str) -> bool:
-        """Say whether there is a stub for the step."""
-        return any(name in self.scripts for name in self._names(node, path))
+    def answer(self, node: Node, call: Call) -> Result | None:
+        """Return what comes from outside for a step that waits; None if no stub is for it."""
+        return self._told(node, call, lambda _: None)
 
     def result(self, node: Node, call: Call) -> Result:
-        """Return what the call comes to."""
-        names = list(self._names(node, call.path))
+        """Return what a task comes to; without a stub, what it does of itself."""
+        return self._told(node, call, built_in) or Result()
+
+    def _told(
+        self, node: Node, call: Call, otherwise: Callable[[Call], Result | None]
+    ) -> Result | None:
+        names = list(self._names(node, call))
         usual = next((self.seconds[name] for name in names if name in self.seconds), None)
         name = next((name for name in names if name in self.scripts), None)
-        if name is None:
-            return self._built_in(call, usual)
-        self.used.add(name)
-        self.counts[name] = self.counts.get(name, 0) + 1
-        script = self.scripts[name]
-        outcome = script.of(self.counts[name] if script.by_call else call.attempt)
-        return (
-            self._built_in(call, usual) if outcome is None else self._result(outcome, call, usual)
-        )
-
-    def _built_in(self, call: Call, usual: float | None) -> Result:
-        result = built_in(call)
-        return result if usual is None else replace(result, seconds=usual)
-
-    def _result(self, outcome: Outcome, call: Call, usual: float | None) -> Result:
+        outcome = None if name is None else self._next(name, call)
+        while outcome is not None and callable(outcome.value):
+            outcome = self._asked(outcome, call)
+        if outcome is None:
+            result = otherwise(call)
+            return replace(result, seconds=usual) if result and usual is not None else result
+        if isinstance(outcome.value, Result):
+            return outcome.value
         seconds = outcome.seconds if outcome.seconds is not None else usual or 0.0
         if outcome.failure is not None:
             return Result(error=outcome.failure.error(call.uses, self.catalog), seconds=seconds)
-        value = outcome.value
-        if callable(value):
-            try:
-                value = value(call)
-            except Exception as error:
-                failure = failure_of(error)
-                if failure is None:
-                    raise
-                return Result(error=failure.error(call.uses, self.catalog), seconds=seconds)
-        if isinstance(value, Result):
-            return value
-        if isinstance(value, Script):
-            told = value.of(call.attempt)
-            return (
-                self._built_in(call, seconds) if told is None else self._result(told, call, seconds)
-            )
-        return Result(output=_as_json(value, call), seconds=seconds)
+        return Result(output=_as_json(outcome.value, call), seconds=seconds)
 
-    def _names(self, node: Node, path: str) -> Iterator[str]:
-        yield from dict.fromkeys((path, node.path, node.id, node.uses))
+    def _next(self, name: str, call: Call) -> Outcome | None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+        script = self.scripts[name]
+        return script.of(self.counts[name] if script.by_call else call.attempt)
+
+    def _asked(self, outcome: Outcome, call: Call) -> Outcome | None:
+        """Return what a function says of a call; what it raises as a task does is a failure."""
+        try:
+            value = outcome.value(call)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            return replace(outcome, value=None, failure=failure)
+        if not isinstance(value, Script):
+            return replace(outcome, value=value)
+        told = value.of(call.attempt)
+        return told and replace(
+            told, seconds=outcome.seconds if told.seconds is None else told.seconds
+        )
+
+    def _names(self, node: Node, call: Call) -> Iterator[str]:
+        yield from dict.fromkeys((call.path, node.path, node.id, call.uses))
         known = {*self.scripts, *self.seconds}
-        patterns = (name for name in known if "*" in name and fnmatchcase(node.uses, name))
+        patterns = (name for name in known if "*" in name and fnmatchcase(call.uses, name))
         yield from sorted(patterns, key=lambda name: (-len(name), name))
 
 
@@ -261,8 +268,8 @@ def _as_json(value: Any, call: Call) -> Any:
 
 
 def _check_names(what: str, plan: Plan, names: Mapping[str, Any]) -> None:
-    tasks = [node for node in plan.nodes if node.uses or node.kind is StepKind.TASK]
-    types = {node.uses for node in tasks}
+    tasks = [node for node in plan.nodes if node.kind in SPOKEN_FOR]
+    types = {name for node in tasks if (name := asked_of(node))}
     for name in names:
         if name in types or names_a_step(plan, name):
             continue

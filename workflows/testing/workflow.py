@@ -10,7 +10,7 @@ from typing import Any
 
 from workflows.engine.compile import compile_spec
 from workflows.engine.events import Repeat
-from workflows.engine.plan import Plan
+from workflows.engine.plan import Plan, Reads
 from workflows.engine.simulate import EPOCH, FOREVER, Clock, Simulation
 from workflows.language import loader
 from workflows.language.catalog import TaskCatalog
@@ -77,6 +77,18 @@ class Workflow:
             repeat={**self.repeat, **(repeat or {})},
         )
 
+    def bare(self, *steps: str) -> "Workflow":
+        """Return this workflow without what these tasks make of their outputs.
+
+        For stubs that give what a task has handed on, not what it returned: `output` of the
+        definition has been at work in that already.
+        """
+        nodes = tuple(
+            replace(node, output=None, yields=Reads()) if node.id in steps else node
+            for node in self.plan.nodes
+        )
+        return replace(self, plan=replace(self.plan, nodes=nodes))
+
     def run(  # noqa: PLR0913 - what a run can be given, each by its name
         self,
         *script: Act,
@@ -85,15 +97,19 @@ class Workflow:
         durations: Mapping[str, Duration] | None = None,
         env: Mapping[str, Any] | None = None,
         repeat: Mapping[str, str] | None = None,
+        facts: Mapping[str, Any] | None = None,
         start: datetime = EPOCH,
         seed: int = 0,
         until: Duration | None = None,
+        assume: bool = False,
     ) -> Run:
         """Play a run to its end, or until nothing can happen any more, or for a while.
 
         `script` is what happens from outside. `repeat` says of task types whether they may follow
-        themselves in doubt: `freely`, `after_probe` or `never`. `seed` fixes the jitter of
-        retries. Raises `InputError` if the input does not fit.
+        themselves in doubt: `freely`, `after_probe` or `never`. `facts` are what expressions
+        read as `run.*`, such as `id`. `seed` fixes the jitter of retries. With `assume`, whatever
+        is waited for comes at once where no stub speaks for it. Raises `InputError` if the
+        input does not fit.
         """
         given = self.given(stubs=stubs, durations=durations, env=env, repeat=repeat)
         simulation = Simulation(
@@ -101,11 +117,13 @@ class Workflow:
             prepare(self.plan.input_schema, None if input is None else dict(input)),
             start,
             environment=dict(given.env),
+            facts=dict(facts or {}),
         )
         stage = Stage(
             Stubs(self.plan, given.stubs, durations=given.durations, catalog=self.catalog),
             {uses: Repeat(word) for uses, word in given.repeat.items()},
             self.catalog,
+            assume,
         )
         clock = Clock(stage, Random(seed))  # noqa: S311 - chance that must repeat
         clock.begin(simulation)

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
+from workflows.catalog import catalog
 from workflows.engine.states import RunState
 from workflows.management.door import (
     Door,
@@ -16,7 +17,9 @@ from workflows.management.door import (
     next_page,
     run_named,
     runs_named,
+    write_text,
 )
+from workflows.management.exporting import test_of
 from workflows.management.output import (
     cell,
     duration,
@@ -30,6 +33,7 @@ from workflows.management.pictures import MOST_STEPS, print_output, run_picture
 from workflows.management.watching import watch_to_the_end
 from workflows.selectors.counts import steps_by_state
 from workflows.selectors.incidents import IncidentFilter, list_incidents
+from workflows.selectors.recordings import recording_of
 from workflows.selectors.runs import RunFilter, get_run, list_runs, run_document, run_facts
 from workflows.selectors.steps import list_steps
 from workflows.services.incidents import replay_run
@@ -66,6 +70,11 @@ class Command(Door):
         replay = action(actions, "replay", self.replay, "try the failed steps of runs again")
         for parser_of_many in (pause, resume, cancel, replay):
             parser_of_many.add_argument("runs", nargs="+", metavar="RUN", help=_RUN)
+        export = action(
+            actions, "export-test", self.export_test, "make a test of a run that has ended"
+        )
+        export.add_argument("run", metavar="RUN", help=_RUN)
+        export.add_argument("-o", "--output", metavar="FILE", help="write it there, not to stdout")
         cancel.add_argument("--yes", action="store_true", help="do not ask")
 
     def show_list(  # noqa: PLR0913 - the options of the command
@@ -118,6 +127,17 @@ class Command(Door):
         ids = runs_named(runs)
         self.confirm(f"Cancel {_what(ids)}? This cannot be undone.", yes=yes)
         self.present(cancel_many(run_ids=ids, by=actor()), as_json=as_json)
+
+    def export_test(self, *, run: str, output: str | None, as_json: bool, **_: Any) -> None:
+        recording = recording_of(run_named(run))
+        text = test_of(recording, catalog=catalog(), now=timezone.now())
+        if output is not None:
+            write_text(output, text)
+            self.say(f"Wrote {output}. Read it before you hand it on: pytest {output}")
+        elif as_json:
+            self.print_json({"run": recording.id, "test": text})
+        else:
+            self.page.file.write(text)
 
     def replay(self, *, runs: list[str], as_json: bool, **_: Any) -> None:
         reports = [replay_run(run_id=run_id, by=actor()) for run_id in runs_named(runs)]
