@@ -185,9 +185,11 @@ def _told(plan: Plan, path: str) -> Requirement:
 def _looked_on(plan: Plan, path: str) -> Requirement:
     """Return what the loop around an instance of its body reads when that has ended."""
     node = plan.node(path)
-    return (
-        reading(plan, plan.nodes[node.scope].until_reads, path) if node.is_item else Requirement()
-    )
+    if not node.is_item:
+        return Requirement()
+    loop = plan.nodes[node.scope]
+    is_state = loop.kind is StepKind.STATES
+    return reading(plan, node.transition_reads if is_state else loop.until_reads, path)
 
 
 def _reached(plan: Plan, path: str) -> Requirement:

@@ -19,6 +19,16 @@ from workflows.engine.plan import (
     Pause,
     Plan,
     Reads,
+    Transition,
+)
+    Node,
+    Pause,
+    Plan,
+    Reads,
+<<<<<<< HEAD
+=======
+    Transition,
+>>>>>>> 2310e60 (Go from state to state, and let the first of several branches win)
 )
 from workflows.language import expressions
 from workflows.language.spec import Spec, StepSpec, retry_policy
@@ -153,6 +163,13 @@ class _Compiler:
             case StepKind.STEPS:
                 children = self._sequence(step.steps or (), owner=index, caught=caught)
                 self._fill(index, children=children)
+            case StepKind.FIRST:
+                children = self._sequence(
+                    step.first or (), owner=index, caught=caught, ordered=False
+                )
+                self._fill(index, children=children)
+            case StepKind.STATES:
+                self._states(step, index=index, caught=caught)
             case StepKind.SWITCH:
                 self._switch(step, index=index, caught=caught)
             case StepKind.FOREACH | StepKind.REPEAT:
@@ -194,6 +211,27 @@ class _Compiler:
             max_times=step.repeat.max_times if step.repeat else None,
         )
         self.items = outer
+
+    def _states(self, step: StepSpec, *, index: int, caught: int) -> None:
+        """Compile states: the first is where it begins; each visit is an instance of one."""
+        states, path = step.states or (), f"{self.nodes[index].path}[]"
+        by_id = {
+            state.id: self._step(state, owner=index, caught=caught, outer=path) for state in states
+        }
+        for state in states:
+            ways = state.next or ()
+            self._fill(
+                by_id[state.id],
+                is_item=True,
+                transitions=tuple(
+                    Transition(way.when, NO_NODE if way.to is None else by_id[way.to])
+                    for way in ways
+                ),
+                transition_reads=self._reads([way.when for way in ways], caught),
+            )
+        start = by_id[step.start] if step.start else next(iter(by_id.values()))
+        others = (node for node in by_id.values() if node != start)
+        self._fill(index, children=(start, *others), max_times=step.max_visits)
 
     def _switch(self, step: StepSpec, *, index: int, caught: int) -> None:
         cases = tuple(
@@ -240,10 +278,10 @@ class _Compiler:
     def _collected(self, index: int) -> Reads:
         """Return the steps whose outputs make up the output of a scope, unless it says its own."""
         node = self.nodes[index]
-        if node.output is not None:
+        if node.output is not None and node.kind is not StepKind.FIRST:
             return Reads()
         match node.kind:
-            case StepKind.PARALLEL:
+            case StepKind.PARALLEL | StepKind.FIRST:
                 members = node.children
             case StepKind.STEPS:
                 members = node.children[-1:]

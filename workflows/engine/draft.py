@@ -21,7 +21,7 @@ from workflows.engine.decision import (
 )
 from workflows.engine.events import Event, StepError
 from workflows.engine.joins import Tally
-from workflows.engine.plan import NO_NODE, Node, Plan, Reads, number_of
+from workflows.engine.plan import NO_NODE, Node, Plan, Reads, latest, number_of
 from workflows.engine.slice import Slice, StepView
 from workflows.engine.states import OUTSIDE, Reason, RunState, StepState
 
@@ -35,7 +35,7 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
     if "env" in names and node.environment in held.elsewhere:
         names["env"] = held.elsewhere[node.environment]
     if reads.steps or "steps" in reads.roots:
-        paths = ((step, plan.path(plan.by_id[step], near)) for step in reads.steps)
+        paths = ((step, plan.record(plan.by_id[step], near)) for step in reads.steps)
         known = ((step, held.records.get(path)) for step, path in paths)
         names["steps"] = {step: record for step, record in known if record is not None}
     if "error" in reads.roots and node.caught != NO_NODE:
@@ -176,12 +176,17 @@ class Draft:
         self.decision.closings.append(Closing(before.path, before.attempt, end, answer))
 
     def _note(self, view: StepView, output: Any) -> None:
-        self.slice.records[view.path] = {
+        record = {
             "state": view.state.value,
             "output": None if isinstance(output, Unset) else output,
             "error": view.error.as_dict() if view.error else None,
             "attempt": view.attempt,
         }
+        records = self.slice.records
+        records[view.path] = record
+        for path in [path for path in records if "*" in path]:
+            if latest(path).fullmatch(view.path):
+                records[path] = record
 
     def move_run(
         self,

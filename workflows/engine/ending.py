@@ -1,5 +1,6 @@
 """How steps, scopes and the run end, and who is told."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
-from workflows.language.words import ErrorClass, ExitStatus, OnItemFailure
+from workflows.language.words import ErrorClass, ExitStatus, OnItemFailure, StepKind
 
 
 def seconds(value: float) -> timedelta:
@@ -124,7 +125,7 @@ def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
         return True
     inner = node
     for outer in draft.plan.ancestors(node):
-        if outer.optional:
+        if outer.optional or outer.kind is StepKind.FIRST:
             return True
         if inner.is_item and outer.on_item_failure is OnItemFailure.CONTINUE:
             return False
@@ -139,7 +140,14 @@ def _catches(node: Node, error: StepError) -> bool:
 
 
 OWN_CODES = frozenset(
-    {"scope.timeout", "expression.error", "value.too_large", "foreach.items", "repeat.exhausted"}
+    {
+        "first.none",
+        "scope.timeout",
+        "expression.error",
+        "value.too_large",
+        "foreach.items",
+        "repeat.exhausted",
+    }
 )
 """With these a scope fails of itself."""
 
@@ -163,6 +171,8 @@ def tell(draft: Draft, view: StepView) -> None:
             draft.later(Reached(dependent.path))
     if node.is_item:
         looping.hear(draft, view)
+    elif draft.owner_of(node).kind is StepKind.FIRST and view.state is StepState.COMPLETED:
+        draft.later(Halted(view.scope, Reason.LOST_RACE))
     else:
         draft.later(Drained(view.scope))
 
@@ -185,15 +195,11 @@ def _resolve(draft: Draft, handler: StepView, view: StepView) -> None:
 
 def drain(draft: Draft, path: str) -> None:
     """End a scope, or the run, in which nothing lives any more."""
-    if draft.plan.node(path).kind in LOOPS:
-        loop = draft.view(path)
-        busy = looping.under_way(loop)
-        tally = ScopeTally(busy, loop.tally.failed, loop.error, path)
-        if looping.is_on(loop):
-            looping.go_on(draft, loop)
-            return
-    else:
-        tally = draft.slice.tally(path)
+    is_loop = draft.plan.node(path).kind in LOOPS
+    if is_loop and looping.is_on(draft.view(path)):
+        looping.go_on(draft, draft.view(path))
+        return
+    tally = looping.tally(draft.view(path)) if is_loop else draft.slice.tally(path)
     if tally.alive:
         return
     if path == ROOT:
@@ -208,12 +214,23 @@ def drain(draft: Draft, path: str) -> None:
         inherited = _inherited(tally) if tally.failed else None
         _let_go(draft, view, view.reason, view.error or inherited)
         draft.later(Ended(path))
-    elif view.error is not None:
-        give_up(draft, view, view.error)
-    elif tally.failed:
-        give_up(draft, view, _inherited(tally))
+    elif (error := _failure_of(draft, view, tally)) is not None:
+        give_up(draft, view, error)
     else:
         _close(draft, view)
+
+
+def _failure_of(draft: Draft, view: StepView, tally: ScopeTally) -> StepError | None:
+    """Return why a scope that has ended did so badly, if it did."""
+    if view.error is not None:
+        return view.error
+    if not tally.failed or scopes.is_won(draft.plan, view, draft.slice.records):
+        return None
+    inherited = _inherited(tally)
+    if draft.node_of(view).kind is not StepKind.FIRST:
+        return inherited
+    message = f"no branch of {view.path} ended well; {inherited.message}"
+    return replace(inherited, code="first.none", message=message)
 
 
 def _close(draft: Draft, view: StepView) -> None:

@@ -1,9 +1,10 @@
-"""Loops: scopes whose body is done many times, by `foreach` for each item or by `repeat`.
+"""Loops: scopes whose body is done many times, by `foreach`, by `repeat` or by `states`.
 
-Each time is an instance of one node, the loop's only child, with a number in its path. The loop's
-own row says how many there are to be (`total`), how many have begun (`born`), and in its `tally`
-how they have ended. So it never matters how many there were: neither the window, which lets
-`max_parallel` be under way, nor the end of the loop looks at the rows of its items.
+Each time is an instance of the loop's child with a number in its path; of states, each visit is
+an instance of one of the children. The loop's own row says how many there are to be (`total`),
+how many have begun (`born`), and in its `tally` how they have ended. So it never matters how many
+there were: neither the window, which lets `max_parallel` be under way, nor the end of the loop
+looks at the rows of its items.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from workflows.engine.decision import Names
 from workflows.engine.draft import Draft
 from workflows.engine.events import Drained, Gathered, Reached, Refilled, StepError
-from workflows.engine.plan import Node
-from workflows.engine.slice import StepView
+from workflows.engine.plan import NO_NODE, Node, Transition, number_of
+from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import Reason, StepState
 from workflows.engine.values import NO_VALUE, ItemsError, ValueTooLargeError, refusal, rendered
 from workflows.language import expressions
@@ -36,7 +38,7 @@ class Items:
 
 def items_of(draft: Draft, view: StepView, node: Node) -> Items:
     """Return what a loop goes through. Raises one of NO_VALUE."""
-    if node.kind is StepKind.REPEAT:
+    if node.kind is not StepKind.FOREACH:
         return Items(None)
     source = draft.slice.steps.get(draft.path(node.source, near=view.path)) if node.source else None
     if source is not None and source.state is StepState.COMPLETED:
@@ -63,6 +65,11 @@ def under_way(view: StepView) -> int:
     return view.born - view.tally.done
 
 
+def tally(loop: StepView) -> ScopeTally:
+    """Return what the instances of a loop's body amount to."""
+    return ScopeTally(under_way(loop), loop.tally.failed, loop.error, loop.path)
+
+
 def hear(draft: Draft, item: StepView) -> None:
     """Take up that an instance has ended: what it says of those to come."""
     loop = draft.view(item.scope)
@@ -77,11 +84,34 @@ def hear(draft: Draft, item: StepView) -> None:
     draft.later(Drained(loop.path))
 
 
+def _is_used_up(node: Node, loop: StepView) -> bool:
+    """Say whether the loop may be done no more, unless a person begins it anew.
+
+    Its rounds are the tries that its row counts.
+    """
+    return node.max_times is not None and loop.failures >= node.max_times
+
+
 def _look_on(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
+    if node.kind is StepKind.FOREACH:
+        names = draft.names(item.path, node.until_reads)
+        if node.until is not None and expressions.truth(node.until, names):
+            draft.touch(loop, total=loop.born)
+        return
+    depth = draft.node_of(item).path.count("[]") - 1
+    if number_of(item.path, depth) != loop.born - 1:
+        return
+    if node.kind is StepKind.STATES:
+        _go_to_next(draft, loop, node, item)
+    else:
+        _go_round(draft, loop, node, item)
+
+
+def _go_round(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
+    """Begin the next round of a repeat, now or after its pause, unless it was the last."""
     names = draft.names(item.path, node.until_reads)
     enough = node.until is not None and expressions.truth(node.until, names)
-    # A replay gives a loop that was done in vain as many rounds again.
-    is_last = node.max_times is not None and loop.born % node.max_times == 0
+    is_last = _is_used_up(node, loop)
     if enough or (is_last and node.until is None):
         draft.touch(loop, total=loop.born)
     elif is_last:
@@ -91,6 +121,35 @@ def _look_on(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
         pause = draft.now + timedelta(seconds=node.every)
         limit = _deadline(node, loop)
         draft.touch(loop, wake_at=pause if limit is None else min(pause, limit))
+    else:
+        _visit(draft, loop, draft.plan.nodes[node.children[0]])
+
+
+def _go_to_next(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
+    """Visit the state that follows the one that has ended."""
+    state = draft.node_of(item)
+    names = draft.names(item.path, state.transition_reads)
+    way = next((one for one in state.transitions if _holds(one, names)), None)
+    if way is None and state.transitions:
+        message = f"none of the transitions of {item.path} holds, so nothing follows it"
+        draft.touch(loop, error=StepError(ErrorClass.BUSINESS, "states.stuck", message))
+    elif way is None or way.to == NO_NODE:
+        draft.touch(loop, total=loop.born)
+    elif _is_used_up(node, loop):
+        message = f"{loop.path} made {loop.born:,} visits, and may not make more"
+        draft.touch(loop, error=StepError(ErrorClass.BUSINESS, "states.exhausted", message))
+    else:
+        _visit(draft, loop, draft.plan.nodes[way.to])
+
+
+def _holds(way: Transition, names: Names) -> bool:
+    return way.when is None or expressions.truth(way.when, names)
+
+
+def _visit(draft: Draft, loop: StepView, state: Node) -> None:
+    visit = draft.bear(state, scope=loop.path, near=f"{loop.path}[{loop.born}]")
+    draft.touch(loop, born=loop.born + 1, failures=loop.failures + 1)
+    draft.later(Reached(visit.path))
 
 
 def _inherited(item: StepView) -> StepError:
@@ -98,6 +157,11 @@ def _inherited(item: StepView) -> StepError:
         return StepError(ErrorClass.PERMANENT, "scope.failed", f"{item.path} was given up")
     message = f"{item.path}: {item.error.message}"
     return StepError(item.error.error_class, item.error.code, message, details=item.error.details)
+
+
+def _given_up(loop: StepView) -> StepError:
+    message = f"{loop.tally.failed} of the steps in {loop.path} failed or were given up"
+    return StepError(ErrorClass.PERMANENT, "scope.failed", message)
 
 
 def _deadline(node: Node, loop: StepView) -> datetime | None:
@@ -110,14 +174,18 @@ def go_on(draft: Draft, loop: StepView) -> None:
     """Begin what there is room for; end the loop when nothing is under way or to come."""
     node = draft.node_of(loop)
     busy = under_way(loop)
+    if loop.tally.failed and node.on_item_failure is OnItemFailure.STOP:
+        if not busy:
+            draft.touch(loop, error=_given_up(loop))
+            draft.later(Drained(loop.path))
+        return
     if loop.total is not None and loop.born >= loop.total:
         if not busy:
             draft.later(Gathered(loop.path))
         return
-    if node.kind is StepKind.REPEAT:
-        pauses = bool(loop.born and node.every and loop.wake_at and loop.wake_at > draft.now)
-        if not busy and not pauses:
-            draft.later(Refilled(loop.path))
+    if node.kind is not StepKind.FOREACH:
+        if not loop.born:
+            _visit(draft, loop, draft.plan.nodes[node.children[0]])
     elif (node.max_parallel - busy) * REFILL >= node.max_parallel or not busy:
         draft.later(Refilled(loop.path))
 
@@ -129,15 +197,11 @@ def is_on(loop: StepView) -> bool:
 
 
 def refill(draft: Draft, loop: StepView) -> None:
-    """Bring as many instances into being as there is room for."""
+    """Bring as many items of a foreach into being as there is room for."""
     node = draft.node_of(loop)
-    if not is_on(loop):
+    if not is_on(loop) or (loop.total is not None and loop.born >= loop.total):
         return
-    if node.kind is StepKind.REPEAT:
-        values: Sequence[Any] = [None] * (not under_way(loop))
-        loop = draft.touch(loop, wake_at=_deadline(node, loop))
-    else:
-        values = draft.slice.batches.pop(loop.path)[: node.max_parallel - under_way(loop)]
+    values = draft.slice.batches.pop(loop.path)[: node.max_parallel - under_way(loop)]
     body = draft.plan.nodes[node.children[0]]
     for number, value in enumerate(values, loop.born):
         item = draft.bear(body, scope=loop.path, near=f"{loop.path}[{number}]", item=value)
@@ -152,8 +216,8 @@ def wake(draft: Draft, loop: StepView) -> bool:
     is_late = limit is not None and limit <= draft.now
     if node.kind is not StepKind.REPEAT or is_late:
         return False
-    if is_on(loop):
-        draft.later(Drained(loop.path))
+    if is_on(loop) and loop.born and not under_way(loop):
+        _visit(draft, draft.touch(loop, wake_at=limit), draft.plan.nodes[node.children[0]])
     return True
 
 
@@ -166,5 +230,7 @@ def output(draft: Draft, loop: StepView) -> Any:
     outputs = draft.slice.gathered[loop.path]
     if outputs is None:
         return None
-    value = (outputs[-1] if outputs else None) if node.kind is StepKind.REPEAT else list(outputs)
+    if node.kind is not StepKind.FOREACH:
+        return outputs[-1] if outputs else None
+    value = list(outputs)
     return None if too_large(loop.path, value) else value

@@ -20,7 +20,7 @@ from workflows.engine.events import (
     SkipDecided,
 )
 from workflows.engine.joins import Tally
-from workflows.engine.plan import NO_NODE, ROOT, is_inside
+from workflows.engine.plan import NO_NODE, ROOT, is_inside, number_of
 from workflows.engine.slice import StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
 from workflows.language.words import ErrorClass, StepKind
@@ -92,7 +92,8 @@ def skip(draft: Draft, event: SkipDecided) -> None:
     draft.move(view, StepState.SKIPPED, reason=Reason.SKIPPED_BY_OPERATOR, output=event.output)
     _reopen(draft, view)
     _recount(draft)
-    draft.later(Drained(view.scope) if node.handles == NO_NODE else Ended(view.path))
+    is_heard = node.handles != NO_NODE or node.is_item
+    draft.later(Ended(view.path) if is_heard else Drained(view.scope))
 
 
 def discard(draft: Draft, event: Discarded) -> None:
@@ -196,7 +197,16 @@ def _go_on_inside(draft: Draft, view: StepView, reasons: frozenset[Reason] = REV
     """Have a scope that had begun wait again, with its time anew; what is completed stays so."""
     starting.wait_for_children(draft, view, Reason.CHILDREN)
     _revive_inside(draft, view.path, reasons)
+    if draft.node_of(view).kind in {StepKind.REPEAT, StepKind.STATES}:
+        _look_on(draft, view.path)
     draft.later(Drained(view.path))
+
+
+def _look_on(draft: Draft, loop: str) -> None:
+    """Have the last round of a loop say once more what follows it, if it has ended."""
+    visits = [view for view in _body(draft, loop) if view.final and not view.failed]
+    if visits:
+        draft.later(Ended(max(visits, key=lambda view: number_of(view.path)).path))
 
 
 def _revive_inside(draft: Draft, scope: str, reasons: frozenset[Reason]) -> None:

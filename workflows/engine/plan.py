@@ -6,7 +6,7 @@ changes: a run is pinned to it.
 """
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from workflows.language.words import ExitStatus, Join, OnFailure, OnItemFailure,
 ROOT = ""
 NO_NODE = -1
 
-LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT})
+LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT, StepKind.STATES})
 """The scopes whose body is done many times."""
 
 _NUMBERS = re.compile(r"(?<!\.catch)\[(\d*)\]")
@@ -44,6 +44,14 @@ class Case:
 
     when: str | bool | None
     children: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Where a state goes if `when` holds; `to` is the node, or NO_NODE for the end."""
+
+    when: str | bool | None
+    to: int
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,9 @@ class Node:
     """What `until` reads of the item that has ended."""
     every: float | None = None
     max_times: int | None = None
+    transitions: tuple[Transition, ...] = ()
+    """Of a state: where it goes when it has ended; none: the end of its block."""
+    transition_reads: Reads = field(default_factory=Reads)
     is_item: bool = False
     """Whether it is the body of a loop, and its instances have numbers."""
     items: Mapping[str, int] = field(default_factory=dict)
@@ -227,6 +238,30 @@ class Plan:
         known = self.nodes[node] if isinstance(node, int) else node
         return located(known.path, near)
 
+    def record(self, node: Node, near: str) -> str:
+        """Return the path of the instance of a node whose result a step at `near` reads.
+
+        It is in the same iterations. Of a state, and of what is inside one, it is the latest
+        visit's, told by `*`; but what is inside the state that reads is this visit's.
+        """
+        if "[]" not in node.path:
+            return node.path
+        mine, others = self._rounds(node), self._rounds(self.node(near))
+        shared = 0
+        while shared < min(len(mine), len(others)) and mine[shared] == others[shared]:
+            shared += 1
+        numbers = [*numbers_of(near)[:shared], *"*" * (len(mine) - shared)]
+        return _numbered(node.path, numbers)
+
+    def _rounds(self, node: Node) -> tuple[int, ...]:
+        """Return the bodies of loops that a node is inside of, or is, the outermost first."""
+        key = ("rounds", node.index)
+        if key not in self.memory:
+            around = (*reversed(self.ancestors(node)), node)
+            self.memory[key] = tuple(one.index for one in around if one.is_item)
+        found: tuple[int, ...] = self.memory[key]
+        return found
+
     def ancestors(self, node: Node) -> tuple[Node, ...]:
         """Return the scopes around `node`, the nearest first, the root last."""
         found = []
@@ -234,6 +269,11 @@ class Plan:
             node = self.nodes[node.scope]
             found.append(node)
         return tuple(found)
+
+
+def numbers_of(path: str) -> list[str]:
+    """Return the numbers of the iterations that a path is in, the outermost first."""
+    return _NUMBERS.findall(path)
 
 
 def is_inside(path: str, top: str) -> bool:
@@ -253,13 +293,18 @@ def template_of(path: str) -> str:
 
 def located(template: str, near: str) -> str:
     """Return a node's path with the numbers of the iterations that `near` is in."""
-    if "[]" not in template:
-        return template
-    numbers = iter(_NUMBERS.findall(near))
-    return "".join(
-        part if place == 0 else f"[{next(numbers)}]{part}"
-        for place, part in enumerate(template.split("[]"))
-    )
+    return _numbered(template, numbers_of(near)) if "[]" in template else template
+
+
+def _numbered(template: str, numbers: Sequence[str]) -> str:
+    first, *parts = template.split("[]")
+    found = zip(numbers, parts, strict=False)
+    return first + "".join(f"[{number}]{part}" for number, part in found)
+
+
+def latest(path: str) -> re.Pattern[str]:
+    """Return what the paths look like that `*` stands in, in place of numbers."""
+    return re.compile(re.escape(path).replace(r"\*", r"\d+"))
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)

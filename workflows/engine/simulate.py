@@ -30,12 +30,12 @@ from workflows.engine.events import (
     TimedOut,
     repeat_of,
 )
-from workflows.engine.plan import ROOT, Plan, is_inside
+from workflows.engine.plan import ROOT, Plan, is_inside, latest
 from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView, reading
 from workflows.engine.states import ASKING, FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
-from workflows.language.words import ErrorClass
+from workflows.language.words import ErrorClass, StepKind
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """When a simulated run begins, unless it is told otherwise."""
@@ -234,6 +234,9 @@ class Simulation:
         }
 
     def _record(self, path: str) -> Mapping[str, Any] | None:
+        if "*" in path:
+            wanted = latest(path)
+            path = next((one for one in reversed(self.rows) if wanted.fullmatch(one)), path)
         row = self.rows.get(path)
         if row is None:
             return None
@@ -257,7 +260,12 @@ class Simulation:
         return self._outputs(row.items["of"], range(first, last))
 
     def _gathered(self, path: str) -> Sequence[Any]:
-        return self._outputs(path, range(self.rows[path].view.born))
+        born = self.rows[path].view.born
+        if self.plan.node(path).kind is not StepKind.FOREACH:
+            nodes = self.plan.nodes
+            rounds = [row for row in self.rows.values() if row.view.scope == path]
+            return [row.output for row in rounds if nodes[row.view.node].is_item][born - 1 :]
+        return self._outputs(path, range(born))
 
     def _outputs(self, path: str, numbers: range) -> list[Any]:
         """Return the outputs of some items of a loop."""

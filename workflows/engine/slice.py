@@ -174,7 +174,7 @@ class Requirement:
 
 def reading(plan: Plan, reads: Reads, near: str) -> Requirement:
     """Return what must be held so that a step at `near` can read."""
-    records = frozenset(plan.path(plan.by_id[step], near) for step in reads.steps)
+    records = frozenset(plan.record(plan.by_id[step], near) for step in reads.steps)
     known = plan.node(near).items
     items = frozenset(plan.path(known[name], near) for name in reads.roots & known.keys())
     roots = reads.roots - known.keys() - {"index"}

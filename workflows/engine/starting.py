@@ -87,7 +87,7 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:  # noqa: C901
     match node.kind:
         case StepKind.TASK:
             queue(draft, view)
-        case StepKind.STEPS | StepKind.PARALLEL | StepKind.SWITCH:
+        case StepKind.STEPS | StepKind.PARALLEL | StepKind.FIRST | StepKind.SWITCH:
             _open(draft, view, node)
         case StepKind.SET:
             names = draft.names(view.path, node.inline)
@@ -98,7 +98,7 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:  # noqa: C901
             ending.complete(draft, draft.carry(view), values)
         case StepKind.EXIT:
             _leave(draft, view, node)
-        case StepKind.FOREACH | StepKind.REPEAT:
+        case StepKind.FOREACH | StepKind.REPEAT | StepKind.STATES:
             _open_loop(draft, view, node)
         case StepKind.WAIT:
             waiting.pause(draft, view)

@@ -24,6 +24,7 @@ class Role(StrEnum):
     ROOT = "root"
     BODY = "body"
     BRANCHES = "branches"
+    STATES = "states"
     CASE = "case"
     CATCH = "catch"
 
@@ -164,7 +165,12 @@ def kind_of(node: Node) -> StepKind | None:
 
 
 def _inner_scopes(step: Step) -> Iterator[Scope]:
-    for key, role in (("parallel", Role.BRANCHES), ("steps", Role.BODY)):
+    for key, role in (
+        ("parallel", Role.BRANCHES),
+        ("first", Role.BRANCHES),
+        ("states", Role.STATES),
+        ("steps", Role.BODY),
+    ):
         node = step.node.get(key)
         if node is not None and node.items is not None:
             yield Scope(node, f"{step.path}.{key}", role, step)

@@ -38,6 +38,8 @@ from workflows.language.words import (
 KIND_KEYS: dict[str, StepKind] = {
     "uses": StepKind.TASK,
     "parallel": StepKind.PARALLEL,
+    "first": StepKind.FIRST,
+    "states": StepKind.STATES,
     "switch": StepKind.SWITCH,
     "foreach": StepKind.FOREACH,
     "repeat": StepKind.REPEAT,
@@ -185,6 +187,23 @@ class ProfileSpec(Model):
     hold: Hold = Hold.STEP
 
 
+class NextSpec(Model):
+    """A transition of a state: to which state, and when."""
+
+    when: f.Condition | None = Field(None, description="Taken when this is the first true one.")
+    to: f.Identifier | None = Field(None, description="The state; null is the end of the block.")
+
+
+def _transitions(value: object) -> object:
+    return [{"to": value}] if isinstance(value, str) else value
+
+
+Transitions = Annotated[
+    tuple[NextSpec, ...],
+    BeforeValidator(_transitions, json_schema_input_type=str | tuple[NextSpec, ...]),
+]
+
+
 class RepeatSpec(Model):
     """The body is done again until the condition is true."""
 
@@ -280,6 +299,19 @@ class StepSpec(Model):
     parallel: tuple["StepSpec", ...] | None = Field(
         None, description="Branches; all start at once."
     )
+    first: tuple["StepSpec", ...] | None = Field(
+        None, description="Branches; the first that ends well wins, and the others are withdrawn."
+    )
+    states: tuple["StepSpec", ...] | None = Field(
+        None, description="States; which comes next is said by `next`, and cycles are allowed."
+    )
+    start: f.Identifier | None = Field(
+        None, description="The state to begin with. Left out: the first in the list."
+    )
+    max_visits: f.Count = Field(1000, description="Visits of all states together, at most.")
+    next: Transitions | None = Field(
+        None, description="Of a state: where it goes when it has ended. Left out: the end."
+    )
     steps: tuple["StepSpec", ...] | None = Field(None, description="A body, in order.")
     switch: tuple[CaseSpec, ...] | None = Field(None, description="The first true branch is taken.")
     foreach: f.Items | None = Field(None, description="The body is done once for each item.")
@@ -323,8 +355,9 @@ class StepSpec(Model):
     @property
     def bodies(self) -> tuple[tuple["StepSpec", ...], ...]:
         """The sequences of child steps that are done in the ordinary way; without `catch`."""
-        if self.parallel is not None:
-            return (self.parallel,)
+        for branches in (self.parallel, self.first, self.states):
+            if branches is not None:
+                return (branches,)
         if self.switch is not None:
             return tuple(case.steps for case in self.switch)
         return () if self.steps is None else (self.steps,)

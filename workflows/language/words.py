@@ -57,6 +57,8 @@ class StepKind(StrEnum):
 
     TASK = "task"
     PARALLEL = "parallel"
+    FIRST = "first"
+    STATES = "states"
     STEPS = "steps"
     SWITCH = "switch"
     FOREACH = "foreach"

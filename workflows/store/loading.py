@@ -6,7 +6,7 @@ again (`workflows.services.progress`).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -78,6 +78,17 @@ LOAD_BATCH = """
 """
 
 LOAD_BORN = "SELECT born FROM workflows_step WHERE run_id = %s AND path = %s"
+
+LOAD_LAST = """
+    SELECT CASE state WHEN 'COMPLETED' THEN output END FROM workflows_step
+    WHERE run_id = %s AND scope = %s AND path >= %s AND path < %s
+"""
+
+LOAD_LATEST = """
+    SELECT path, state, output, error, attempt FROM workflows_step
+    WHERE run_id = %s AND node = %s AND path >= %s AND path < %s
+    ORDER BY id DESC LIMIT 1
+"""
 
 LOAD_OUTPUTS = """
     SELECT path, CASE state WHEN 'COMPLETED' THEN output END FROM workflows_step
@@ -185,18 +196,33 @@ def read(
             held.elsewhere = {place: known.get(place, {}) for place in plan.elsewhere}
     if wanted.records:
         rows = cur.execute(LOAD_RECORDS, (run_id, list(wanted.records)), prepare=True).fetchall()
-        held.records = dict.fromkeys(wanted.records)
-        for path, state, output, error, attempt in rows:
-            held.records[path] = {
-                "state": state,
-                "output": _parsed(output),
-                "error": _parsed(error),
-                "attempt": attempt,
-            }
-
+        held.records = dict.fromkeys(wanted.records) | {row[0]: _record(row) for row in rows}
+        for path in (path for path in wanted.records if "*" in path):
+            held.records[path] = _latest(cur, run_id, plan, path)
     if wanted.items:
         found = cur.execute(LOAD_ITEMS, (run_id, list(wanted.items)), prepare=True).fetchall()
         held.items = {path: _parsed(item) for path, item in found}
+
+
+def _latest(
+    cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, path: str
+) -> Mapping[str, Any] | None:
+    """Return the result of the latest visit of a state, or of a step inside one."""
+    before = path.partition("*")[0]
+    node = plan.node(path.replace("*", "0"))
+    values = (run_id, node.index, before, f"{before}:")
+    rows = cur.execute(LOAD_LATEST, values).fetchall()
+    return _record(rows[0]) if rows else None
+
+
+def _record(row: Row) -> Mapping[str, Any]:
+    _, state, output, error, attempt = row
+    return {
+        "state": state,
+        "output": _parsed(output),
+        "error": _parsed(error),
+        "attempt": attempt,
+    }
 
 
 def _batch(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, loop: str) -> Sequence[Any]:
@@ -218,8 +244,10 @@ def _gathered(
     """
     rows = cur.execute(LOAD_BORN, (run_id, loop), prepare=True).fetchall()
     born = rows[0][0] or 0 if rows else 0
-    if plan.node(loop).kind is StepKind.REPEAT:
-        return _outputs(cur, run_id, plan, loop, range(max(born - 1, 0), born))
+    if plan.node(loop).kind is not StepKind.FOREACH:
+        last = f"{loop}[{born - 1}]"
+        found = cur.execute(LOAD_LAST, (run_id, loop, last, f"{last}/")).fetchall()
+        return [_parsed(output) for (output,) in found]
     if born > LARGEST_VALUE // 2:
         return None
     return _outputs(cur, run_id, plan, loop, range(born), at_most=LARGEST_VALUE)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from workflows.engine.plan import Node, Plan
-from workflows.engine.scopes import graph, parallel, switch
+from workflows.engine.scopes import first, graph, parallel, switch
 from workflows.engine.scopes.opening import Opening
 from workflows.engine.slice import StepView
 from workflows.language.words import StepKind
@@ -29,6 +29,7 @@ class Kind(Protocol):
 KINDS: Mapping[StepKind, Kind] = {
     StepKind.STEPS: graph,
     StepKind.PARALLEL: parallel,
+    StepKind.FIRST: first,
     StepKind.SWITCH: switch,
 }
 
@@ -46,4 +47,10 @@ def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] |
     return KINDS[plan.nodes[view.node].kind].output(plan, view, records)
 
 
-__all__ = ["KINDS", "Opening", "opening", "output"]
+def is_won(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> bool:
+    """Say whether it is a race, and a branch has won it."""
+    is_race = plan.nodes[view.node].kind is StepKind.FIRST
+    return is_race and first.output(plan, view, records) is not None
+
+
+__all__ = ["KINDS", "Opening", "is_won", "opening", "output"]

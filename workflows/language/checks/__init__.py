@@ -15,6 +15,7 @@ from workflows.language.checks import (
     policies,
     references,
     shape,
+    states,
     structure,
     tasks,
 )
@@ -24,6 +25,7 @@ CHECKS: tuple[Callable[[Outline], None], ...] = (
     structure.check,
     availability.check,
     graph.check,
+    states.check,
     names.check,
     references.check,
     tasks.check,

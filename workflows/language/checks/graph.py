@@ -17,6 +17,9 @@ _RUNS_ANYWAY = frozenset({Join.NONE_FAILED, Join.ALL_DONE, Join.ALWAYS})
 def check(outline: Outline) -> None:
     """Report needs, cycles, joins and steps that cannot be."""
     for scope in outline.scopes:
+        if scope.role is Role.STATES:
+            scope.cyclic = True
+            continue
         local = {step.id: step for step in reversed(scope.steps) if step.id}
         for step in scope.steps:
             step.needs = _needs(outline, step, local)

@@ -198,6 +198,12 @@ def _places_of(step: Step, names: frozenset[str]) -> Iterator[Place]:
         if condition is not None:
             path = f"{step.path}.switch[{index}].when"
             yield Place(condition, path, step, names, is_condition=True)
+    transitions = step.node.get("next")
+    for index, transition in enumerate((transitions.items if transitions else None) or ()):
+        condition = transition.get("when")
+        if condition is not None:
+            path = f"{step.path}.next[{index}].when"
+            yield Place(condition, path, step, names, own=True, is_condition=True)
 
 
 _Row = tuple[tuple[str, ...], frozenset[str], bool, bool]

@@ -15,6 +15,9 @@ _ELSEWHERE = frozenset({"step-kind", "no-body"})
 _MODELS: Mapping[str, type[BaseModel]] = {
     "steps": spec.StepSpec,
     "parallel": spec.StepSpec,
+    "first": spec.StepSpec,
+    "states": spec.StepSpec,
+    "next": spec.NextSpec,
     "switch": spec.CaseSpec,
     "catch": spec.CatchSpec,
     "retry": spec.RetrySpec,

@@ -16,7 +16,9 @@ _TAKEN = RESERVED | frozenset(
     {"index", "input", "vars", "steps", "env", "secrets", "run", "event", "error"}
 )
 
-_BLOCKS = frozenset({Kind.PARALLEL, Kind.STEPS, Kind.SWITCH, Kind.FOREACH, Kind.REPEAT})
+_BLOCKS = frozenset(
+    {Kind.PARALLEL, Kind.FIRST, Kind.STATES, Kind.STEPS, Kind.SWITCH, Kind.FOREACH, Kind.REPEAT}
+)
 _WORKING = frozenset(Kind) - {Kind.SET, Kind.EXIT}
 _CALLS = frozenset({Kind.TASK, Kind.WORKFLOW})
 _FOREACH = frozenset({Kind.FOREACH})
@@ -39,6 +41,8 @@ KEYS_OF: Mapping[str, frozenset[Kind]] = {
     "max_parallel": _FOREACH,
     "until": _FOREACH,
     "on_item_failure": _FOREACH,
+    "start": frozenset({Kind.STATES}),
+    "max_visits": frozenset({Kind.STATES}),
 }
 _NARROW = frozenset(key for key, kinds in KEYS_OF.items() if len(kinds) <= len(_BLOCKS))
 _VALUES = ("with", "output", "set", "exit")
