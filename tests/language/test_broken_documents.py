@@ -171,6 +171,19 @@ BROKEN = [
     ("index-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §index }}'}}]")),
     ("error-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §error.code }}'}}]")),
     ("event-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §event.data }}'}}]")),
+    ("next-out-of-place", document("[{id: a, uses: noop, §next: a}]")),
+    ("unknown-state", document("[{id: s, states: [{id: a, uses: noop, next: §b}]}]")),
+    ("unknown-state", document("[{id: s, states: [{id: a, uses: noop, next: [{to: §b}]}]}]")),
+    ("unknown-state", document("[{id: s, start: §b, states: [{id: a, uses: noop}]}]")),
+    ("unreachable-state", document("[{id: s, states: [{id: a, uses: noop}, §{id: b, set: {}}]}]")),
+    (
+        "state-order",
+        document(
+            "[{id: s, states: [{id: a, uses: noop, next: b}, {id: b, uses: noop, §needs: [a]}]}]"
+        ),
+    ),
+    ("key-not-for-kind", document("[{id: s, uses: noop, §start: a}]")),
+    ("condition", document("[{id: s, states: [{id: a, uses: noop, next: [{when: §x, to: a}]}]}]")),
     ("event-type", document("[{id: a, event: {type: §'${{ input.x }}'}}]")),
     ("unknown-name", triggered("{type: x, match: '${{ §inptu.x }}'}")),
     ("input", triggered("{type: x, input: §7}")),

@@ -21,15 +21,6 @@ from workflows.engine.plan import (
     Reads,
     Transition,
 )
-    Node,
-    Pause,
-    Plan,
-    Reads,
-<<<<<<< HEAD
-=======
-    Transition,
->>>>>>> 2310e60 (Go from state to state, and let the first of several branches win)
-)
 from workflows.language import expressions
 from workflows.language.spec import Spec, StepSpec, retry_policy
 from workflows.language.words import Losers, StepKind

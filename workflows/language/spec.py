@@ -191,7 +191,7 @@ class NextSpec(Model):
     """A transition of a state: to which state, and when."""
 
     when: f.Condition | None = Field(None, description="Taken when this is the first true one.")
-    to: f.Identifier | None = Field(None, description="The state; null is the end of the block.")
+    to: f.Identifier | None = Field(None, description="The state. Left out: the end of the block.")
 
 
 def _transitions(value: object) -> object:
