@@ -92,6 +92,11 @@ ALWAYS: Mapping[str, str] = {
         WHERE NOT EXISTS (
             SELECT 1 FROM workflows_journal WHERE run_id = a.run_id AND path = s.path
             AND before = 'QUEUED' AND after = 'RUNNING' AND attempt = a.number
+        ) AND NOT EXISTS (  -- Whoever is asked instead is asked by nobody.
+            SELECT 1 FROM workflows_wait w JOIN workflows_wait o
+                ON o.run_id = w.run_id AND o.path = w.path AND o.attempt = w.attempt - 1
+            WHERE w.run_id = a.run_id AND w.path = s.path AND w.attempt = a.number
+                AND o.answer ->> 'outcome' = 'escalated'
         )
     """,
     "a completed attempt is the last one, and its step is completed": """

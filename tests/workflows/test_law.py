@@ -168,7 +168,9 @@ def test_a_line_of_the_journal_is_never_made_by_hand() -> None:
     assert list(run.journal.values()) == lines
 
 
-@pytest.mark.parametrize("table", ["run", "step", "attempt", "incident", "journal"])
+@pytest.mark.parametrize(
+    "table", ["run", "step", "attempt", "incident", "journal", "vote", "delegation"]
+)
 def test_no_table_of_the_law_is_emptied(table: str) -> None:
     run = a_run(task("only"))
     known = everything(run)

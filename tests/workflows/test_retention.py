@@ -9,6 +9,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from pytest_django.fixtures import Settings
 
+from tests.support.approvals import a_person, a_request, no, say
 from tests.workflows.builders import (
     ANN,
     TAKER,
@@ -28,8 +29,20 @@ from tests.workflows.builders import (
 )
 from workflows import store
 from workflows.engine.states import FINISHED_RUNS, RunState
-from workflows.models import Attempt, Incident, Journal, Parking, Pruning, Run, Step, Wait
+from workflows.models import (
+    Attempt,
+    Delegation,
+    Incident,
+    Journal,
+    Parking,
+    Pruning,
+    Run,
+    Step,
+    Vote,
+    Wait,
+)
 from workflows.services import retention
+from workflows.services.approvals import delegate
 from workflows.services.errors import InputRefusedError
 from workflows.services.incidents import discard_incident
 from workflows.services.plans import pinned
@@ -101,8 +114,27 @@ def test_the_waits_of_an_old_run_go_with_it_and_are_archived(tmp_path: Path) -> 
     assert not Wait.objects.exists()
 
 
+def test_the_votes_of_an_old_run_go_with_it_and_are_archived(tmp_path: Path) -> None:
+    ben = a_person("ben", "finance")
+    a_person("dora")
+    request = a_request(approvals=2)
+    delegate(approval_id=request.pk, person=ben, to="dora", by="person:ben")
+    say(request, ben)
+    say(request, a_person("cleo", "finance"), no())
+    discard_incident(incident_id=open_incidents(request.run)[0].pk, note="gone", by=ANN)
+
+    pruned(archive=tmp_path)
+
+    [file] = tmp_path.glob("*.gz")
+    archived = json.loads(gzip.decompress(file.read_bytes()))
+    assert [one["verdict"] for one in archived["votes"]] == ["approve", "reject"]
+    assert [one["taker_name"] for one in archived["delegations"]] == ["dora"]
+    assert not Vote.objects.exists()
+    assert not Delegation.objects.exists()
+
+
 def test_all_that_belongs_to_a_run_is_known_to_retention() -> None:
-    known = {Step, Attempt, Journal, Incident, Wait, Parking}
+    known = {Step, Attempt, Journal, Incident, Wait, Vote, Delegation, Parking}
     by_themselves = {Run}  # child runs, each of an age of its own
 
     found = {one.related_model for one in Run._meta.related_objects}

@@ -51,6 +51,11 @@ REASONS: Mapping[Reason, str] = {
     Reason.OPTIONAL: "it failed, and is optional",
     Reason.CHILDREN: "waits for the steps inside it",
     Reason.CATCH: "its fallback path has taken over",
+    Reason.APPROVAL: "waits for a decision of people",
+    Reason.CALLBACK: "waits for its callback",
+    Reason.EVENT: "waits for its event",
+    Reason.TIME: "waits for its time to come",
+    Reason.CHILD: "waits for its child run to end",
     Reason.RETRY: "a retry is due",
     Reason.WORKER_LOST: "its worker was lost",
     Reason.GUARD: "parked: the guard of what it depends on is open",
@@ -61,6 +66,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.REOPENED: "a replay reopened it",
     Reason.SKIPPED_BY_OPERATOR: "skipped by a person",
     Reason.DISCARDED: "given up by a person",
+    Reason.PARTIAL: "some of its items have failed",
 }
 
 

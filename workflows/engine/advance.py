@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import assert_never
 
-from workflows.engine import ending, looping, operators, starting, trying, waiting
+from workflows.engine import approving, ending, looping, operators, starting, trying, waiting
 from workflows.engine.decision import Decision
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
@@ -49,8 +49,8 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, Plan, Reads, template_of
 from workflows.engine.policy import PATIENCE
-from workflows.engine.slice import Requirement, Slice, reading
-from workflows.engine.states import StepState
+from workflows.engine.slice import Requirement, Slice, StepView, reading
+from workflows.engine.states import Reason, StepState
 from workflows.language.words import StepKind
 
 ACCEPTS: Mapping[StepState, tuple[type[Event], ...]] = {
@@ -157,8 +157,11 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
 def _out_of_time(plan: Plan, path: str) -> Requirement:
     if path == ROOT:
         return THE_RUN
-    if plan.node(path).kind is StepKind.WAIT:
+    node = plan.node(path)
+    if node.kind is StepKind.WAIT:
         return _ended_well(plan, path)
+    if node.kind is StepKind.APPROVAL:
+        return _ended_well(plan, path) | reading(plan, node.inline, path)
     return _with_fallbacks(plan, path)
 
 
@@ -271,7 +274,7 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
             if path == ROOT:
                 ending.time_out(draft, path)
             elif _hears(draft, path, event):
-                waiting.time_out(draft, draft.view(path))
+                _time_out(draft, draft.view(path))
         case PauseRequested():
             operators.pause(draft)
         case ResumeRequested():
@@ -294,6 +297,13 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
                 operators.discard(draft, event)
         case _:
             assert_never(event)
+
+
+def _time_out(draft: Draft, view: StepView) -> None:
+    if view.reason is Reason.APPROVAL:
+        approving.time_out(draft, view)
+    else:
+        waiting.time_out(draft, view)
 
 
 def _hears(draft: Draft, path: str, event: Event) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from workflows.engine.plan import (
     NO_NODE,
     ROOT,
+    Approval,
     Case,
     Child,
     Exit,
@@ -140,6 +141,7 @@ class _Compiler:
             pause=None if step.wait is None else Pause(step.wait.duration, step.wait.until),
             listening=_listening(step),
             child=None if step.workflow is None else Child(step.workflow, step.version),
+            approval=_approval(step),
             patience=_patience(step),
             output=step.output,
             call=self._reads(step.arguments, caught),
@@ -257,7 +259,9 @@ class _Compiler:
         leaving = (step.exit.when, step.exit.output) if step.exit else ()
         pausing = (step.wait.duration, step.wait.until, step.output) if step.wait else ()
         given = step.arguments if step.workflow is not None else None
-        read = [*conditions, step.set, step.foreach, *leaving, *pausing, given]
+        asking = step.approval
+        asked = (asking.group, asking.escalate_to, asking.message) if asking else ()
+        read = [*conditions, step.set, step.foreach, *leaving, *pausing, given, *asked]
         known = self._reads(read, caught)
         return known if step.event is None else known | self._asked(step.event.match, caught)
 
@@ -293,6 +297,23 @@ class _Compiler:
 def _listening(step: StepSpec) -> Listening | None:
     event = step.event
     return None if event is None else Listening(event.type, event.match, event.since)
+
+
+def _approval(step: StepSpec) -> Approval | None:
+    asked = step.approval
+    if asked is None:
+        return None
+    return Approval(
+        group=asked.group,
+        title=step.name or "",
+        description=step.description or "",
+        message=asked.message or "",
+        approvals=asked.approvals,
+        on_timeout=asked.on_timeout,
+        escalate_to=asked.escalate_to,
+        form=asked.form,
+        allow_self=asked.allow_self,
+    )
 
 
 def _patience(step: StepSpec) -> float | None:

@@ -162,6 +162,19 @@ class Draft:
         self.decision.waits.append(replace(awaited, attempt=carried.attempt))
         return self.move(carried, StepState.WAITING, reason=awaited.kind, wake_at=until)
 
+    def wait_instead(
+        self, view: StepView, awaited: Awaited, *, until: datetime | None, error: StepError
+    ) -> StepView:
+        """Have a step whose wait was in vain, as `error` says, wait for something else instead.
+
+        That is its next attempt, and one more of its failures.
+        """
+        self._end_wait(view, AttemptEnd.FAILED, error)
+        begun = {"attempt": view.attempt + 1, "failures": view.failures + 1}
+        after = self.touch(view, **begun, wake_at=until)
+        self.decision.waits.append(replace(awaited, attempt=after.attempt))
+        return after
+
     def answer(self, view: StepView, answer: Mapping[str, Any] | None) -> None:
         """Keep by what a wait is ended, with its next move."""
         self._answers[view.path] = answer
@@ -170,10 +183,12 @@ class Draft:
         waited = before.state is StepState.WAITING and before.reason in OUTSIDE
         if not waited or (after.state, after.reason) == (before.state, before.reason):
             return
-        end = ENDS.get(after.state, AttemptEnd.FAILED)
-        self.decision.attempts.append(AttemptRecord(before, end, after.error))
-        answer = self._answers.pop(before.path, None)
-        self.decision.closings.append(Closing(before.path, before.attempt, end, answer))
+        self._end_wait(before, ENDS.get(after.state, AttemptEnd.FAILED), after.error)
+
+    def _end_wait(self, view: StepView, end: AttemptEnd, error: StepError | None) -> None:
+        self.decision.attempts.append(AttemptRecord(view, end, error))
+        answer = self._answers.pop(view.path, None)
+        self.decision.closings.append(Closing(view.path, view.attempt, end, answer))
 
     def _note(self, view: StepView, output: Any) -> None:
         record = {

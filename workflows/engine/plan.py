@@ -14,7 +14,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from workflows.language.spec import RetryPolicy
-from workflows.language.words import ExitStatus, Join, OnFailure, OnItemFailure, StepKind
+from workflows.language.words import (
+    ExitStatus,
+    Join,
+    OnFailure,
+    OnItemFailure,
+    OnTimeout,
+    StepKind,
+)
 
 ROOT = ""
 NO_NODE = -1
@@ -97,6 +104,21 @@ class Child:
 
 
 @dataclass(frozen=True)
+class Approval:
+    """Whom an `approval` step asks, what, and what it does when nobody decides in time."""
+
+    group: str
+    title: str = ""
+    description: str = ""
+    message: str = ""
+    approvals: int = 1
+    on_timeout: OnTimeout = OnTimeout.FAIL
+    escalate_to: str | None = None
+    form: Mapping[str, Any] | None = None
+    allow_self: bool = False
+
+
+@dataclass(frozen=True)
 class Node:
     """A step of the definition, or one fallback path of a step.
 
@@ -139,6 +161,7 @@ class Node:
     pause: Pause | None = None
     listening: Listening | None = None
     child: Child | None = None
+    approval: Approval | None = None
     patience: float | None = None
     """Seconds that it waits for what comes from outside."""
     output: Any = None

@@ -13,6 +13,7 @@ from itertools import count
 from random import Random
 from typing import Any, Protocol
 
+from workflows.engine import approving
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import UNSET, Awaited, Decision
 from workflows.engine.draft import names_of
@@ -80,7 +81,7 @@ Outside = Callable[[Awaited], Result | None]
 
 
 def at_once(awaited: Awaited) -> Result:  # noqa: ARG001 - the shape of every Outside
-    """Have whatever is waited for come at once, and yield nothing."""
+    """Have whatever is waited for come at once, and yield nothing; an approval yields its yes."""
     return Result()
 
 
@@ -366,11 +367,13 @@ class Alone:
         """Have come what the run waits for; time comes by itself."""
         for awaited in decision.waits:
             result = None if awaited.kind is Reason.TIME else self.outside(awaited)
-            if result is not None:
-                answer = Answered(
-                    awaited.path, awaited.kind, result.output, result.error, awaited.attempt
-                )
-                clock.tell(run, answer, now + timedelta(seconds=result.seconds))
+            if result is None:
+                continue
+            then, output = now + timedelta(seconds=result.seconds), result.output
+            if awaited.kind is Reason.APPROVAL and output is None:
+                output = approving.assumed(awaited.request, at=then)
+            answer = Answered(awaited.path, awaited.kind, output, result.error, awaited.attempt)
+            clock.tell(run, answer, then)
 
 
 def simulate(  # noqa: PLR0913 - what a dry run can be told, each by its name

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from workflows.engine import ending, listening, looping, precedence, scopes, waiting
+from workflows.engine import approving, ending, listening, looping, precedence, scopes, waiting
 from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
@@ -102,15 +102,14 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:  # noqa: C901
             _open_loop(draft, view, node)
         case StepKind.WAIT:
             waiting.pause(draft, view)
+        case StepKind.APPROVAL:
+            approving.ask(draft, view)
         case StepKind.CALLBACK:
             waiting.begin(draft, view, Reason.CALLBACK)
         case StepKind.EVENT:
             _listen(draft, view, node)
         case StepKind.WORKFLOW:
             waiting.call(draft, view)
-        case StepKind.APPROVAL:
-            msg = f"a step of kind {node.kind.value} was applied before it can be carried out"
-            raise AssertionError(msg)
         case _:
             assert_never(node.kind)
 

@@ -43,7 +43,7 @@ def begin(
 ) -> StepView:
     """Have a step wait for something from outside, as long as its definition allows."""
     awaited = Awaited(view.path, kind, request or {}, name)
-    return draft.wait(view, awaited, until=_end_of_patience(draft, draft.node_of(view)))
+    return draft.wait(view, awaited, until=end_of_patience(draft, draft.node_of(view)))
 
 
 def pause(draft: Draft, view: StepView) -> None:
@@ -57,7 +57,7 @@ def pause(draft: Draft, view: StepView) -> None:
         output = ending.own_output(draft, view, None)
         ending.complete(draft, draft.carry(view), output)
         return
-    limit = _end_of_patience(draft, node)
+    limit = end_of_patience(draft, node)
     awaited = Awaited(view.path, Reason.TIME, {"until": due.isoformat()})
     draft.wait(view, awaited, until=due if limit is None else min(due, limit))
 
@@ -97,7 +97,7 @@ def answer(draft: Draft, event: Answered) -> None:
     if event.error is not None:
         ending.give_up(draft, view, event.error)
     else:
-        _complete(draft, view, event.output)
+        complete(draft, view, event.output)
 
 
 def time_out(draft: Draft, view: StepView) -> None:
@@ -106,13 +106,14 @@ def time_out(draft: Draft, view: StepView) -> None:
         ending.time_out(draft, view.path)
     elif view.wake_at is None or view.wake_at > draft.now:
         return
-    elif view.reason is Reason.TIME and not _is_cut_short(draft, view):
-        _complete(draft, view, None)
+    elif view.reason is Reason.TIME and not is_cut_short(draft, view):
+        complete(draft, view, None)
     else:
-        ending.give_up(draft, view, _in_vain(draft, view))
+        ending.give_up(draft, view, in_vain(draft, view))
 
 
-def _complete(draft: Draft, view: StepView, output: Any) -> None:
+def complete(draft: Draft, view: StepView, output: Any) -> None:
+    """End a wait well, with what the step yields."""
     try:
         output = ending.own_output(draft, view, output)
     except NO_VALUE as error:
@@ -134,20 +135,22 @@ def _due(draft: Draft, path: str, node: Node) -> datetime:
         raise ExpressionError(syntax.bare(f"{text}"), f"{error}") from error
 
 
-def _end_of_patience(draft: Draft, node: Node) -> datetime | None:
+def end_of_patience(draft: Draft, node: Node) -> datetime | None:
+    """Return until when a wait that begins now goes on; None: for ever."""
     limits = [limit for limit in (node.timeout, node.patience) if limit is not None]
     return draft.now + ending.seconds(min(limits)) if limits else None
 
 
-def _is_cut_short(draft: Draft, view: StepView) -> bool:
-    """Say whether a wait for time ends because the step may take no longer."""
+def is_cut_short(draft: Draft, view: StepView) -> bool:
+    """Say whether a wait ends because the step may take no longer."""
     limit = draft.node_of(view).timeout
     if limit is None or view.started_at is None or view.wake_at is None:
         return False
     return view.wake_at >= view.started_at + ending.seconds(limit)
 
 
-def _in_vain(draft: Draft, view: StepView) -> StepError:
+def in_vain(draft: Draft, view: StepView) -> StepError:
+    """Return the error of a step whose wait was in vain."""
     message = f"{view.path} waited for {AWAITED[view.reason or Reason.TIME]}"
     if view.started_at is not None and view.wake_at is not None:
         waited = (view.wake_at - view.started_at).total_seconds()

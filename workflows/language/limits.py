@@ -16,6 +16,9 @@ MOST_ITEMS = 1_000_000
 DEEPEST_CHILD = 50
 """Levels of child runs below the run that no step has started."""
 
+LONGEST_GROUP = 150
+"""Characters of the name of a group of people."""
+
 
 def size_of(value: Any) -> int:
     """Return the bytes of a value as compact JSON."""

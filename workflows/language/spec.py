@@ -215,12 +215,22 @@ class RepeatSpec(Model):
 class ApprovalSpec(Model):
     """A decision of people."""
 
-    group: str
-    approvals: f.Count = 1
-    timeout: f.Timeout | None = None
-    on_timeout: OnTimeout = OnTimeout.FAIL
-    escalate_to: str | None = None
-    form: dict[str, Any] | None = None
+    group: str = Field(description="The group whose members decide.")
+    message: str | None = Field(None, description="What they are asked, in a sentence or two.")
+    approvals: f.Count = Field(1, description="How many of them must approve.")
+    timeout: f.Timeout | None = Field(None, description="How long is waited for a decision.")
+    on_timeout: OnTimeout = Field(
+        OnTimeout.FAIL, description="What the step does when nobody has decided in time."
+    )
+    escalate_to: str | None = Field(
+        None, description="The group that is asked instead, for as long again, on escalate."
+    )
+    form: dict[str, Any] | None = Field(
+        None, description="JSON Schema of what is filled in with an approval; an object."
+    )
+    allow_self: f.Flag = Field(
+        False, description="Whether who has started the run may decide as well."
+    )
 
 
 class CallbackSpec(Model):

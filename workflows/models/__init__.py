@@ -1,5 +1,6 @@
 """The rows of the platform. Invariants are named constraints; the law is kept by triggers."""
 
+from workflows.models.approval import Approval, Delegation, Verdict, Vote, usable
 from workflows.models.breaker import Breaker, BreakerJournal, Parking
 from workflows.models.definition import Version, Workflow
 from workflows.models.event import EffectKind, EventEffect, ReceivedEvent, Trigger
@@ -11,9 +12,11 @@ from workflows.models.step import Attempt, Step
 from workflows.models.wait import Wait
 
 __all__ = [
+    "Approval",
     "Attempt",
     "Breaker",
     "BreakerJournal",
+    "Delegation",
     "EffectKind",
     "EventEffect",
     "Incident",
@@ -25,7 +28,10 @@ __all__ = [
     "Run",
     "Step",
     "Trigger",
+    "Verdict",
     "Version",
+    "Vote",
     "Wait",
     "Workflow",
+    "usable",
 ]

@@ -213,6 +213,24 @@ def unchanging_trigger(name: str) -> pgtrigger.Trigger:
     )
 
 
+def once_trigger(name: str, *, columns: Sequence[str]) -> pgtrigger.Trigger:
+    """Refuse to change a row but for filling in its `columns`, the first of them once."""
+    listed = ", ".join(columns)
+    return Law(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        func=f"""
+            IF OLD.{columns[0]} IS NOT NULL
+                OR to_jsonb(NEW) - '{{{listed}}}'::text[] <> to_jsonb(OLD) - '{{{listed}}}'::text[]
+            THEN
+                RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;
+            END IF;
+            RETURN NEW;
+        """,
+    )
+
+
 def emptying_trigger(name: str) -> pgtrigger.Trigger:
     """Refuse to empty a table: TRUNCATE asks no rule that is asked of rows.
 

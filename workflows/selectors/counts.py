@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, IntegerField, QuerySet, Subquery, Value
@@ -44,7 +45,7 @@ def steps_by_state(run_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, int]]:
     return counts
 
 
-def number_of(rows: QuerySet[Run] | QuerySet[Incident], column: str) -> Coalesce:
+def number_of(rows: QuerySet[Any], column: str) -> Coalesce:
     """Count correlated rows beside the row they belong to by `column`, without grouping it."""
     number = rows.order_by().values(column).annotate(number=Count("pk")).values("number")
     return Coalesce(Subquery(number), Value(0), output_field=IntegerField())

@@ -173,6 +173,70 @@ class EffectDocument(TypedDict):
     by: str
 
 
+class VoteDocument(TypedDict):
+    """What `person` has said to a request, in the place of `member`."""
+
+    id: Id
+    person: str
+    member: str
+    verdict: Literal["approve", "reject"]
+    note: str
+    form: dict[str, Any] | None
+    at: Time
+    by: str
+
+
+class ApprovalSummary(TypedDict):
+    """A request for a decision in a list. `outcome` says what has become of it."""
+
+    id: Id
+    run: Id
+    workflow: str
+    environment: str
+    path: str
+    title: str
+    message: str
+    group: str
+    escalated: bool
+    approvals: int
+    approved: int
+    outcome: Annotated[
+        str,
+        WithJsonSchema(
+            {"enum": ["open", "approved", "rejected", "timed_out", "escalated", "withdrawn"]}
+        ),
+    ]
+    started_by: str
+    opened_at: Time
+    due_at: Time | None
+    closed_at: Time | None
+    closed_by: str | None
+
+
+class ApprovalDocument(ApprovalSummary):
+    """A request for a decision, with all that one needs to decide."""
+
+    allow_self: bool
+    form: dict[str, Any] | None
+    input: dict[str, Any]
+    votes: list[VoteDocument]
+
+
+class DelegationDocument(TypedDict):
+    """A vote that was handed on: on one request, or on all for a span of time."""
+
+    id: Id
+    giver: str
+    taker: str
+    approval: Id | None
+    begins_at: Time
+    ends_at: Time | None
+    note: str
+    given_at: Time
+    given_by: str
+    withdrawn_at: Time | None
+
+
 class LastRun(TypedDict):
     """The newest run of a workflow."""
 

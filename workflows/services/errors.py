@@ -2,6 +2,7 @@
 
 ServiceError
     NotFoundError             there is no such thing
+    NotAllowedError           the person may not do this, whatever the state
     InputRefusedError         the input does not fit its schema
     StateRefusedError         the state of the thing does not allow it
     IdempotencyMismatchError  the key was used for something else
@@ -29,6 +30,12 @@ class NotFoundError(ServiceError):
         super().__init__(f"There is no {kind} {name}.")
         self.kind = kind
         self.name = str(name)
+
+
+class NotAllowedError(ServiceError):
+    """The person may not do this."""
+
+    code = "not_allowed"
 
 
 class InputRefusedError(ServiceError):

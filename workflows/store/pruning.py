@@ -54,6 +54,11 @@ REMOVE = {
 """What a run consists of, in the order it is removed in."""
 
 ALONG = (
+    """
+        DELETE FROM workflows_vote v USING workflows_wait w
+        WHERE w.run_id = ANY(%s) AND v.wait_id = w.id
+    """,
+    "DELETE FROM workflows_delegation WHERE run_id = ANY(%s)",
     "DELETE FROM workflows_wait WHERE run_id = ANY(%s)",
     "DELETE FROM workflows_parking WHERE run_id = ANY(%s)",
 )
@@ -98,6 +103,15 @@ READ = {
     """,
     "waits": """
         SELECT run_id, to_jsonb(w) FROM workflows_wait w
+        WHERE run_id = ANY(%s) ORDER BY run_id, id
+    """,
+    "votes": """
+        SELECT w.run_id, to_jsonb(v) FROM workflows_vote v
+        JOIN workflows_wait w ON w.id = v.wait_id
+        WHERE w.run_id = ANY(%s) ORDER BY w.run_id, v.id
+    """,
+    "delegations": """
+        SELECT run_id, to_jsonb(d) FROM workflows_delegation d
         WHERE run_id = ANY(%s) ORDER BY run_id, id
     """,
     "incidents": """

@@ -8,6 +8,7 @@ reads the order and the texts that they find.
 from collections.abc import Callable
 
 from workflows.language.checks import (
+    approvals,
     availability,
     graph,
     inputs,
@@ -31,6 +32,7 @@ CHECKS: tuple[Callable[[Outline], None], ...] = (
     tasks.check,
     policies.check,
     inputs.check,
+    approvals.check,
 )
 
 __all__ = ["CHECKS", "shape"]

@@ -12,7 +12,6 @@ NOT_YET = frozenset(
         "workflow.on_failure: compensate",
         "workflow.on_failure: park",
         "retry.max_duration",
-        "step.approval",
         "step.callback",
         "step.compensate",
         "step.profile",

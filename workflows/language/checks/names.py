@@ -225,6 +225,7 @@ def _table() -> tuple[_Row, ...]:
         (("exit", "output"), nothing, False, False),
         (("approval", "group"), nothing, False, False),
         (("approval", "escalate_to"), nothing, False, False),
+        (("approval", "message"), nothing, False, False),
         (("event", "match"), frozenset({"event"}), False, True),
         (("wait", "for"), nothing, False, False),
         (("wait", "until"), nothing, False, False),
