@@ -36,6 +36,8 @@ class Facts:
     error: str = ""
     oldest_queued: float = 0.0
     queue: str = ""
+    asked: Sequence[str] = ()
+    """The groups that are asked for a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,15 @@ def _live(facts: Facts) -> Advice:
         matter = f"No worker has taken the next step for {facts.oldest_queued:.0f} seconds."
         hint = f"See in Flower whether a worker listens on {facts.queue}, or is busy elsewhere."
         return Advice("care", matter, hint)
+    if facts.asked and not _is_busy(facts):
+        matter = f"The run waits for a decision of {' and '.join(facts.asked)}."
+        return Advice("busy", matter, "A member of the group decides, under Approvals.")
     if facts.counts.get("RETRYING"):
         matter = "The run is under way; a step has failed and will be tried again by itself."
         return Advice("busy", matter, "Nothing to do yet.")
     return Advice("busy", "The run is under way.", "Nothing to do.")
+
+
+def _is_busy(facts: Facts) -> bool:
+    """Say whether a worker is at something, or is to be."""
+    return any(facts.counts.get(state) for state in ("QUEUED", "RUNNING", "RETRYING"))

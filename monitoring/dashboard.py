@@ -19,8 +19,8 @@ from workers.vitals import Health, Verdict
 from workflows.admin.base import duration, newest_of
 from workflows.admin.incident import causes
 from workflows.admin.looks import look_of, words_of
-from workflows.engine.states import LIVE_RUNS, RunState, StepState
-from workflows.models import Incident, Run, Step, Workflow
+from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
+from workflows.models import Approval, Incident, Run, Step, Workflow
 from workflows.models.ids import first_id_of
 
 MOST_COUNTED = 10_000
@@ -99,6 +99,13 @@ def tiles(*, now: datetime) -> list[Tile]:
             Look("ok", "check_circle") if open_incidents == "0" else Look("bad", "error"),
             reverse("admin:workflows_incident_changelist"),
             "Steps that need a person",
+        ),
+        Tile(
+            "Open approvals",
+            bounded(Approval.objects.filter(kind=Reason.APPROVAL.value, closed_at__isnull=True)),
+            Look("busy", "how_to_vote"),
+            f"{reverse('admin:workflows_approval_changelist')}?show=open",
+            "Steps that wait for a decision",
         ),
         *(
             Tile(

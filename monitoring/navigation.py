@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import reverse_lazy
+from django.utils import timezone
 
-from workflows.models import Incident
+from workflows.engine.states import Reason
+from workflows.models import Approval, Incident
+from workflows.selectors.approvals import may_have_any, to_decide
 
 MOST_COUNTED = 99
 
@@ -20,6 +24,13 @@ def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
                 {
                     **_model("Incidents", "workflows_incident", "error", "workflows.view_incident"),
                     "badge": "monitoring.navigation.open_incidents",
+                },
+                {
+                    "title": "Approvals",
+                    "icon": "how_to_vote",
+                    "link": reverse_lazy("admin:workflows_approval_changelist"),
+                    "permission": may_have_approvals,
+                    "badge": "monitoring.navigation.approvals_to_decide",
                 },
                 _model("Runs", "workflows_run", "play_circle", "workflows.view_run"),
                 _model(
@@ -44,6 +55,15 @@ def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
                 _model("Attempts", "workflows_attempt", "repeat", "workflows.view_attempt"),
                 _model("Journal", "workflows_journal", "history", "workflows.view_journal"),
                 _model("Versions", "workflows_version", "commit", "workflows.view_version"),
+                {
+                    **_model(
+                        "Votes handed over",
+                        "workflows_delegation",
+                        "forward_to_inbox",
+                        "workflows.view_delegation",
+                    ),
+                    "permission": may_have_approvals,
+                },
                 _model("Prunings", "workflows_pruning", "auto_delete", "workflows.view_pruning"),
             ],
         },
@@ -79,6 +99,25 @@ def open_incidents(request: HttpRequest) -> str:
         return ""
     number = Incident.objects.filter(resolution="").order_by()[: MOST_COUNTED + 1].count()
     return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number)
+
+
+def may_have_approvals(request: HttpRequest) -> bool:
+    """Say whether this person may see approvals, or may be asked for one."""
+    user = request.user
+    if user.has_perm("workflows.view_approval"):
+        return True
+    return isinstance(user, User) and may_have_any(user, now=timezone.now())
+
+
+def approvals_to_decide(request: HttpRequest) -> str:
+    """Return how many requests this person can decide on, for the badge beside the link."""
+    user = request.user
+    if not isinstance(user, User):
+        return ""
+    wanted = to_decide(user, now=timezone.now())
+    found = Approval.objects.filter(wanted, kind=Reason.APPROVAL.value).order_by()
+    number = found[: MOST_COUNTED + 1].count()
+    return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")
 
 
 def _link(title: str, name: str, icon: str, permission: str) -> dict[str, Any]:

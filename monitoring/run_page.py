@@ -5,7 +5,7 @@ A picture is drawn up to `MOST_DRAWN` steps; beyond that, and always, there is t
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from django.urls import reverse
 
 from monitoring.advice import Advice, Facts, advise
 from monitoring.layout import Box, Edge, Layout, layout_of
+from workflows.admin.approval import due_in
 from workflows.admin.base import duration, short
 from workflows.admin.looks import look_of, reason_words, words_of
 from workflows.admin.operations import (
@@ -27,14 +28,15 @@ from workflows.admin.operations import (
     buttons_of_run,
 )
 from workflows.engine.plan import Plan
-from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, StepState
-from workflows.models import Attempt, Incident, Journal, Run, Step
+from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, Reason, StepState
+from workflows.models import Approval, Attempt, Incident, Journal, Run, Step
 from workflows.selectors.guards import parked_sentences
 from workflows.services.plans import plan_of_version
 
 MOST_DRAWN = 300
 STEPS_SHOWN = 50
 INCIDENTS_SHOWN = 10
+APPROVALS_SHOWN = 10
 BARS_SHOWN = 60
 LINES_SHOWN = 15
 VALUE_SHOWN = 2000
@@ -118,6 +120,16 @@ class StepRow:
     attempts: list[Attempt] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovalLine:
+    """An open request for a decision."""
+
+    approval: Approval
+    title: str
+    url: str
+    due: str
+
+
 @dataclass(slots=True)
 class RunPage:
     """The run page."""
@@ -132,6 +144,7 @@ class RunPage:
     buttons: list[Button]
     incidents: list[tuple[Incident, list[Button]]]
     open_incidents: int
+    approvals: list[ApprovalLine]
     counts: list[tuple[str, str, str, str, int]]
     total: int
     done: int
@@ -159,6 +172,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         incident.run = run
     journal = list(Journal.objects.filter(run=run.pk).order_by("-id")[:LINES_SHOWN])
     open_incidents = len(incidents) if len(incidents) <= INCIDENTS_SHOWN else open_ones.count()
+    asked = _asked(run, now) if counts.get(StepState.WAITING) else []
     timed = light or list(_timed(run.pk))
     bars = _bars(run, timed, now=now)
     rows, pages = _rows(run.pk, page=page, state=state)
@@ -169,10 +183,16 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         look=look_of(run.state),
         words=words_of(run.state),
         took=duration(run.started_at, run.finished_at or now),
-        advice=advise(_facts(run, counts, incidents, timed, now)),
+        advice=advise(
+            replace(
+                _facts(run, counts, incidents, timed, now),
+                asked=list(dict.fromkeys(one.approval.name for one in asked)),
+            )
+        ),
         buttons=buttons_of_run(run, user, open_incidents=open_incidents),
         incidents=[(one, buttons_of_incident(one, user)) for one in incidents[:INCIDENTS_SHOWN]],
         open_incidents=open_incidents,
+        approvals=asked,
         counts=[
             (one.value, words_of(one), *look_of(one), counts[one.value])
             for one in StepState
@@ -280,6 +300,21 @@ def _facts(
         oldest_queued=age,
         queue=oldest.queue if oldest else "",
     )
+
+
+def _asked(run: Run, now: datetime) -> list[ApprovalLine]:
+    """Return the open requests of a run, the oldest first."""
+    found = Approval.objects.filter(run=run.pk, closed_at__isnull=True, kind=Reason.APPROVAL.value)
+    shown = found.select_related("step").order_by("id")[:APPROVALS_SHOWN]
+    return [
+        ApprovalLine(
+            one,
+            one.request["title"] or one.path,
+            reverse("admin:workflows_approval_change", args=[one.pk]),
+            due_in(one, now),
+        )
+        for one in shown
+    ]
 
 
 def _step_url(step: Step) -> str:

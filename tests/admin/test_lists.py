@@ -17,6 +17,8 @@ LISTS = (
     "workflows_step",
     "workflows_attempt",
     "workflows_incident",
+    "workflows_approval",
+    "workflows_delegation",
     "workflows_journal",
     "workflows_pruning",
     "environments_environment",

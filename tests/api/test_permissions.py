@@ -52,6 +52,13 @@ OPEN_TO_ALL_WHO_ARE_KNOWN = [
     ("GET", "/tokens/"),
     ("POST", "/tokens/"),
     ("DELETE", "/tokens/{key}/"),
+    ("GET", "/approvals/"),
+    ("GET", "/approvals/{approval_id}/"),
+    ("POST", "/approvals/{approval_id}/decide/"),
+    ("POST", "/approvals/{approval_id}/hand/"),
+    ("GET", "/delegations/"),
+    ("POST", "/delegations/"),
+    ("DELETE", "/delegations/{delegation_id}/"),
 ]
 
 
@@ -63,6 +70,8 @@ def ask(client: APIClient, method: str, path: str) -> Any:
         incident_id=NOBODY,
         event_id=NOBODY,
         environment="none",
+        approval_id=NOBODY,
+        delegation_id=NOBODY,
         path="none",
         key="none",
     )
@@ -90,7 +99,7 @@ def test_a_door_asks_strangers_who_they_are(method: str, path: str, permission: 
 
 
 @pytest.mark.parametrize(("method", "path"), OPEN_TO_ALL_WHO_ARE_KNOWN)
-def test_tokens_are_nothing_for_strangers(method: str, path: str) -> None:
+def test_what_is_open_to_all_who_are_known_is_nothing_for_strangers(method: str, path: str) -> None:
     response = ask(APIClient(), method, path)
 
     assert problem_of(response, 401)["code"] == "not_authenticated"

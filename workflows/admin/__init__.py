@@ -1,5 +1,6 @@
 """The door of operations staff: lists, pages and buttons. Parses, calls one service, presents."""
 
+from workflows.admin.approval import ApprovalAdmin, DelegationAdmin
 from workflows.admin.definition import VersionAdmin, WorkflowAdmin
 from workflows.admin.guards import BreakerAdmin
 from workflows.admin.incident import IncidentAdmin
@@ -9,8 +10,10 @@ from workflows.admin.run import RunAdmin
 from workflows.admin.step import AttemptAdmin, StepAdmin
 
 __all__ = [
+    "ApprovalAdmin",
     "AttemptAdmin",
     "BreakerAdmin",
+    "DelegationAdmin",
     "IncidentAdmin",
     "JournalAdmin",
     "PruningAdmin",

@@ -35,7 +35,7 @@ def confirm_one(  # noqa: PLR0913 - the parts of a page, by name
 
     What is refused for what the person wrote is shown with it, to be put right.
     """
-    demand(request, operation.permission)
+    _demand(request, operation)
     form = operation.form(request.POST if request.method == "POST" else None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
@@ -66,7 +66,7 @@ def confirm_many(
     rows: QuerySet[Any],
 ) -> HttpResponse | None:
     """Show what was selected; do it when the person says so, and report what was refused."""
-    demand(request, operation.permission)
+    _demand(request, operation)
     if operation.many is None:
         raise TypeError(f"{operation.name} is done one at a time")
     ids: list[UUID] = list(rows.order_by().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
@@ -98,6 +98,12 @@ def tell_report(request: HttpRequest, report: Report) -> None:
     messages.add_message(request, LEVELS[report.level], report.sentence())
     for refusal in report.refused[1:SAID]:
         messages.add_message(request, LEVELS[report.level], refusal.why)
+
+
+def _demand(request: HttpRequest, operation: Operation) -> None:
+    """Let pass who has the permission; without one, the service says who may."""
+    if operation.permission:
+        demand(request, operation.permission)
 
 
 def _tell(request: HttpRequest, operation: Operation, outcome: object) -> None:

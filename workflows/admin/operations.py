@@ -116,7 +116,10 @@ DoMany = Callable[[list[UUID], Mapping[str, Any], str], Report]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is offered, to whom, and what it means; without `many` it is done one at a time."""
+    """What is offered, to whom, and what it means; without `many` it is done one at a time.
+
+    Without a `permission` the service says who may.
+    """
 
     name: str
     label: str

@@ -1,11 +1,11 @@
-"""A form drawn from the JSON Schema of a workflow's input.
+"""A form drawn from a JSON Schema: that of a workflow's input, or that of an approval.
 
 Plain properties become plain fields; what has no plain field (lists, objects, choices
 between shapes) is written as JSON. The whole input can be given as JSON instead. The
 service checks the result by the schema; its findings come back to their fields.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -24,34 +24,28 @@ LONG_TEXT = 300
 YES_NO = [("", "Not given"), ("true", "Yes"), ("false", "No")]
 
 
-class StartForm(forms.Form):
-    """Where to run, and with what. `input` of the cleaned data is the input as JSON."""
+class SchemaForm(forms.Form):
+    """What a JSON Schema asks for. `input` of the cleaned data is all of it as JSON."""
 
-    environment = forms.ChoiceField(
-        widget=UnfoldAdminSelectWidget(), help_text="Where the steps run."
-    )
     everything = JsonField(
         label="Whole input as JSON",
         required=False,
         rows=6,
         help_text="If this is filled in, it is taken instead of the fields above.",
     )
-    key = forms.CharField(widget=forms.HiddenInput, max_length=200)
+    others: Sequence[str] = ()
+    """The fields that are none of the schema's; they come last."""
 
     def __init__(
         self,
         *args: Any,
         schema: Mapping[str, Any] | None,
-        environments: Iterable[str],
         like: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.schema = schema or {}
         self.names: dict[str, str] = {}
-        chosen = self.fields["environment"]
-        assert isinstance(chosen, forms.ChoiceField)  # noqa: S101 - declared above
-        chosen.choices = [(name, name) for name in environments]
         required = set(self.schema.get("required", ()))
         for name, part in self.schema.get("properties", {}).items():
             rules = part if isinstance(part, Mapping) else {}
@@ -63,11 +57,11 @@ class StartForm(forms.Form):
             field.help_text = field.help_text or str(rules.get("description", ""))
             self.fields[PREFIX + name] = field
             self.names[PREFIX + name] = name
-        self.order_fields([*self.names, "everything", "environment", "key"])
+        self.order_fields([*self.names, "everything", *self.others])
 
     @property
     def inputs(self) -> list[forms.BoundField]:
-        """The fields of the input."""
+        """The fields of the schema."""
         return [self[name] for name in self.names]
 
     def clean(self) -> dict[str, Any]:
@@ -98,6 +92,34 @@ class StartForm(forms.Form):
             self.add_error(field, words)
         if not self.errors:
             self.add_error(None, sentence)
+
+
+class StartForm(SchemaForm):
+    """Where to run, and with what."""
+
+    environment = forms.ChoiceField(
+        widget=UnfoldAdminSelectWidget(), help_text="Where the steps run."
+    )
+    key = forms.CharField(widget=forms.HiddenInput, max_length=200)
+    others = ("environment", "key")
+
+    def __init__(self, *args: Any, environments: Iterable[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        chosen = self.fields["environment"]
+        assert isinstance(chosen, forms.ChoiceField)  # noqa: S101 - declared above
+        chosen.choices = [(name, name) for name in environments]
+
+
+class ApproveForm(SchemaForm):
+    """What is filled in with an approval, and a remark."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept with your decision; the run can read it.",
+    )
+    others = ("note",)
 
 
 def _field(part: Mapping[str, Any], *, is_required: bool) -> forms.Field:

@@ -7,7 +7,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from workflows.engine.states import RunState, StepState
+from workflows.language.limits import LONGEST_GROUP
 from workflows.language.words import ErrorClass
+from workflows.models import Verdict
 from workflows.selectors.paging import LONGEST_PAGE, PAGE
 
 MAX_BULK = 1000
@@ -160,6 +162,45 @@ class EventQuery(PageQuery):
     event_id = serializers.CharField(
         source="id", required=False, max_length=255, help_text="The id that its source gave it."
     )
+
+
+class ApprovalQuery(PageQuery):
+    """Which requests for a decision: open ones, unless asked otherwise."""
+
+    open = serializers.ChoiceField(
+        default="true", choices=["true", "false", "any"], help_text="Open, closed or both."
+    )
+    mine = serializers.BooleanField(default=False, help_text="Those that you can decide on.")
+    group = serializers.CharField(required=False, max_length=LONGEST_GROUP)
+    workflow = serializers.CharField(required=False, max_length=128)
+    environment = serializers.CharField(required=False, max_length=64)
+    run = serializers.UUIDField(required=False)
+
+
+class DecideOrder(Form):
+    """What is said to a request."""
+
+    verdict = serializers.ChoiceField(choices=[word.value for word in Verdict])
+    note = serializers.CharField(
+        required=False, allow_blank=True, max_length=MAX_NOTE, help_text="A rejection needs one."
+    )
+    form = serializers.DictField(
+        required=False, allow_null=True, help_text="What the form of the request asks for."
+    )
+
+
+class HandOrder(Form):
+    """To whom a vote is handed."""
+
+    to = serializers.CharField(max_length=150, help_text="The name that they log in with.")
+    note = serializers.CharField(required=False, allow_blank=True, max_length=MAX_NOTE)
+
+
+class SpanOrder(HandOrder):
+    """To whom all votes are handed, and for how long."""
+
+    begins_at = serializers.DateTimeField(required=False, help_text="Else at once.")
+    ends_at = serializers.DateTimeField()
 
 
 class KeyHeader(Form):

@@ -25,6 +25,7 @@ from workflows.services.errors import (
     EnvironmentClosedError,
     IdempotencyMismatchError,
     InputRefusedError,
+    NotAllowedError,
     NotFoundError,
     ServiceError,
     StateRefusedError,
@@ -106,6 +107,12 @@ _KINDS: Mapping[type[Exception], Kind] = {
         "Name an ACTIVE environment: GET /api/v1/environments/.",
     ),
     StateRefusedError: Kind(409, "state_refused", "The state does not allow it", _LOOK),
+    NotAllowedError: Kind(
+        403,
+        "not_allowed",
+        "You may not do this",
+        "The detail says who may; GET /api/v1/approvals/?mine=true lists what is yours to decide.",
+    ),
     NotFoundError: Kind(404, "not_found", "There is no such thing", "Check the name or the id."),
     MissingError: Kind(404, "not_found", "There is no such thing", "Check the name or the id."),
     CursorError: Kind(

@@ -3,7 +3,17 @@
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
-from workflows.api import definitions, environments, events, guards, incidents, runs, steps, tokens
+from workflows.api import (
+    approvals,
+    definitions,
+    environments,
+    events,
+    guards,
+    incidents,
+    runs,
+    steps,
+    tokens,
+)
 from workflows.api.door import Nowhere
 
 app_name = "api"
@@ -60,6 +70,18 @@ urlpatterns = [
     path("events/<uuid:event_id>/", events.OneEvent.as_view(), name="event"),
     path("events/<uuid:event_id>/effects/", events.EffectsOfEvent.as_view(), name="effects"),
     path("events/<uuid:event_id>/start-again/", events.StartAgain.as_view(), name="start-again"),
+    path("approvals/", approvals.Approvals.as_view(), name="approvals"),
+    path("approvals/<uuid:approval_id>/", approvals.OneApproval.as_view(), name="approval"),
+    path(
+        "approvals/<uuid:approval_id>/decide/",
+        approvals.DecideApproval.as_view(),
+        name="decide-approval",
+    ),
+    path(
+        "approvals/<uuid:approval_id>/hand/", approvals.HandApproval.as_view(), name="hand-approval"
+    ),
+    path("delegations/", approvals.Delegations.as_view(), name="delegations"),
+    path("delegations/<uuid:delegation_id>/", approvals.OneDelegation.as_view(), name="delegation"),
     path("environments/", environments.Environments.as_view(), name="environments"),
     path("environments/<slug:name>/", environments.OneEnvironment.as_view(), name="environment"),
     path("guards/", guards.Guards.as_view(), name="guards"),

@@ -38,6 +38,7 @@ _WHERE_TO_LOOK = {
     "workflow": "`manage.py workflow list` shows those there are, `workflow apply FILE` adds one.",
     "run": "`manage.py run list` shows those there are.",
     "incident": "`manage.py incident list --all` shows those there are.",
+    "approval": "`manage.py approval list --all` shows those there are.",
     "environment": "The admin's page of environments shows those there are.",
 }
 

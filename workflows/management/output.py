@@ -39,7 +39,7 @@ STYLES: Mapping[str, str] = {
 }
 """Colours of the states; runs and steps share most of their words."""
 
-COLUMNS_OF_IDS = frozenset({"incident", "run"})
+COLUMNS_OF_IDS = frozenset({"approval", "incident", "run"})
 """An id is copied from the table, so it stays in one piece; the other columns fold."""
 
 _CONTROLS = {

@@ -1,0 +1,594 @@
+"""Approvals: the inbox of those who decide, the page they decide on, and votes handed on."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db.models import BooleanField, Case, Q, QuerySet, Value, When
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from environments.badges import Look, badge
+from workflows.admin.base import (
+    CreatedFilter,
+    ReadOnlyAdmin,
+    actor_of,
+    duration,
+    found_by_id,
+    short,
+    spoken,
+    uuid_or_404,
+)
+from workflows.admin.confirming import confirm_many, confirm_one
+from workflows.admin.operations import Button, NoteForm, Operation
+from workflows.admin.schema_form import ApproveForm
+from workflows.models import Approval, Delegation, Step, Verdict
+from workflows.selectors.approvals import (
+    ApprovalFilter,
+    approvals,
+    concerning,
+    delegations,
+    get_approval,
+    groups_asked,
+    may_have_any,
+    outcome_of,
+    to_decide,
+    votes_of,
+)
+from workflows.selectors.counts import steps_by_state
+from workflows.selectors.errors import MissingError
+from workflows.services.approvals import (
+    Said,
+    decide,
+    decide_many,
+    delegate,
+    delegate_for_a_time,
+    how_it_ended,
+    withdraw,
+)
+from workflows.services.electorate import electorate, members_named, standing
+from workflows.services.errors import InputRefusedError, ServiceError
+
+SEE_ALL = "workflows.view_approval"
+STEPS_SHOWN = 40
+OUTCOMES = {
+    "open": Look("busy", "how_to_vote"),
+    "approved": Look("ok", "check_circle"),
+    "rejected": Look("bad", "cancel"),
+    "timed_out": Look("care", "timer_off"),
+    "escalated": Look("care", "escalator_warning"),
+    "withdrawn": Look("quiet", "block"),
+}
+
+
+class RejectForm(NoteForm):
+    """Why it is rejected."""
+
+    note = forms.CharField(
+        label="Why",
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Required. The run reads it, and whoever asks why.",
+    )
+
+
+class RemarkForm(NoteForm):
+    """A remark with approvals."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept with each of your decisions.",
+    )
+
+
+class HandForm(NoteForm):
+    """To whom a vote is handed."""
+
+    to = forms.CharField(
+        max_length=150,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        help_text="The name that they log in with.",
+    )
+    note = forms.CharField(
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Why, for whoever looks at it later.",
+    )
+    field_order: tuple[str, ...] = ("to", "note")
+
+
+class SpanForm(HandForm):
+    """To whom all votes are handed, and for how long."""
+
+    begins_at = forms.DateTimeField(
+        label="From",
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
+        help_text="UTC. Nothing: at once.",
+    )
+    ends_at = forms.DateTimeField(
+        label="Until",
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
+        help_text="UTC.",
+    )
+    field_order = ("to", "begins_at", "ends_at", "note")
+
+
+def operations_of(person: User) -> Mapping[str, Operation]:
+    """Return what a person can do about a request; the services say whether they may."""
+    return {
+        one.name: one
+        for one in (
+            Operation(
+                name="approve",
+                label="Approve",
+                icon="check",
+                tone="primary",
+                permission="",
+                meaning="You say yes to each request in your own name. Each is checked by itself:"
+                " where you may not decide, or where its form asks for something, it is left as"
+                " it is.",
+                done="You have approved it.",
+                do=lambda one, given, by: decide(
+                    approval_id=one, person=person, said=_yes(given), by=by
+                ),
+                many=lambda ids, given, by: decide_many(
+                    approval_ids=ids, person=person, said=_yes(given), by=by
+                ),
+                form=RemarkForm,
+            ),
+            Operation(
+                name="reject",
+                label="Reject",
+                icon="close",
+                tone="danger",
+                permission="",
+                meaning="One rejection is enough: the step fails with approval.rejected, and the"
+                " run goes on as its definition says. You cannot take it back.",
+                done="You have rejected it.",
+                do=lambda one, given, by: decide(
+                    approval_id=one, person=person, said=_no(given), by=by
+                ),
+                many=lambda ids, given, by: decide_many(
+                    approval_ids=ids, person=person, said=_no(given), by=by
+                ),
+                form=RejectForm,
+            ),
+            Operation(
+                name="hand",
+                label="Hand over",
+                icon="forward_to_inbox",
+                tone="plain",
+                permission="",
+                meaning="Somebody else decides on this one request in your place. You can take"
+                " it back as long as they have not decided.",
+                done="Your vote on this request is handed over.",
+                do=lambda one, given, by: delegate(
+                    approval_id=one, person=person, to=given["to"], note=given["note"], by=by
+                ),
+                form=HandForm,
+            ),
+        )
+    }
+
+
+def _yes(given: Mapping[str, Any]) -> Said:
+    return Said(Verdict.APPROVE, given["note"], given.get("input"))
+
+
+def _no(given: Mapping[str, Any]) -> Said:
+    return Said(Verdict.REJECT, given["note"])
+
+
+def person_of(request: HttpRequest) -> User:
+    """Return who asks."""
+    if not isinstance(request.user, User):
+        raise PermissionDenied
+    return request.user
+
+
+def outcome_badge(approval: Approval) -> SafeString:
+    """Return the badge of a request: open, or what has become of it."""
+    outcome = outcome_of(approval)
+    return badge(outcome.replace("_", " ").capitalize(), OUTCOMES[outcome])
+
+
+def due_in(approval: Approval, now: datetime) -> str:
+    """Return how long a request may still be decided on."""
+    due = approval.step.wake_at
+    if approval.closed_at is not None:
+        return ""
+    if due is None:
+        return "no limit"
+    left = (due - now).total_seconds()
+    return f"in {spoken(left)}" if left > 0 else "now"
+
+
+class ShowFilter(DropdownFilter):
+    """What this person can decide on, unless other requests are asked for."""
+
+    title = "requests"
+    parameter_name = "show"
+    all_option = None
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("mine", "For me to decide"),
+            ("open", "All open"),
+            ("closed", "Decided and ended"),
+            ("all", "Open and ended"),
+        ]
+
+    def value(self) -> str:
+        return str(super().value() or "mine")
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Approval]) -> QuerySet[Approval]:
+        match self.value():
+            case "all":
+                return queryset
+            case "closed":
+                return queryset.filter(closed_at__isnull=False)
+            case "open":
+                return queryset.filter(closed_at__isnull=True)
+            case _:
+                return queryset.filter(to_decide(person_of(request), now=timezone.now()))
+
+
+class GroupFilter(DropdownFilter):
+    """Requests to one group."""
+
+    title = "group"
+    parameter_name = "group"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in groups_asked()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Approval]) -> QuerySet[Approval]:
+        return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ReadOnlyAdmin):
+    list_display = ("what", "badge", "group", "voted", "workflow", "run_link", "since", "due")
+    list_filter = (
+        ShowFilter,
+        GroupFilter,
+        ("run__workflow", RelatedDropdownFilter),
+        ("run__environment", RelatedDropdownFilter),
+        CreatedFilter,
+    )
+    search_fields = ("id",)
+    search_help_text = "The beginning of the id of a request or of a run."
+    sortable_by = ()
+    actions = ("approve", "reject")
+    list_before_template = "workflows/approvals_head.html"
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those in who may see all requests, or whom some may concern."""
+        if request.user.has_perm(SEE_ALL):
+            return True
+        user = request.user
+        return isinstance(user, User) and user.is_active and may_have_any(user, now=timezone.now())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
+        """Return what the person may see, with a mark on what they can decide."""
+        person, now = person_of(request), timezone.now()
+        seen_by = None if person.has_perm(SEE_ALL) else person
+        found = approvals(ApprovalFilter(open=None, seen_by=seen_by), now=now)
+        mine = Case(
+            When(to_decide(person, now=now), then=Value(True)),
+            default=Value(False),
+            output_field=BooleanField(),
+        )
+        return found.annotate(mine=mine)
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Return what is for this person first, the oldest first; what has ended newest first."""
+        over = request.GET.get("show") in {"closed", "all"}
+        return ("-id",) if over else ("-mine", "id")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Approval], search_term: str
+    ) -> tuple[QuerySet[Approval], bool]:
+        if not search_term.strip():
+            return queryset, False
+        own = found_by_id(queryset, search_term)
+        if own is None:
+            return queryset.none(), False
+        return own | found_by_id(queryset, search_term, "run_id"), False  # type: ignore[operator] # an id as the first
+
+    @admin.display(description="Request")
+    def what(self, approval: Approval) -> SafeString:
+        request = approval.request
+        said = Truncator(request["message"] or request["description"] or "").chars(120)
+        return format_html(
+            '<span>{}<span class="soft block">{}</span></span>', _title(approval), said
+        )
+
+    @admin.display(description="State")
+    def badge(self, approval: Any) -> SafeString:
+        mine = format_html(' <b class="mine">{}</b>', "for you") if approval.mine else ""
+        return format_html("{}{}", outcome_badge(approval), mine)
+
+    @admin.display(description="Group")
+    def group(self, approval: Approval) -> str:
+        return approval.name
+
+    @admin.display(description="Approved")
+    def voted(self, approval: Any) -> str:
+        return f"{approval.approved} of {approval.request['approvals']}"
+
+    @admin.display(description="Workflow")
+    def workflow(self, approval: Approval) -> str:
+        return approval.run.workflow.name
+
+    @admin.display(description="Run")
+    def run_link(self, approval: Approval) -> SafeString:
+        url = reverse("admin:workflows_run_change", args=[approval.run_id])
+        return format_html(
+            '<a class="link" href="{}"><code>{}</code></a>', url, short(approval.run_id)
+        )
+
+    @admin.display(description="Since")
+    def since(self, approval: Approval) -> str:
+        return f"{duration(approval.opened_at, approval.closed_at)}"
+
+    @admin.display(description="Due")
+    def due(self, approval: Approval) -> str:
+        return due_in(approval, timezone.now()) or "-"
+
+    @admin.action(description="Approve the selected requests")
+    def approve(self, request: HttpRequest, queryset: QuerySet[Approval]) -> HttpResponse | None:
+        return confirm_many(self, request, operations_of(person_of(request))["approve"], queryset)
+
+    @admin.action(description="Reject the selected requests")
+    def reject(self, request: HttpRequest, queryset: QuerySet[Approval]) -> HttpResponse | None:
+        return confirm_many(self, request, operations_of(person_of(request))["reject"], queryset)
+
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            self.page("<str:object_id>/approve/", self.approve_one, "approve"),
+            self.page("<str:object_id>/reject/", self.ask("reject"), "reject"),
+            self.page("<str:object_id>/hand/", self.ask("hand"), "hand"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show what is asked, what the run was given and where it stands, and who has said what."""
+        approval, now = self.approval_or_404(request, object_id), timezone.now()
+        person, is_open = person_of(request), approval.closed_at is None
+        stands = standing(approval, person, now=now) if is_open else None
+        asks = electorate(approval) if is_open else None
+        may = stands is not None and stands.member is not None
+        page = {
+            "title": _title(approval),
+            "original": approval,
+            "approval": approval,
+            "badge": outcome_badge(approval),
+            "due": due_in(approval, now),
+            "asks": asks,
+            "able": members_named(asks.able) if asks else "",
+            "ended": "" if is_open else how_it_ended(approval),
+            "stands": stands,
+            "in_place_of": _in_place_of(stands.member, person) if stands else "",
+            "votes": votes_of(approval),
+            "handed": Delegation.objects.filter(wait=approval.pk).order_by("id"),
+            "counts": sorted(steps_by_state([approval.run_id])[approval.run_id].items()),
+            "steps": Step.objects.filter(run=approval.run_id)
+            .only("path", "node", "state", "reason")
+            .order_by("node", "path")[:STEPS_SHOWN],
+            "may_see_run": person.has_perm("workflows.view_run"),
+            "buttons": _buttons(approval, own=may and stands.member == person) if may else [],  # type: ignore[union-attr] # it may
+        }
+        return TemplateResponse(request, "workflows/approval.html", self.context(request, **page))
+
+    def approve_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for what the form of the request wants, and approve."""
+        approval = self.approval_or_404(request, object_id)
+        back = reverse("admin:workflows_approval_change", args=[approval.pk])
+        given = request.POST if request.method == "POST" else None
+        form = ApproveForm(given, schema=approval.request["form"])
+        operation = operations_of(person_of(request))["approve"]
+        if request.method == "POST" and form.is_valid():
+            try:
+                operation.do(approval.pk, _with_form(form, approval), actor_of(request))
+            except InputRefusedError as error:
+                form.refuse(error.findings, str(error))
+            except ServiceError as error:
+                messages.error(request, str(error))
+                return HttpResponseRedirect(back)
+            else:
+                messages.success(request, operation.done)
+                return HttpResponseRedirect(back)
+        page = {
+            "title": f"Approve: {_title(approval)}",
+            "approval": approval,
+            "form": form,
+            "back": back,
+        }
+        return TemplateResponse(request, "workflows/approve.html", self.context(request, **page))
+
+    def ask(self, name: str) -> Any:
+        """Return the page that asks before something is done about one request."""
+
+        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            approval = self.approval_or_404(request, object_id)
+            return confirm_one(
+                self,
+                request,
+                operations_of(person_of(request))[name],
+                pk=approval.pk,
+                subject=_title(approval),
+                back=reverse("admin:workflows_approval_change", args=[approval.pk]),
+            )
+
+        return view
+
+    def approval_or_404(self, request: HttpRequest, object_id: str) -> Approval:
+        """Return the request of an address, if it concerns this person."""
+        try:
+            found = get_approval(uuid_or_404(object_id))
+        except MissingError as error:
+            raise Http404(str(error)) from error
+        person = person_of(request)
+        if not person.has_perm(SEE_ALL):
+            theirs = Approval.objects.filter(concerning(person, now=timezone.now()), pk=found.pk)
+            if not theirs.exists():
+                raise PermissionDenied
+        return found
+
+
+@admin.register(Delegation)
+class DelegationAdmin(ReadOnlyAdmin):
+    list_display = ("giver_name", "taker_name", "what", "begins_at", "until", "given_by", "state")
+    list_display_links = None
+    list_filter = (CreatedFilter,)
+    ordering = ("-id",)
+    sortable_by = ()
+    actions = None
+    list_before_template = "workflows/delegations_head.html"
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Let those in who may see all of them, and those who may have some of their own."""
+        user = request.user
+        if user.has_perm("workflows.view_delegation"):
+            return True
+        return isinstance(user, User) and user.is_active and may_have_any(user, now=timezone.now())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delegation]:
+        if request.user.has_perm("workflows.view_delegation"):
+            return Delegation.objects.all()
+        return delegations(person_of(request))
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        own = Q(giver=person_of(request).pk, withdrawn_at__isnull=True)
+        open_ones = Q(ends_at__gt=timezone.now()) | Q(
+            wait__closed_at__isnull=True, wait__isnull=False
+        )
+        mine = Delegation.objects.filter(own & open_ones).select_related("wait").order_by("id")[:20]
+        return super().changelist_view(request, {**(extra_context or {}), "mine": mine})
+
+    @admin.display(description="For")
+    def what(self, delegation: Delegation) -> SafeString | str:
+        if delegation.wait_id is None:
+            return "all requests"
+        url = reverse("admin:workflows_approval_change", args=[delegation.wait_id])
+        return format_html('<a class="link" href="{}">one request</a>', url)
+
+    @admin.display(description="Until")
+    def until(self, delegation: Delegation) -> str:
+        return f"{delegation.ends_at:%Y-%m-%d %H:%M}" if delegation.ends_at else "its end"
+
+    @admin.display(description="State")
+    def state(self, delegation: Delegation) -> str:
+        return f"taken back by {delegation.withdrawn_by}" if delegation.withdrawn_at else "given"
+
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            self.page("hand/", self.hand, "hand"),
+            self.page("<str:object_id>/withdraw/", self.withdraw, "withdraw"),
+            *super().get_urls(),
+        ]
+
+    def hand(self, request: HttpRequest) -> HttpResponse:
+        """Hand all votes of a person to somebody else for a span of time."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return self._confirmed(
+            request,
+            Operation(
+                name="hand",
+                label="Hand over my votes",
+                icon="forward_to_inbox",
+                tone="primary",
+                permission="",
+                meaning="Until then they decide in your place on whatever your groups are asked."
+                " You can still decide yourself, and take it back at any time.",
+                done="Your votes are handed over.",
+                do=lambda _, given, by: delegate_for_a_time(
+                    person=person_of(request), by=by, **given
+                ),
+                form=SpanForm,
+            ),
+            UUID(int=0),
+            "all requests to my groups",
+        )
+
+    def withdraw(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Take back a vote that was handed on."""
+        return self._confirmed(
+            request,
+            Operation(
+                name="withdraw",
+                label="Take back",
+                icon="undo",
+                tone="primary",
+                permission="",
+                meaning="You decide for yourself again. What was decided in your place stands.",
+                done="You decide for yourself again.",
+                do=lambda one, _, by: withdraw(delegation_id=one, person=person_of(request), by=by),
+            ),
+            uuid_or_404(object_id),
+            "the vote that you have handed over",
+        )
+
+    def _confirmed(
+        self, request: HttpRequest, operation: Operation, pk: UUID, subject: str
+    ) -> HttpResponse:
+        back = reverse("admin:workflows_delegation_changelist")
+        return confirm_one(self, request, operation, pk=pk, subject=subject, back=back)
+
+
+def _title(approval: Approval) -> str:
+    return approval.request["title"] or approval.path
+
+
+def _in_place_of(member: User | None, person: User) -> str:
+    return "" if member is None or member == person else member.username
+
+
+def _with_form(form: ApproveForm, approval: Approval) -> dict[str, Any]:
+    given = form.cleaned_data
+    return given if approval.request["form"] is not None else {**given, "input": None}
+
+
+def _buttons(approval: Approval, *, own: bool) -> list[Button]:
+    """Return the ways to decide; a vote that was handed over is not handed on."""
+    urls = {
+        name: reverse(f"admin:workflows_approval_{name}", args=[approval.pk])
+        for name in ("approve", "reject", "hand")
+    }
+    buttons = [
+        Button("Approve", urls["approve"], "check", "primary"),
+        Button("Reject", urls["reject"], "close", "danger"),
+    ]
+    return [*buttons, Button("Hand over", urls["hand"], "forward_to_inbox")] if own else buttons
