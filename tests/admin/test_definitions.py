@@ -116,3 +116,13 @@ def test_the_pages_of_a_workflow_and_its_version_open(door: Door) -> None:
 
     assert [page.status_code for page in pages] == [200, 200]
     assert b"two-steps" in pages[1].content
+
+
+def test_a_group_that_is_not_there_yet_is_a_warning(door: Door) -> None:
+    text = "workflow: ask\nsteps: [{id: sign, approval: {group: board}}]\n"
+    url = reverse("admin:workflows_workflow_apply")
+
+    seen = door("authors").post(url, {"text": text}, follow=True).content.decode()
+
+    assert "ask v1 is applied" in seen
+    assert "there is no group board" in seen

@@ -21,6 +21,15 @@ def send(text: str, content_type: str = "text/yaml", to: str = "workflows/") -> 
     return client.generic("POST", f"{API}/{to}", text, content_type=content_type)
 
 
+def test_a_group_that_is_not_there_yet_is_a_warning() -> None:
+    response = send("workflow: ask\nsteps: [{id: sign, approval: {group: board}}]\n")
+
+    assert response.status_code == 201
+    [warning] = response.json()["warnings"]
+    assert (warning["rule"], warning["path"]) == ("unknown-group", "steps[0].approval.group")
+    assert warning["line"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "content_type"),
     [

@@ -1,9 +1,22 @@
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 
 from tests.commands.builders import COPY, INLINE, applied, manage, saved
 from workflows.models import Version, Workflow
+
+ASKS = """
+workflow: ask
+steps:
+  - id: known
+    approval: {group: finance}
+  - id: asked
+    approval:
+        group: finanse
+  - id: told_later
+    approval: {group: "${{ steps.known.output.by[0] }}"}
+""".lstrip()
 
 pytestmark = pytest.mark.django_db
 
@@ -25,8 +38,27 @@ def test_an_unchanged_definition_makes_no_version(tmp_path: Path) -> None:
     answer = manage("workflow", "apply", file, "--json")
 
     assert answer.json() == {
-        "results": [{"file": str(file), "workflow": "copy", "version": 1, "created": False}]
+        "results": [
+            {
+                "file": str(file),
+                "workflow": "copy",
+                "version": 1,
+                "created": False,
+                "warnings": [],
+            }
+        ]
     }
+
+
+def test_a_group_that_is_not_there_yet_is_a_warning_with_its_place(tmp_path: Path) -> None:
+    Group.objects.create(name="finance")
+    file = saved(tmp_path, ASKS)
+
+    answer = manage("workflow", "apply", file)
+
+    assert (answer.status, answer.out) == (0, f"{file}: ask is now version 1.\n")
+    assert f"warning: {file}:7:16: there is no group finanse, so nobody could decide" in answer.err
+    assert "did you mean finance?" in answer.err
 
 
 def test_two_files_of_one_workflow_are_refused(tmp_path: Path) -> None:

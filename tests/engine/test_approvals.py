@@ -224,3 +224,15 @@ def test_a_simulation_may_reject() -> None:
 
     assert run.error is not None
     assert run.error.code == "approval.rejected"
+
+
+def test_each_item_of_a_loop_asks_its_own_group() -> None:
+    ask = {"id": "sign", "approval": {"group": "${{ item }}", "message": "${{ index }}?"}}
+    plan = plan_from({"id": "all", "foreach": ["finance", "board"], "steps": [ask]})
+
+    run = play(plan)
+    run.hear(Answered("all[1].sign", Reason.APPROVAL, {"approved": True}))
+
+    asked = {one.path: (one.name, one.request["message"]) for one in run.waits.values()}
+    assert asked == {"all[0].sign": ("finance", "0?")}
+    assert run.step("all[1].sign").state is StepState.COMPLETED

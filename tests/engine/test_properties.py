@@ -52,6 +52,17 @@ CALM_JOINS = [rule for rule in SIMPLE_JOINS if rule != "all_success"]
 PARTIAL_JOINS = ["one_success", "one_failed", "one_done"]
 ERRORS = [("http.503", "transient"), ("sql.lost", "permanent"), ("http.404", "business")]
 CATCHES = [[], ["permanent"], ["http"], ["http.404", "transient"]]
+WAITING = ("approval", "callback", "wait")
+"""The kinds of steps that wait for what comes from outside."""
+
+ON_TIMEOUT = (
+    {},
+    {"on_timeout": "approve"},
+    {"on_timeout": "reject"},
+    {"on_timeout": "escalate", "escalate_to": "directors"},
+)
+"""What an approval does that nobody decides in time."""
+
 CONDITIONS = [True, False, "${{ input.missing }}"]
 
 
@@ -115,7 +126,7 @@ class Author:
             step["when"] = self.chance.choice(CONDITIONS)
         if self.rarely():
             step["optional"] = True
-        kinds = ["uses"] * 6 + ["set"] + ([] if self.calm else ["exit", "callback", "wait"])
+        kinds = ["uses"] * 6 + ["set"] + ([] if self.calm else ["exit", *WAITING])
         if depth < 3 and self.left > 0:
             kinds += ["parallel", "steps", "switch"] * 2
             kinds += [] if self.calm else ["foreach", "repeat"] * 2
@@ -127,7 +138,7 @@ class Author:
             ]
         return step
 
-    def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:  # noqa: C901 - the table of kinds, a case each
+    def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:  # noqa: C901, PLR0912 - the table of kinds, a case each
         match kind:
             case "uses":
                 step["uses"] = "log"
@@ -139,6 +150,9 @@ class Author:
                 step["exit"] = {"status": self.chance.choice(["completed", "failed", "cancelled"])}
             case "callback":
                 step["callback"] = {"timeout": 30 + self.count / 100}
+            case "approval":
+                step["approval"] = {"group": "finance", "timeout": 20 + self.count / 100}
+                step["approval"] |= self.chance.choice(ON_TIMEOUT)
             case "wait":
                 step["wait"] = {"for": 15 + self.count / 100}
             case "switch":

@@ -272,7 +272,9 @@ class Crowd(RuleBasedStateMachine):
             return
         twin, path, attempt = waits[pick % len(waits)]
         error = None if well else error_of("http.404", "business")
-        answer = Answered(path, Reason.CALLBACK, {"n": attempt}, error, attempt + wrong)
+        kind = twin.model.waits[path, attempt].kind
+        meant = Reason.CALLBACK if kind is Reason.TIME else kind
+        answer = Answered(path, meant, {"n": attempt}, error, attempt + wrong)
         self.pass_time(0)
 
         self.tell(twin, answer)

@@ -26,7 +26,7 @@ from workflows.engine.compile import compile_spec
 from workflows.language.findings import DefinitionError, Finding
 from workflows.models import Run, Version, Workflow
 from workflows.selectors.workflows import workflows
-from workflows.services.definitions import apply_definition, check_definition
+from workflows.services.definitions import apply_definition, check_definition, doubts_about
 from workflows.services.errors import InputRefusedError, ServiceError
 from workflows.services.plans import plan_of_version
 from workflows.services.runs import start_run
@@ -199,6 +199,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
                 spec, findings = check_definition(text=text, source="definition")
                 page["findings"] = excerpts(text, findings)
                 page["plan"] = compile_spec(spec) if spec and not findings else None
+                _say_doubts(request, text)
             else:
                 try:
                     applied = apply_definition(text=text, source="definition", by=actor_of(request))
@@ -207,6 +208,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
                 else:
                     say = messages.success if applied.created else messages.info
                     say(request, _applied(applied.version, created=applied.created))
+                    _say_doubts(request, text)
                     url = reverse(
                         "admin:workflows_workflow_change", args=[applied.version.workflow_id]
                     )
@@ -300,6 +302,12 @@ def excerpts(text: str, findings: Sequence[Finding]) -> list[dict[str, Any]]:
         }
         for finding in findings
     ]
+
+
+def _say_doubts(request: HttpRequest, text: str) -> None:
+    for doubt in doubts_about(text=text, source="definition"):
+        words = f"Line {doubt.line}: {doubt.message}; {doubt.hint}"
+        messages.warning(request, words)
 
 
 def _applied(version: Version, *, created: bool) -> str:

@@ -9,7 +9,8 @@ from rest_framework.response import Response
 from workflows.api.door import Door
 from workflows.api.forms import PageQuery
 from workflows.api.parsers import JSONText, OldYAMLText, YAMLText
-from workflows.api.shapes import CheckDocument
+from workflows.api.problems import finding_document
+from workflows.api.shapes import AppliedDocument, CheckDocument
 from workflows.language.findings import DefinitionError
 from workflows.language.schema import json_schema
 from workflows.selectors.shapes import (
@@ -26,7 +27,7 @@ from workflows.selectors.workflows import (
     version_document,
     version_summary,
 )
-from workflows.services.definitions import apply_definition, check_definition
+from workflows.services.definitions import apply_definition, check_definition, doubts_about
 
 TEXT = {
     "application/yaml": OpenApiTypes.STR,
@@ -61,15 +62,17 @@ class Workflows(Definitions):
     @extend_schema(
         operation_id="apply_workflow",
         request=TEXT,
-        responses={201: VersionSummary, 200: VersionSummary},
+        responses={201: AppliedDocument, 200: AppliedDocument},
     )
     def post(self, request: Request) -> Response:
         """Apply a definition: 201 for a new version, 200 if it is the newest already."""
         applied = apply_definition(text=self.text(), source=SOURCE, by=self.actor)
         summary = version_summary(applied.version)
+        doubts = doubts_about(text=self.text(), source=SOURCE)
         here = reverse("api:version", args=[summary["workflow"], summary["number"]])
         headers = {"Location": request.build_absolute_uri(here)}
-        return Response(summary, status=201 if applied.created else 200, headers=headers)
+        answer = {**summary, "warnings": [finding_document(doubt) for doubt in doubts]}
+        return Response(answer, status=201 if applied.created else 200, headers=headers)
 
 
 class OneWorkflow(Door):

@@ -19,7 +19,7 @@ from rest_framework.views import set_rollback
 from typing_extensions import TypedDict
 
 from workflows.api.parsers import BodyTooLargeError
-from workflows.language.findings import DefinitionError
+from workflows.language.findings import DefinitionError, Finding
 from workflows.selectors.errors import CursorError, MissingError, SelectorError
 from workflows.services.errors import (
     EnvironmentClosedError,
@@ -218,6 +218,18 @@ def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:  # 
     return response
 
 
+def finding_document(found: Finding) -> FindingDocument:
+    """Return a finding about a definition as JSON."""
+    return {
+        "path": found.path,
+        "message": found.message,
+        "line": found.line,
+        "column": found.column,
+        "rule": found.rule,
+        "hint": found.hint,
+    }
+
+
 def _kind_of(error: Exception) -> Kind | None:
     if isinstance(error, ERRORS) and cure_of(error) is not None:
         return _UNAVAILABLE
@@ -241,15 +253,7 @@ def _detail(error: Exception, kind: Kind) -> str:
 def _findings(error: Exception) -> Iterator[FindingDocument]:
     match error:
         case DefinitionError(findings=findings):
-            for found in findings:
-                yield {
-                    "path": found.path,
-                    "message": found.message,
-                    "line": found.line,
-                    "column": found.column,
-                    "rule": found.rule,
-                    "hint": found.hint,
-                }
+            yield from map(finding_document, findings)
         case InputRefusedError(findings=findings):
             for finding in findings:
                 yield {"path": str(finding.get("path", "")), "message": str(finding["message"])}

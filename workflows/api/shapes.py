@@ -2,7 +2,8 @@
 
 from typing_extensions import TypedDict
 
-from workflows.selectors.shapes import Id, RunStateName, Time
+from workflows.api.problems import FindingDocument
+from workflows.selectors.shapes import Id, RunStateName, Time, VersionSummary
 
 
 class StartedDocument(TypedDict):
@@ -59,6 +60,12 @@ class PublishedDocument(TypedDict):
     received: int
     duplicates: int
     events: list[PublishedEvent]
+
+
+class AppliedDocument(VersionSummary):
+    """A version that was applied. `warnings` may be wrong with it, and can be mended later."""
+
+    warnings: list[FindingDocument]
 
 
 class CheckDocument(TypedDict):

@@ -4,13 +4,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from django.contrib.auth.models import Group
 from django.db import transaction
 
 from workflows.catalog import catalog
 from workflows.engine.compile import compile_spec
 from workflows.engine.plan import Plan, dump_plan
+from workflows.language.asked import groups_asked
 from workflows.language.findings import Finding
 from workflows.language.loader import check, load
+from workflows.language.nearest import did_you_mean
 from workflows.language.spec import Spec
 from workflows.models import Trigger, Version, Workflow
 
@@ -26,6 +29,30 @@ class Applied:
 def check_definition(*, text: str, source: str) -> tuple[Spec | None, tuple[Finding, ...]]:
     """Return the definition and all that is wrong with it; nothing is stored."""
     return check(text, source=source, catalog=catalog())
+
+
+def doubts_about(*, text: str, source: str) -> tuple[Finding, ...]:
+    """Return what may be wrong with a definition without errors: groups that are not there yet.
+
+    They can be created later, so this is no reason to refuse it.
+    """
+    asked = groups_asked(text, source=source)
+    if not asked:
+        return ()
+    known = set(Group.objects.values_list("name", flat=True))
+    return tuple(
+        Finding(
+            source,
+            one.line,
+            one.column,
+            "unknown-group",
+            one.path,
+            f"there is no group {one.group}, so nobody could decide",
+            f"create it, or {did_you_mean(one.group, known, 'groups')}",
+        )
+        for one in asked
+        if one.group not in known
+    )
 
 
 def compile_text(*, text: str, source: str) -> Plan:

@@ -34,6 +34,7 @@ from workflows.management.output import (
     as_readable_json,
     cell,
     listing,
+    say,
     shown_time,
     state,
     table,
@@ -43,7 +44,7 @@ from workflows.management.simulated import simulated_picture
 from workflows.management.watching import watch_to_the_end
 from workflows.selectors.runs import get_run, run_document
 from workflows.selectors.workflows import list_workflows
-from workflows.services.definitions import apply_definition
+from workflows.services.definitions import apply_definition, doubts_about
 from workflows.services.runs import start_run
 
 _FILES = "a definition, a folder of definitions, or - for stdin"
@@ -96,6 +97,10 @@ class Command(Door):
                     "workflow": found.version.workflow.name,
                     "version": found.version.number,
                     "created": found.created,
+                    "warnings": [
+                        doubt.as_dict()
+                        for doubt in doubts_about(text=found.version.source, source=file)
+                    ],
                 }
                 for file, found in applied
             ]
@@ -105,6 +110,9 @@ class Command(Door):
             name, number = found.version.workflow.name, found.version.number
             news = "is now" if found.created else "is unchanged:"
             self.say(f"{file}: {name} {news} version {number}.")
+        for one in checked:
+            for doubt in doubts_about(text=one.text, source=one.file):
+                say(self.errors, f"warning: {doubt}", "yellow")
 
     def show_list(self, *, limit: int, after: str | None, as_json: bool, **_: Any) -> None:
         page = list_workflows(after=after, limit=limit)
