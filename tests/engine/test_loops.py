@@ -314,3 +314,16 @@ def test_a_replay_gives_a_loop_that_was_done_in_vain_as_many_rounds_again() -> N
     run.hear(done("again[3].one", "yes"))
 
     assert run.state is RunState.COMPLETED
+
+
+@pytest.mark.parametrize(("stragglers", "last"), [("finish", "QUEUED"), ("cancel", "CANCELLED")])
+def test_enough_items_are_enough_and_those_under_way_are_let_finish_or_withdrawn(
+    stragglers: str, last: str
+) -> None:
+    loop = each(over=range(9), max_parallel=3, until="${{ done == 2 }}", stragglers=stragglers)
+    run = play(plan_from(loop))
+
+    run.hear(done("each[0].one"), done("each[1].one"))
+
+    assert run.states()["each[2].one"] == last
+    assert run.state is (RunState.RUNNING if last == "QUEUED" else RunState.COMPLETED)

@@ -169,6 +169,7 @@ BROKEN = [
     ("secrets-outside-with", document("[{id: a, set: {x: '${{ §secrets.key }}'}}]")),
     ("item-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §item.sku }}'}}]")),
     ("index-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §index }}'}}]")),
+    ("done-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §done }}'}}]")),
     ("error-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §error.code }}'}}]")),
     ("event-out-of-place", document("[{id: a, uses: noop, with: {x: '${{ §event.data }}'}}]")),
     ("next-out-of-place", document("[{id: a, uses: noop, §next: a}]")),

@@ -198,6 +198,7 @@ class _Compiler:
             over=step.foreach,
             max_parallel=step.max_parallel,
             on_item_failure=step.on_item_failure,
+            stragglers=step.stragglers,
             until=until,
             until_reads=self._reads(until, caught),
             every=step.repeat.every if step.repeat else None,

@@ -14,14 +14,14 @@ from typing import Any
 
 from workflows.engine.decision import Names
 from workflows.engine.draft import Draft
-from workflows.engine.events import Drained, Gathered, Reached, Refilled, StepError
+from workflows.engine.events import Drained, Gathered, Halted, Reached, Refilled, StepError
 from workflows.engine.plan import NO_NODE, Node, Transition, number_of
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import Reason, StepState
 from workflows.engine.values import NO_VALUE, ItemsError, ValueTooLargeError, refusal, rendered
 from workflows.language import expressions
 from workflows.language.limits import MOST_ITEMS, too_large
-from workflows.language.words import ErrorClass, OnItemFailure, StepKind
+from workflows.language.words import ErrorClass, Losers, OnItemFailure, StepKind
 
 REFILL = 4
 """The window is filled up when this part of it is free: the items are read a batch at a time."""
@@ -94,9 +94,11 @@ def _is_used_up(node: Node, loop: StepView) -> bool:
 
 def _look_on(draft: Draft, loop: StepView, node: Node, item: StepView) -> None:
     if node.kind is StepKind.FOREACH:
-        names = draft.names(item.path, node.until_reads)
+        names = {**draft.names(item.path, node.until_reads), "done": loop.tally.ok}
         if node.until is not None and expressions.truth(node.until, names):
             draft.touch(loop, total=loop.born)
+            if node.stragglers is Losers.CANCEL:
+                draft.later(Halted(loop.path, Reason.LOST_RACE))
         return
     depth = draft.node_of(item).path.count("[]") - 1
     if number_of(item.path, depth) != loop.born - 1:

@@ -17,6 +17,7 @@ from workflows.language.spec import RetryPolicy
 from workflows.language.words import (
     ExitStatus,
     Join,
+    Losers,
     OnFailure,
     OnItemFailure,
     OnTimeout,
@@ -177,6 +178,7 @@ class Node:
     """The loop whose items' outputs those are, if they are: its rows are gone through then."""
     max_parallel: int = 1
     on_item_failure: OnItemFailure = OnItemFailure.STOP
+    stragglers: Losers = Losers.FINISH
     until: str | bool | None = None
     until_reads: Reads = field(default_factory=Reads)
     """What `until` reads of the item that has ended."""

@@ -177,7 +177,7 @@ def reading(plan: Plan, reads: Reads, near: str) -> Requirement:
     records = frozenset(plan.record(plan.by_id[step], near) for step in reads.steps)
     known = plan.node(near).items
     items = frozenset(plan.path(known[name], near) for name in reads.roots & known.keys())
-    roots = reads.roots - known.keys() - {"index"}
+    roots = reads.roots - known.keys() - OF_LOOPS
     return Requirement(roots=roots, records=records, items=items)
 
 
@@ -239,6 +239,9 @@ def _all_in(names: frozenset[str], *known: Container[str]) -> bool:
     """Say whether each name is known, looking at no more than is asked for."""
     return all(any(name in some for some in known) for name in names)
 
+
+OF_LOOPS = frozenset({"index", "done"})
+"""Names that the row of a loop, or a path, tells."""
 
 BUILT_IN_ROOTS = frozenset({"steps", "error", "secrets"})
 """Names that are no column of the run: they come from the steps, or from the worker."""

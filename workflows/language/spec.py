@@ -328,6 +328,9 @@ class StepSpec(Model):
     item_name: f.Identifier = Field("item", alias="as", description="What the body calls the item.")
     max_parallel: f.Count = Field(100, description="Items under way at the same time.")
     until: f.Condition | None = Field(None, description="No further items once this is true.")
+    stragglers: Losers = Field(
+        Losers.FINISH, description="What becomes of items under way once `until` is true."
+    )
     on_item_failure: OnItemFailure = Field(
         OnItemFailure.STOP, description="Whether a failed item stops the others."
     )

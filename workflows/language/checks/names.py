@@ -32,6 +32,11 @@ _OUT_OF_PLACE: Mapping[str, tuple[str, str, str]] = {
         "index is known only inside a foreach or a repeat",
         "move the step into the loop",
     ),
+    "done": (
+        "done-out-of-place",
+        "done is known only in the until of a foreach",
+        "read size(steps.<id>.output) of the loop after it",
+    ),
     "error": (
         "error-out-of-place",
         "error is known only in the steps of a catch and in compensate",
@@ -219,7 +224,7 @@ def _table() -> tuple[_Row, ...]:
         (("output",), nothing, True, False),
         (("set",), nothing, False, False),
         (("foreach",), nothing, False, False),
-        (("until",), nothing, True, True),
+        (("until",), frozenset({"done"}), True, True),
         (("repeat", "until"), nothing, True, True),
         (("exit", "when"), nothing, False, True),
         (("exit", "output"), nothing, False, False),

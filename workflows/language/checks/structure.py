@@ -40,6 +40,7 @@ KEYS_OF: Mapping[str, frozenset[Kind]] = {
     "as": _FOREACH,
     "max_parallel": _FOREACH,
     "until": _FOREACH,
+    "stragglers": _FOREACH,
     "on_item_failure": _FOREACH,
     "start": frozenset({Kind.STATES}),
     "max_visits": frozenset({Kind.STATES}),
