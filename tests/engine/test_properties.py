@@ -55,6 +55,9 @@ CATCHES = [[], ["permanent"], ["http"], ["http.404", "transient"]]
 WAITING = ("approval", "callback", "wait")
 """The kinds of steps that wait for what comes from outside."""
 
+ANSWERED = frozenset({Reason.APPROVAL, Reason.CALLBACK})
+"""Waits that end when somebody says something."""
+
 ON_TIMEOUT = (
     {},
     {"on_timeout": "approve"},
@@ -216,14 +219,14 @@ class World:
                 events.append(Claimed(view.path, view.attempt, "worker", lease))
             elif view.state is StepState.RUNNING:
                 events.append(self.outcome(view))
-            elif view.state is StepState.WAITING and view.reason is Reason.CALLBACK:
-                events.append(self.answer(view))
+            elif view.state is StepState.WAITING and view.reason in ANSWERED:
+                events.append(self.answer(view, view.reason))
         return events
 
-    def answer(self, view: StepView) -> Event:
+    def answer(self, view: StepView, reason: Reason) -> Event:
         code, error_class = self.chance.choice([*ERRORS, ("", ""), ("", "")])
         error = error_of(code, error_class) if code else None
-        return Answered(view.path, Reason.CALLBACK, {"n": 1}, error, view.attempt)
+        return Answered(view.path, reason, {"n": 1}, error, view.attempt)
 
     def outcome(self, view: StepView) -> Event:
         code, error_class = self.chance.choice(ERRORS)
