@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workflows.engine.states import RunState
+from workflows.engine.states import RunReason, RunState
 from workflows.language.words import ErrorClass
 
 BY_CLASS: Mapping[str, str] = {
@@ -38,6 +38,7 @@ class Facts:
     queue: str = ""
     asked: Sequence[str] = ()
     """The groups that are asked for a decision."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def _with_incidents(facts: Facts) -> Advice:
     more = f" and {others} more" if others else ""
     verb = "need" if others else "needs"
     goes_on = " Other steps go on meanwhile." if facts.state == RunState.RUNNING else ""
+    if facts.reason == RunReason.PARKED:
+        goes_on = " The run is parked: it goes on, or ends, when a person has decided."
     matter = f"{path}{more} {verb} a person.{goes_on}"
     return Advice("bad", matter, BY_CLASS.get(error_class, "Look at the error, then replay it."))
 

@@ -20,7 +20,7 @@ from monitoring.advice import Advice, Facts, advise
 from monitoring.layout import Box, Edge, Layout, layout_of
 from workflows.admin.approval import due_in
 from workflows.admin.base import duration, short
-from workflows.admin.looks import look_of, reason_words, words_of
+from workflows.admin.looks import RUN_REASONS, look_of, reason_words, words_of
 from workflows.admin.operations import (
     Asker,
     Button,
@@ -181,7 +181,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         is_live=run.state in LIVE_RUNS,
         mark=_mark(journal[0].pk if journal else None),
         look=look_of(run.state),
-        words=words_of(run.state),
+        words=", ".join(filter(None, [words_of(run.state), RUN_REASONS.get(run.reason, "")])),
         took=duration(run.started_at, run.finished_at or now),
         advice=advise(
             replace(
@@ -299,6 +299,7 @@ def _facts(
         error=str(run.error.get("message", "")) if run.error else "",
         oldest_queued=age,
         queue=oldest.queue if oldest else "",
+        reason=run.reason,
     )
 
 

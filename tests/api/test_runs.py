@@ -20,12 +20,14 @@ KEYS_OF_A_RUN = [
     "version",
     "environment",
     "state",
+    "reason",
     "input",
     "output",
     "error",
     "created_at",
     "started_at",
     "finished_at",
+    "late_since",
     "steps",
 ]
 

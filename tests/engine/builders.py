@@ -31,7 +31,7 @@ from workflows.engine.joins import Tally
 from workflows.engine.plan import LOOPS, Plan
 from workflows.engine.simulate import EPOCH, Simulation
 from workflows.engine.slice import Requirement, Slice, StepView
-from workflows.engine.states import RUN_MOVES, STEP_MOVES, Reason, RunState, StepState
+from workflows.engine.states import RUN_MOVES, STEP_MOVES, Reason, RunReason, RunState, StepState
 from workflows.language.spec import Spec
 from workflows.language.words import ErrorClass
 
@@ -226,6 +226,8 @@ class Play(Simulation):
     @property
     def is_stuck(self) -> bool:
         """Whether the run says that it goes on while no worker, timer or person could move it."""
+        if self.run.reason is RunReason.PARKED and self._needs_person():
+            return False
         views = [row.view for row in self.rows.values()]
         moved = any(
             view.state in (StepState.QUEUED, StepState.RUNNING, StepState.RETRYING)

@@ -37,7 +37,7 @@ from workflows.engine.events import (
 from workflows.engine.looping import under_way
 from workflows.engine.plan import LOOPS, Plan, dump_plan, load_plan
 from workflows.engine.slice import StepView
-from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
+from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, StepState
 from workflows.language.words import Join
 
 PATIENT = settings(
@@ -92,6 +92,8 @@ class Author:
             keys = {"fail_fast": self.rarely(), "output": {"n": 1}}
             if self.rarely():
                 keys["timeout"] = 60
+            if self.rarely():
+                keys["on_failure"] = "park"
         return {"steps": self.sequence(depth=0), **keys}
 
     def rarely(self) -> bool:
@@ -141,12 +143,16 @@ class Author:
             ]
         return step
 
+    def patience(self) -> dict[str, Any]:
+        return {"max_duration": 7} if not self.calm and self.rarely() else {}
+
     def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:  # noqa: C901, PLR0912 - the table of kinds, a case each
         match kind:
             case "uses":
                 step["uses"] = "log"
                 tries = self.chance.randint(1, 2)
                 step["retry"] = {"max_attempts": tries, "worker_lost_attempts": tries}
+                step["retry"] |= self.patience()
             case "set":
                 step["set"] = {step["id"]: self.chance.choice([1, "${{ input.missing }}"])}
             case "exit":
@@ -315,8 +321,11 @@ def test_a_run_always_gets_to_an_end_that_tells_the_truth(seed: int) -> None:
         world.step(people=True)
     world.to_the_end()
 
-    assert run.state in FINISHED_RUNS, (run.state, run.states())
+    is_parked = run.run.reason is RunReason.PARKED
+    assert is_parked or run.state in FINISHED_RUNS, (run.state, run.states())
     assert not run.alive
+    if is_parked:
+        assert {run.step(path).state for path in run.charged} >= {StepState.FAILED}
     if run.state is RunState.COMPLETED:
         assert not unhandled(run)
     if run.state is RunState.FAILED:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.builders import broken, done, error_of, lost, plan_from, play, task
-from workflows.engine.events import Failed, Loss, RetryDue
+from workflows.engine.events import Failed, Loss, Repeat, Replayed, RetryDue
 from workflows.engine.plan import Plan
 from workflows.engine.policy import delay, is_retried
 from workflows.engine.simulate import simulate
@@ -221,3 +221,54 @@ def test_the_simulation_waits_as_long_as_the_policy_says() -> None:
     assert run.state is RunState.COMPLETED
     assert run.finished_at is not None
     assert run.finished_at - run.started_at == timedelta(hours=3)
+
+
+def test_a_retry_that_could_only_start_too_late_is_not_made_and_the_error_says_so() -> None:
+    run = play(retried(max_attempts=9, initial_delay="6s", jitter=0, max_duration="10s"))
+
+    run.claim("a").after(2).hear(broken("a", "x", "transient"))
+    run.after(6).hear(RetryDue("a", 1), broken("a", "x", "transient", attempt=2))
+
+    (incident,) = run.incidents
+    assert run.state is RunState.FAILED
+    assert (incident.attempt, incident.error.code) == (2, "x")
+    assert incident.error.message == (
+        "x happened; it is not tried again, for that could only be in 12 s,"
+        " and all attempts together have 10 s"
+    )
+
+
+def test_time_for_all_attempts_is_counted_from_the_first_start_of_the_step() -> None:
+    run = play(retried(max_attempts=9, initial_delay="1s", jitter=0, max_duration="10s"))
+
+    run.after(3600).claim("a").after(4).hear(broken("a", "x", "transient"))
+
+    assert run.step("a").state is StepState.RETRYING
+    assert run.step("a").retry_until == run.now + timedelta(seconds=6)
+
+
+def test_time_for_all_attempts_bounds_those_after_lost_workers_too() -> None:
+    run = play(retried(worker_lost_attempts=9, max_duration="10s"))
+
+    run.claim("a").after(8).hear(lost("a")).claim("a", 2).after(8).hear(lost("a", 2))
+
+    assert run.accused == ["a"]
+    assert "all attempts together have 10 s" in run.incidents[0].error.message
+
+
+def test_a_probe_is_asked_also_when_no_retry_may_start_any_more() -> None:
+    run = play(retried(max_duration="10s")).claim("a").after(20)
+
+    run.hear(lost("a", repeat=Repeat.AFTER_PROBE))
+
+    assert run.queued == {"a"}
+    assert run.reason("a") is Reason.LAST_PROBE
+
+
+def test_a_replayed_step_has_time_for_its_attempts_anew() -> None:
+    run = play(retried(initial_delay="1s", jitter=0, max_duration="10s")).claim("a")
+    run.after(20).hear(broken("a", "x", "transient"))
+
+    run.after(3600).hear(Replayed("a"), broken("a", "x", "transient", attempt=2))
+
+    assert run.step("a").state is StepState.RETRYING

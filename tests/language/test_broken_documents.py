@@ -251,6 +251,7 @@ BROKEN = [
     ),
     ("retry-delays", document("[{id: a, uses: noop, retry: {initial_delay: §2m}}]")),
     ("retry-delays", document(f"[{A}]", head="retry: {initial_delay: 10s, max_delay: §5s}")),
+    ("retry-delays", document(f"[{A}]", head="retry: {initial_delay: 10s, max_duration: §5s}")),
     (
         "retry-contradiction",
         document("[{id: a, uses: noop, retry: {retry_on: [§timeout], give_up_on: [timeout]}}]"),
@@ -286,11 +287,9 @@ BROKEN = [
         "input-default",
         document(f"[{A}]", head="input: {properties: {x: {type: string, default: §3}}}"),
     ),
-    ("not-available-yet", document(f"[{A}]", head="§sla: 10m")),
-    ("not-available-yet", document(f"[{A}]", head="§on_failure: park")),
+    ("not-available-yet", document("[{id: a, uses: noop, §guard: crm}]")),
     ("moment", document("[{id: a, wait: {until: §tomorrow}}]")),
     ("moment", document("[{id: a, wait: {until: §2026-12-24T18:00:00}}]")),
-    ("not-available-yet", document("[{id: a, uses: noop, retry: {§max_duration: 1m}}]")),
 ]
 
 

@@ -56,3 +56,11 @@ def test_a_retry_needs_nobody() -> None:
     advice = advise(facts("RUNNING", counts={"RETRYING": 1}))
 
     assert "tried again by itself" in advice.matter
+
+
+def test_a_parked_run_says_that_it_waits_for_a_person() -> None:
+    advice = advise(facts("RUNNING", reason="parked", incidents=[("pay", "permanent")]))
+
+    assert advice.matter == (
+        "pay needs a person. The run is parked: it goes on, or ends, when a person has decided."
+    )

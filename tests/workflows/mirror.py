@@ -13,7 +13,7 @@ from tests.engine.builders import Play
 from tests.engine.test_properties import Author
 from workflows.engine.decision import LateResult
 from workflows.engine.events import Drained, Event
-from workflows.engine.states import FINISHED_RUNS, StepState
+from workflows.engine.states import FINISHED_RUNS, RunReason, StepState
 from workflows.models import Attempt, Incident, Journal, Run, Step, Wait
 from workflows.services.plans import Pinned
 
@@ -63,6 +63,7 @@ class Model(Play):
             variables=dict(self.variables),
             waits=dict(self.waits),
             incidents=list(self.incidents),
+            charged=set(self.charged),
             attempts=list(self.attempts),
             late=list(self.late),
         )
@@ -72,6 +73,11 @@ class Model(Play):
         """Whether the run has ended."""
         return self.run.state in FINISHED_RUNS
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether the run waits for a person, and for nobody else."""
+        return self.run.reason is RunReason.PARKED
+
     def left_to_others(self, event: Event) -> bool:
         return isinstance(event, Drained) and event.path in self.unsettled
 
@@ -79,6 +85,7 @@ class Model(Play):
         """Return all that the run is made of."""
         run = {
             "state": self.run.state.value,
+            "reason": self.run.reason or "",
             "ending": self.run.ending.status.value if self.run.ending else None,
             "vars": self.variables,
             "output": self.output,
@@ -106,6 +113,7 @@ class Model(Play):
             "tally": (tally.ok, tally.failed, tally.skipped, tally.upstream_failed),
             "cancel": view.cancel_requested,
             "wake_at": view.wake_at if view.state in TIMED else view.wake_at is not None,
+            "retry_until": view.retry_until,
             "error": view.error.as_dict() if view.error else None,
             "output": row.output,
             "arguments": row.arguments,
@@ -131,6 +139,7 @@ def stored_picture(run_id: UUID) -> Picture:
     tries = list(Attempt.objects.filter(**mine).values_list("step__path", "number", "end", "late"))
     run = {
         "state": row.state,
+        "reason": row.reason,
         "ending": row.ending["status"] if row.ending else None,
         "vars": row.vars,
         "output": row.output,
@@ -163,6 +172,7 @@ def _stored_step(step: Step) -> Picture:
         "tally": (step.ok, step.failed, step.skipped, step.upstream_failed),
         "cancel": step.cancel_requested,
         "wake_at": step.wake_at if step.state in TIMED else step.wake_at is not None,
+        "retry_until": step.retry_until,
         "error": step.error,
         "output": step.output,
         "arguments": step.arguments,

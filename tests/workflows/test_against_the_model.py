@@ -463,7 +463,7 @@ class Crowd(RuleBasedStateMachine):
             self.pass_time(61)
             self.sweep(recover, None)
         runs = [twin.id for twin in self.twins]
-        assert all(twin.model.finished for twin in self.twins), [
+        assert all(twin.model.finished or twin.model.is_parked for twin in self.twins), [
             (twin.model.state, twin.model.states()) for twin in self.twins
         ]
         assert invariants.left_over(runs=runs) == []

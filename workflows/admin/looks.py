@@ -6,6 +6,7 @@ a test misses it.
 
 from collections.abc import Mapping
 
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from environments.badges import Look, badge
@@ -14,9 +15,11 @@ from workflows.engine.states import (
     FINISHED_STEPS,
     LIVE_STEPS,
     Reason,
+    RunReason,
     RunState,
     StepState,
 )
+from workflows.models import Run
 
 State = RunState | StepState
 
@@ -69,6 +72,12 @@ REASONS: Mapping[Reason, str] = {
     Reason.PARTIAL: "some of its items have failed",
 }
 
+RUN_REASONS: Mapping[str, str] = {
+    RunReason.PARKED: "parked: waits for a person",
+}
+
+_WORDS: Mapping[str, str] = {one.value: said for one, said in REASONS.items()} | dict(RUN_REASONS)
+
 
 def look_of(state: str) -> Look:
     """Return how a state of a run or a step looks."""
@@ -85,9 +94,18 @@ def state_badge(state: str, reason: str = "") -> SafeString:
     return badge(words_of(state), look_of(state), title=reason_words(reason))
 
 
+def run_badge(run: Run) -> SafeString:
+    """Return the badge of a run's state, and beside it why it is there and whether it is late."""
+    said = [RUN_REASONS.get(run.reason, run.reason), "late" if run.sla_breached_at else ""]
+    if not any(said):
+        return state_badge(run.state)
+    more = ", ".join(filter(None, said))
+    return format_html('{} <span class="soft">{}</span>', state_badge(run.state), more)
+
+
 def reason_words(reason: str) -> str:
-    """Return why a step is where it is, in words; nothing if its state says it all."""
-    return REASONS.get(reason, reason.replace("_", " ")) if reason else ""  # type: ignore[call-overload] # a StrEnum is found by its value
+    """Return why a step or a run is where it is, in words; nothing if its state says it all."""
+    return _WORDS.get(reason, reason.replace("_", " ")) if reason else ""
 
 
 def _tone(state: str) -> str:

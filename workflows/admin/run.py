@@ -26,7 +26,7 @@ from workflows.admin.base import (
     uuid_or_404,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
-from workflows.admin.looks import state_badge
+from workflows.admin.looks import run_badge
 from workflows.admin.operations import RUN_OPERATIONS, Operation
 from workflows.models import Incident, Run, Workflow
 from workflows.selectors.errors import MissingError
@@ -92,7 +92,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="State")
     def badge(self, run: Run) -> SafeString:
-        return state_badge(run.state)
+        return run_badge(run)
 
     @admin.display(description="Took")
     def took(self, run: Run) -> str:

@@ -38,6 +38,7 @@ def compile_spec(spec: Spec) -> Plan:
         environment=spec.environment,
         nodes=tuple(nodes),
         timeout=spec.timeout,
+        sla=spec.sla,
         on_failure=spec.on_failure,
         input_schema=spec.input,
     )

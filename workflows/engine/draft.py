@@ -211,7 +211,8 @@ class Draft:
         error: StepError | None = None,
         **changes: Any,
     ) -> None:
-        """Move the run on, or change its row when the state is the same."""
+        """Move the run on, or change its row; a `reason` that is not said anew is over."""
+        changes.setdefault("reason", None)
         before = self.slice.run
         after = replace(before, state=state, **changes)
         self.slice.run = after

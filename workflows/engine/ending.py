@@ -18,7 +18,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, is_inside
 from workflows.engine.slice import ScopeTally, StepView
-from workflows.engine.states import ASKING, OUTSIDE, Reason, RunState, StepState
+from workflows.engine.states import ASKING, OUTSIDE, Reason, RunReason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
 from workflows.language.words import ErrorClass, ExitStatus, OnItemFailure, StepKind
@@ -292,12 +292,20 @@ def _finish_run(draft: Draft, tally: ScopeTally) -> None:
         draft.move_run(RunState.CANCELLED, output=run.ending.output)
     elif run.ending is not None and run.ending.error is not None:
         draft.move_run(RunState.FAILED, output=run.ending.output, error=run.ending.error)
+    elif tally.needs_person:
+        _park(draft)
     elif tally.failed:
         draft.move_run(RunState.FAILED, error=_inherited(tally))
     elif run.ending is not None:
         draft.move_run(RunState.COMPLETED, output=run.ending.output)
     else:
         _complete_run(draft)
+
+
+def _park(draft: Draft) -> None:
+    """Have the run wait for a person, who resolves what is open, or cancels it."""
+    if draft.slice.run.reason is not RunReason.PARKED:
+        draft.move_run(RunState.RUNNING, reason=RunReason.PARKED)
 
 
 def _complete_run(draft: Draft) -> None:

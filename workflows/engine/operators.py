@@ -22,8 +22,8 @@ from workflows.engine.events import (
 from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, ROOT, is_inside, number_of
 from workflows.engine.slice import StepView
-from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
-from workflows.language.words import ErrorClass, StepKind
+from workflows.engine.states import LIVE_RUNS, Reason, RunReason, RunState, StepState
+from workflows.language.words import ErrorClass, OnFailure, StepKind
 
 UPSTREAM = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_SKIPPED})
 """Why a step may have been skipped for what became of the steps that it needs."""
@@ -71,7 +71,7 @@ def replay(draft: Draft, event: Replayed) -> None:
         return
     _reopen(draft, view)
     _retire_fallbacks(draft, view)
-    fresh = draft.touch(view, failures=0, losses=0, error=None)
+    fresh = draft.touch(view, failures=0, losses=0, error=None, retry_until=None)
     if event.arguments is not None:
         draft.correct(fresh, event.arguments)
     if _has_begun(draft, view):
@@ -101,6 +101,9 @@ def discard(draft: Draft, event: Discarded) -> None:
     view = draft.view(event.path)
     if view.reason is not Reason.OPTIONAL:
         draft.move(view, StepState.SKIPPED, reason=Reason.DISCARDED)
+        if draft.plan.on_failure is OnFailure.PARK:
+            draft.slice.tallies.pop(ROOT, None)
+            draft.later(Drained(ROOT))
 
 
 def reenter(draft: Draft, event: Reentered) -> None:
@@ -152,6 +155,8 @@ def _reopen(draft: Draft, view: StepView) -> None:
         inner = outer
     if draft.slice.run.state is RunState.FAILED:
         _reopen_run(draft)
+    elif draft.slice.run.reason is RunReason.PARKED:
+        draft.move_run(draft.slice.run.state)
     for each in opened:
         node = draft.node_of(each)
         if draft.owner_of(node).fail_fast and node.handles == NO_NODE:
@@ -244,7 +249,12 @@ def _let_be(draft: Draft, view: StepView) -> None:
 
 def _pend(draft: Draft, view: StepView) -> StepView:
     return draft.move(
-        view, StepState.PENDING, reason=Reason.REOPENED, cancel_requested=False, error=None
+        view,
+        StepState.PENDING,
+        reason=Reason.REOPENED,
+        cancel_requested=False,
+        error=None,
+        retry_until=None,
     )
 
 

@@ -203,6 +203,7 @@ class Plan:
     environment: str
     nodes: tuple[Node, ...]
     timeout: float | None = None
+    sla: float | None = None
     on_failure: OnFailure = OnFailure.FAIL
     input_schema: Mapping[str, Any] | None = None
 

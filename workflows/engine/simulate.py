@@ -36,7 +36,7 @@ from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, Step
 from workflows.engine.states import ASKING, FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
-from workflows.language.words import ErrorClass, StepKind
+from workflows.language.words import ErrorClass, OnFailure, StepKind
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """When a simulated run begins, unless it is told otherwise."""
@@ -171,6 +171,8 @@ class Simulation:
     waits: dict[tuple[str, int], Awaited] = field(default_factory=dict)
     """What is waited for from outside, by path and attempt."""
     journal: list[Transition] = field(default_factory=list)
+    charged: set[str] = field(default_factory=set)
+    """The steps that an incident was opened for."""
 
     @property
     def state(self) -> RunState:
@@ -189,12 +191,14 @@ class Simulation:
             "version": None,
             "environment": self.plan.environment,
             "state": self.state.value,
+            "reason": self.run.reason.value if self.run.reason else None,
             "input": dict(self.input),
             "output": self.output,
             "error": self.error.as_dict() if self.error else None,
             "created_at": _iso(self.started_at),
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
+            "late_since": None,
             "steps": [_step_dict(row) for row in self._ordered()],
         }
 
@@ -283,7 +287,22 @@ class Simulation:
             failed=len(failed),
             first_error=first.error if first else None,
             first_failed=first.path if first else "",
+            needs_person=scope == ROOT and self._needs_person(),
         )
+
+    def _needs_person(self) -> bool:
+        return self.plan.on_failure is OnFailure.PARK and any(map(self._is_open, self.charged))
+
+    def _is_open(self, path: str) -> bool:
+        """Say whether a step that failed still needs a person, who may have settled a block."""
+        view = self.rows[path].view
+        if view.state is not StepState.FAILED:
+            return False
+        while view.scope != ROOT:
+            view = self.rows[view.scope].view
+            if view.reason in {Reason.SKIPPED_BY_OPERATOR, Reason.DISCARDED}:
+                return False
+        return True
 
     def write(self, decision: Decision, *, now: datetime) -> None:
         """Store what was decided."""
@@ -314,6 +333,7 @@ class Simulation:
                     Transition(now, ROOT, run_move.before.value, run_move.after.state.value)
                 )
         self.variables.update(decision.assigned)
+        self.charged.update(incident.path for incident in decision.incidents)
         self._write_waits(decision)
 
     def _write_waits(self, decision: Decision) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
 from workflows.engine.plan import Plan, Reads, located
-from workflows.engine.states import FINISHED_STEPS, LIVE_STEPS, Reason, RunState, StepState
+from workflows.engine.states import (
+    FINISHED_STEPS,
+    LIVE_STEPS,
+    Reason,
+    RunReason,
+    RunState,
+    StepState,
+)
 from workflows.language.words import ExitStatus
 
 NONE_ENDED = Tally()
@@ -24,8 +31,8 @@ class StepView:
     """A step's row, without the values it carries.
 
     `failures` and `losses` count the tries used up since the step was last begun
-    by a person; `wake_at` is when somebody must look at the row again: the end of
-    the lease, of a delay or of a scope's time.
+    by a person, and no retry starts after `retry_until`; `wake_at` is when somebody must
+    look at the row again: the end of the lease, of a delay or of a scope's time.
     """
 
     path: str
@@ -46,6 +53,7 @@ class StepView:
     """Of a loop: how many items there are, once that is known."""
     born: int = 0
     """Of a loop: how many of them have begun. Its `tally` counts how they have ended."""
+    retry_until: datetime | None = None
 
     @property
     def alive(self) -> bool:
@@ -110,6 +118,7 @@ class RunView:
     environment: str = "default"
     parent: str = ""
     """The run that waits for this one, if it is a child."""
+    reason: RunReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,8 @@ class ScopeTally:
     failed: int
     first_error: StepError | None = None
     first_failed: str = ""
+    needs_person: bool = False
+    """Of the root of a run that parks: whether an incident of the run is open."""
 
 
 @dataclass(frozen=True, slots=True)

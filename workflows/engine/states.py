@@ -136,6 +136,13 @@ class Due(StrEnum):
     """The step does not wait any more, and the child run has not ended."""
 
 
+class RunReason(StrEnum):
+    """Why a run is where it is, when the state alone does not say."""
+
+    PARKED = "parked"
+    """Nothing is left to do but what a person must decide."""
+
+
 ASKING = frozenset({Reason.PROBE, Reason.LAST_PROBE})
 """Why an attempt asks its probe before it calls the function, or asks and calls no more."""
 

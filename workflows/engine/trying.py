@@ -7,7 +7,7 @@ reason `probe`, and its worker asks before it calls. When no try is left, it bea
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from workflows.engine import ending, policy, starting
@@ -28,6 +28,7 @@ from workflows.engine.events import (
 from workflows.engine.slice import StepView
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal
+from workflows.language.spec import RetryPolicy
 from workflows.language.words import ErrorClass
 
 REOPENED_FOR = frozenset({Reason.FAIL_FAST, Reason.TIMEOUT})
@@ -102,6 +103,10 @@ def fail(draft: Draft, event: Failed) -> None:
     wait = policy.delay(
         retries, failures=failures, chance=draft.chance, retry_after=error.retry_after
     )
+    if _is_too_late(draft, view, wait):
+        out_of_time = _out_of_time(retries, error, wait)
+        ending.give_up(draft, draft.touch(view, failures=failures), out_of_time)
+        return
     _try_again(draft, view, Reason.RETRY, error, wait=wait, failures=failures)
 
 
@@ -123,6 +128,9 @@ def lose(draft: Draft, event: LeaseExpired) -> None:
         _find_out(draft, view, lost, event.repeat, losses=losses, wait=timedelta())
     elif losses >= node.retry.worker_lost_attempts and not stopped:
         ending.give_up(draft, draft.touch(view, losses=losses), lost)
+    elif _is_too_late(draft, view, timedelta()):
+        out_of_time = _out_of_time(node.retry, lost, timedelta())
+        ending.give_up(draft, draft.touch(view, losses=losses), out_of_time)
     else:
         _try_again(draft, view, Reason.WORKER_LOST, lost, wait=timedelta(), losses=losses)
 
@@ -148,6 +156,28 @@ def _loss(draft: Draft, view: StepView, loss: Loss) -> StepError:
     return StepError(ErrorClass.WORKER_LOST, code, message)
 
 
+def _retry_until(draft: Draft, view: StepView) -> datetime | None:
+    """Return the time after which no retry of the step starts: it is counted from its first."""
+    limit = draft.node_of(view).retry.max_duration
+    if limit is None or view.retry_until is not None:
+        return view.retry_until
+    return (view.started_at or draft.now) + ending.seconds(limit)
+
+
+def _is_too_late(draft: Draft, view: StepView, wait: timedelta) -> bool:
+    until = _retry_until(draft, view)
+    return until is not None and draft.now + wait > until
+
+
+def _out_of_time(retries: RetryPolicy, error: StepError, wait: timedelta) -> StepError:
+    """Return why the step fails of which another attempt could only start too late."""
+    message = (
+        f"{error.message.rstrip('.')}; it is not tried again, for that could only be in"
+        f" {wait.total_seconds():g} s, and all attempts together have {retries.max_duration:g} s"
+    )
+    return replace(error, message=message)
+
+
 def _find_out(  # noqa: PLR0913 - the facts of one attempt, named
     draft: Draft,
     view: StepView,
@@ -168,7 +198,8 @@ def _find_out(  # noqa: PLR0913 - the facts of one attempt, named
         told = error if error.error_class is ErrorClass.TIMEOUT else doubt
         ending.give_up(draft, draft.touch(view, losses=losses), told, incident=doubt)
         return
-    reason = Reason.PROBE if losses < tries else Reason.LAST_PROBE
+    is_last = losses >= tries or _is_too_late(draft, view, wait)
+    reason = Reason.LAST_PROBE if is_last else Reason.PROBE
     _try_again(draft, view, reason, error, wait=wait, losses=losses)
 
 
@@ -192,8 +223,9 @@ def _try_again(
 ) -> None:
     """Have another attempt made after a while, or at once; `budget` is what has been used up."""
     due = draft.now + wait
+    until = {"retry_until": late} if (late := _retry_until(draft, view)) else {}
     waiting = draft.move(
-        view, StepState.RETRYING, reason=reason, error=error, wake_at=due, **budget
+        view, StepState.RETRYING, reason=reason, error=error, wake_at=due, **budget, **until
     )
     if not wait:
         starting.queue(draft, waiting, reason)

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from environments.models import Environment
-from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, RUN_MOVES, RunState
+from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, RUN_MOVES, RunReason, RunState
 from workflows.models import law
 from workflows.models.definition import Version, Workflow
 
@@ -34,7 +34,7 @@ class Run(models.Model):
     state = models.CharField(
         max_length=16, choices=law.choices(RunState), default=RunState.PENDING.value
     )
-    reason = models.CharField(max_length=32, blank=True, default="")
+    reason = models.CharField(max_length=32, blank=True, choices=law.choices(RunReason), default="")
     parent = models.ForeignKey(
         "self",
         on_delete=models.DO_NOTHING,
@@ -55,6 +55,8 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     deadline_at = models.DateTimeField(null=True)
+    sla_at = models.DateTimeField(null=True, help_text="When somebody is to hear that it is late.")
+    sla_breached_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["-id"]
@@ -85,6 +87,9 @@ class Run(models.Model):
                 fields=["deadline_at"],
                 name="runs_that_may_time_out",
                 condition=Q(deadline_at__isnull=False),
+            ),
+            models.Index(
+                fields=["sla_at"], name="runs_that_may_be_late", condition=Q(sla_at__isnull=False)
             ),
             models.Index(
                 fields=["id"],

@@ -71,6 +71,7 @@ class Step(models.Model):
     output = models.JSONField(null=True)
     error = models.JSONField(null=True)
     wake_at = models.DateTimeField(null=True)
+    retry_until = models.DateTimeField(null=True, help_text="After this, no retry starts.")
     queued_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

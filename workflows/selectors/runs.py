@@ -109,12 +109,14 @@ def run_summary(run: Run) -> RunSummary:
         "version": run.version.number,
         "environment": run.environment.name,
         "state": run.state,
+        "reason": run.reason or None,
         "error": run.error,
         "started_by": run.started_by,
         "open_incidents": run.open_incidents,  # type: ignore[attr-defined] # annotated by `runs`
         "created_at": json_time(run.created_at),
         "started_at": json_time_or_none(run.started_at),
         "finished_at": json_time_or_none(run.finished_at),
+        "late_since": json_time_or_none(run.sla_breached_at),
     }
 
 
@@ -126,12 +128,14 @@ def run_facts(run: Run) -> RunFacts:
         "version": run.version.number,
         "environment": run.environment.name,
         "state": run.state,
+        "reason": run.reason or None,
         "input": run.input,
         "output": run.output,
         "error": run.error,
         "created_at": json_time(run.created_at),
         "started_at": json_time_or_none(run.started_at),
         "finished_at": json_time_or_none(run.finished_at),
+        "late_since": json_time_or_none(run.sla_breached_at),
     }
 
 

@@ -61,19 +61,21 @@ class StepDocument(TypedDict):
 
 
 class RunFacts(TypedDict):
-    """A run without its steps."""
+    """A run without its steps; `late_since` its SLA passed, if it had not ended by then."""
 
     id: Id
     workflow: str
     version: int
     environment: str
     state: RunStateName
+    reason: str | None
     input: dict[str, Any]
     output: Any
     error: ErrorDocument | None
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
+    late_since: Time | None
 
 
 class RunDocument(RunFacts):
@@ -90,12 +92,14 @@ class RunSummary(TypedDict):
     version: int
     environment: str
     state: RunStateName
+    reason: str | None
     error: ErrorDocument | None
     started_by: str
     open_incidents: int
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
+    late_since: Time | None
 
 
 class AttemptDocument(TypedDict):

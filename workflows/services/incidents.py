@@ -7,12 +7,12 @@ from uuid import UUID
 
 from workflows import store
 from workflows.catalog import catalog
-from workflows.engine.events import Discarded, Event, Replayed, SkipDecided
+from workflows.engine.events import Discarded, Drained, Event, Replayed, SkipDecided
 from workflows.engine.plan import ROOT
 from workflows.engine.states import RunState, StepState
 from workflows.language import expressions
 from workflows.language.corrections import check_arguments
-from workflows.language.words import StepKind
+from workflows.language.words import OnFailure, StepKind
 from workflows.models import Incident, Resolution, Run, Version
 from workflows.services.errors import (
     InputRefusedError,
@@ -160,7 +160,8 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     others = Incident.objects.filter(run_id=run_id, resolution="").exclude(pk=incident_id)
     known = list(others.values_list("pk", flat=True))
     event: Event = decide(incident.path)
-    progress = advance_run(pinned(run_id), event, now=now, actor=by)
+    pin = pinned(run_id)
+    progress = advance_run(pin, event, now=now, actor=by)
     if not progress.decision.moves:
         state = progress.held.run.state.value if progress.held else "unknown"
         raise StateRefusedError(
@@ -171,6 +172,8 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     incident.resolved_at, incident.note = now, note
     incident.save(update_fields=["resolution", "resolved_by", "resolved_at", "note"])
     _resolve_others(incident, progress, known)
+    if pin.plan.on_failure is OnFailure.PARK:
+        advance_run(pin, Drained(ROOT), now=now, actor=by)
     return incident
 
 

@@ -27,10 +27,10 @@ from workflows.dispatch import (
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
 from workflows.engine.events import Claimed, Drained, Event, Started, Succeeded
-from workflows.engine.plan import LOOPS, Node, Plan
+from workflows.engine.plan import LOOPS, ROOT, Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
-from workflows.language.words import StepKind
+from workflows.language.words import OnFailure, StepKind
 from workflows.services import outbox
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
@@ -254,8 +254,12 @@ def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[st
     if any(plan.nodes[view.node].is_item for view in claimed):
         return None
     for view in claimed:
+        if plan.nodes[view.node].retry.max_duration is not None:
+            return None
         wanted |= requirement(plan, Succeeded(view.path, view.attempt))
         if len(claimed) > 1 or plan.nodes[view.node].needed_by or view.scope in unsettled:
+            continue
+        if view.scope == ROOT and plan.on_failure is OnFailure.PARK:
             continue
         wanted |= requirement(plan, Drained(view.scope))
         alone = view.scope

@@ -1,4 +1,4 @@
-"""Timers: retries that are due, scopes and runs that have used up their time; and what has come.
+"""Timers: retries that are due, scopes and runs whose time is up, runs that are late; and events.
 
 Events are handed out here as well, for they too are looked at when the clock says so.
 """
@@ -6,6 +6,8 @@ Events are handed out here as well, for they too are looked at when the clock sa
 from datetime import datetime
 from functools import partial
 from uuid import UUID
+
+import structlog
 
 from workflows import store
 from workflows.engine.events import Event, RetryDue, TimedOut
@@ -15,6 +17,8 @@ from workflows.services import events, guards
 from workflows.services.plans import Pinned, pinned
 from workflows.services.progress import advance_run, in_flight
 from workflows.services.sweep import helped
+
+log = structlog.get_logger(__name__)
 
 BATCH = 500
 
@@ -28,7 +32,16 @@ def tick(*, now: datetime) -> int:
         done += helped(run_id, path, partial(_advance, run_id, event, now))
     for run_id in store.due_runs(now=now, limit=BATCH):
         done += helped(run_id, ROOT, partial(_advance, run_id, TimedOut(ROOT), now))
-    return done + events.hand_out(now=now)
+    return done + _tell_who_is_late(now) + events.hand_out(now=now)
+
+
+def _tell_who_is_late(now: datetime) -> int:
+    """Record the runs that have passed their SLA, once each; it stops nothing."""
+    late = in_flight(partial(store.record_breaches, now=now, limit=BATCH))
+    for run_id, workflow, state, created_at in late:
+        age = round((now - created_at).total_seconds(), 3)
+        log.warning("run.late", run=str(run_id), workflow=workflow, state=state, age=age)
+    return len(late)
 
 
 def _advance(run_id: UUID, event: Event, now: datetime) -> bool:

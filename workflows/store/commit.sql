@@ -45,11 +45,11 @@ BEGIN
             INSERT INTO workflows_run (
                 id, workflow_id, version_id, environment_id, state, reason, input, vars,
                 idempotency_key, started_by, created_at, started_at, deadline_at, parent_id,
-                parent_path
+                parent_path, sla_at
             )
             SELECT runs[(r ->> 0)::int], (r ->> 1)::uuid, (r ->> 2)::uuid, (r ->> 3)::uuid,
                 'RUNNING', '', r -> 4, '{}', r ->> 5, the_actor, at, at, (r ->> 6)::timestamptz,
-                (r ->> 7)::uuid, r ->> 8
+                (r ->> 7)::uuid, r ->> 8, (r ->> 9)::timestamptz
             FROM jsonb_array_elements(parts -> 'run') r
             ON CONFLICT ON CONSTRAINT one_run_for_one_reason DO NOTHING
             RETURNING id
@@ -109,6 +109,8 @@ BEGIN
                 worker = COALESCE(m ->> 'worker', s.worker),
                 wake_at = CASE WHEN m ? 'wake_at'
                     THEN (m ->> 'wake_at')::timestamptz ELSE s.wake_at END,
+                retry_until = CASE WHEN m ? 'retry_until'
+                    THEN (m ->> 'retry_until')::timestamptz ELSE s.retry_until END,
                 error = CASE WHEN m ? 'error' THEN NULLIF(m -> 'error', 'null') ELSE s.error END,
                 output = CASE WHEN m ? 'output' THEN NULLIF(m -> 'output', 'null') ELSE s.output END,
                 arguments = COALESCE(m -> 'arguments', s.arguments),
@@ -293,12 +295,18 @@ BEGIN
         CONTINUE WHEN (m ->> 'n')::int = ANY (refused);
         UPDATE workflows_run SET
             state = m ->> 'state',
+            reason = m ->> 'reason',
             ending = NULLIF(m -> 'ending', 'null'),
             error = NULLIF(m -> 'error', 'null'),
             output = CASE WHEN m ? 'output' THEN NULLIF(m -> 'output', 'null') ELSE output END,
             started_at = COALESCE(started_at, at),
             deadline_at = CASE WHEN (m ->> 'final')::boolean THEN NULL
                 ELSE COALESCE((m ->> 'deadline')::timestamptz, deadline_at) END,
+            sla_at = CASE WHEN (m ->> 'final')::boolean THEN NULL
+                WHEN m ? 'sla' AND sla_breached_at IS NULL
+                THEN created_at + make_interval(secs => (m ->> 'sla')::float) ELSE sla_at END,
+            sla_breached_at = CASE WHEN (m ->> 'final')::boolean AND sla_at <= at
+                THEN COALESCE(sla_breached_at, sla_at) ELSE sla_breached_at END,
             finished_at = CASE WHEN (m ->> 'final')::boolean THEN at END
         WHERE id = runs[(m ->> 'n')::int]
         RETURNING parent_id INTO parent;

@@ -263,7 +263,10 @@ def _decision(
 
 
 def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
-    parent = [] if new.parent is None else [str(new.parent), new.parent_path]
+    sla = _time(now + timedelta(seconds=plan.sla)) if plan.sla else None
+    more = [str(new.parent) if new.parent else None, new.parent_path, sla]
+    while more and more[-1] is None:
+        more.pop()
     return [
         str(new.workflow),
         str(new.version),
@@ -271,7 +274,7 @@ def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
         new.input,
         new.idempotency_key,
         _time(_deadline(plan, now)),
-        *parent,
+        *more,
     ]
 
 
@@ -356,6 +359,7 @@ _FIELDS: Mapping[str, Callable[[StepView], Any]] = {
     "wake_at": lambda view: _time(view.wake_at),
     "total": lambda view: view.total,
     "born": lambda view: view.born,
+    "retry_until": lambda view: _time(view.retry_until),
 }
 """How a field of a view is stored; the times of a step are the time of the decision."""
 
@@ -395,11 +399,14 @@ def _run_values(plan: Plan, move: RunMove, now: datetime) -> dict[str, Any]:
     late = _deadline(plan, now) if _begins(move) else None
     values: dict[str, Any] = {
         "state": move.after.state,
+        "reason": move.after.reason or "",
         "error": _error(move.error),
         "ending": None,
         "final": move.after.state in FINISHED_RUNS,
         "deadline": _time(late),
     }
+    if plan.sla and _begins(move):
+        values["sla"] = plan.sla
     if ending is not None:
         error = _error(ending.error)
         values["ending"] = {"status": ending.status, "output": ending.output, "error": error}

@@ -7,6 +7,7 @@ again (`workflows.services.progress`).
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -16,20 +17,20 @@ from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.slice import Ending, Requirement, RunView, ScopeTally, Slice, StepView
-from workflows.engine.states import LIVE_STEPS, Reason, RunState, StepState
+from workflows.engine.states import LIVE_STEPS, Reason, RunReason, RunState, StepState
 from workflows.language.limits import LARGEST_VALUE
-from workflows.language.words import ExitStatus, StepKind
+from workflows.language.words import ExitStatus, OnFailure, StepKind
 from workflows.store.session import Row, cursor
 
 STEP_COLUMNS = (
     "s.path, s.node, s.scope, s.state, s.reason, s.attempt, s.failures, s.losses, s.ok, s.failed,"
     " s.skipped, s.upstream_failed, s.cancel_requested, s.worker, s.wake_at, s.started_at, s.error,"
-    " s.total, s.born"
+    " s.total, s.born, s.retry_until"
 )
 
 LOAD = f"""
     SELECT set_config('orchestrator.actor', %(actor)s, true), r.state, r.ending, e.name,
-        r.parent_id, {STEP_COLUMNS}
+        r.parent_id, r.reason, {STEP_COLUMNS}
     FROM workflows_run r
     JOIN environments_environment e ON e.id = r.environment_id
     LEFT JOIN LATERAL (
@@ -49,7 +50,7 @@ LOAD_INSIDE = f"""
     FOR UPDATE
 """  # noqa: S608 - joined from literals of this module
 
-LOCK_RUN = "SELECT state, ending FROM workflows_run WHERE id = %s FOR UPDATE"
+LOCK_RUN = "SELECT state, ending, reason FROM workflows_run WHERE id = %s FOR UPDATE"
 
 LOAD_ROOTS = """
     SELECT r.input, r.vars, e.variables, e.name, v.number, r.started_at
@@ -117,6 +118,11 @@ FAILED_INSIDE = """
 """
 
 
+HAS_INCIDENT = """
+    SELECT EXISTS (SELECT 1 FROM workflows_incident WHERE run_id = %s AND resolution = '')
+"""
+
+
 def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
     """Lock and read what a decision needs; the transaction's changes are `actor`'s.
 
@@ -128,14 +134,21 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
     rows = cur.execute(LOAD, values, prepare=True).fetchall()
     if not rows:
         raise LookupError(f"there is no run {run_id}")
-    _, state, ending, environment, parent = rows[0][:5]
-    steps = [_step(row[5:]) for row in rows if row[5] is not None]
+    _, state, ending, environment, parent, reason = rows[0][:6]
+    steps = [_step(row[6:]) for row in rows if row[6] is not None]
     if wanted.subtrees or wanted.everything:
         steps = _load_inside(cur, run_id, wanted)
     if ROOT in wanted.scopes or wanted.subtrees or wanted.everything:
-        state, ending = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
+        state, ending, reason = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
     held = Slice(
-        run=RunView(str(run_id), RunState(state), _ending(ending), environment, str(parent or "")),
+        run=RunView(
+            str(run_id),
+            RunState(state),
+            _ending(ending),
+            environment,
+            str(parent or ""),
+            RunReason(reason) if reason else None,
+        ),
         steps={view.path: view for view in steps},
         held=wanted,
     )
@@ -147,6 +160,9 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
         held.gathered[path] = _gathered(cur, run_id, plan, path)
     for scope in wanted.scopes:
         held.tallies[scope] = _tally(cur, run_id, scope)
+    if ROOT in held.tallies and held.tallies[ROOT].failed and plan.on_failure is OnFailure.PARK:
+        needs_person = cur.execute(HAS_INCIDENT, (run_id,), prepare=True).fetchall()[0][0]
+        held.tallies[ROOT] = replace(held.tallies[ROOT], needs_person=needs_person)
     return held
 
 
@@ -309,6 +325,7 @@ def _step(row: Row) -> StepView:
         error=StepError.from_dict(json.loads(row[16])) if row[16] else None,
         total=row[17],
         born=row[18] or 0,
+        retry_until=row[19],
     )
 
 

@@ -91,11 +91,23 @@ ANY_DUE = """
     ) OR EXISTS (
         SELECT 1 FROM workflows_breaker WHERE wake_at <= %(now)s
     ) OR EXISTS (
+        SELECT 1 FROM workflows_run WHERE sla_at <= %(now)s
+    ) OR EXISTS (
         SELECT 1 FROM workflows_receivedevent WHERE wake_at <= %(now)s
     ) OR EXISTS (
         SELECT 1 FROM workflows_wait
         WHERE kind = 'event' AND closed_at IS NULL AND sought_at IS NULL
     )
+"""
+
+RECORD_BREACHES = """
+    UPDATE workflows_run SET sla_breached_at = sla_at, sla_at = NULL
+    WHERE id IN (
+        SELECT id FROM workflows_run WHERE sla_at <= %s
+        ORDER BY sla_at LIMIT %s
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, (SELECT name FROM workflows_workflow WHERE id = workflow_id), state, created_at
 """
 
 DUE_RUNS = """
@@ -200,7 +212,7 @@ UNJOINED_SCOPES = """
 
 UNFINISHED_RUNS = """
     SELECT r.id FROM workflows_run r
-    WHERE r.state IN ('RUNNING', 'CANCELLING') AND r.created_at < %s
+    WHERE r.state IN ('RUNNING', 'CANCELLING') AND r.created_at < %s AND r.reason <> 'parked'
         AND NOT EXISTS (
             SELECT 1 FROM workflows_step c WHERE c.run_id = r.id
             AND c.state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')
@@ -402,7 +414,7 @@ def is_overdue(before: datetime) -> bool:
 
 
 def any_due(*, now: datetime) -> bool:
-    """Say whether a time is up, a guard lets steps go, or an event is to be handed out."""
+    """Say whether a time is up, a run is late, a guard lets steps go, or an event is to be seen."""
     row = cursor().execute(ANY_DUE, {"now": now}).fetchone()
     return row is not None and bool(row[0])
 
@@ -410,6 +422,11 @@ def any_due(*, now: datetime) -> bool:
 def due_runs(*, now: datetime, limit: int) -> list[UUID]:
     """Return the runs that have used up their time."""
     return [row[0] for row in cursor().execute(DUE_RUNS, (now, limit)).fetchall()]
+
+
+def record_breaches(*, now: datetime, limit: int) -> list[tuple[UUID, str, str, datetime]]:
+    """Note which runs have not ended by their SLA: the run, workflow, state and creation time."""
+    return cursor().execute(RECORD_BREACHES, (now, limit)).fetchall()
 
 
 def postpone_queued(*, now: datetime, until: datetime, limit: int) -> list[Unclaimed]:

@@ -8,10 +8,7 @@ from workflows.language.outline import Outline
 NOT_YET = frozenset(
     {
         "workflow.concurrency",
-        "workflow.sla",
         "workflow.on_failure: compensate",
-        "workflow.on_failure: park",
-        "retry.max_duration",
         "step.callback",
         "step.compensate",
         "step.profile",

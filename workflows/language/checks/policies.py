@@ -1,5 +1,6 @@
 """Do the retries and the fallback paths make sense?"""
 
+import math
 from collections.abc import Iterator
 
 from pydantic import ValidationError
@@ -58,6 +59,16 @@ def _check_delays(outline: Outline, node: Node, path: str, policy: RetryPolicy |
             f"the longest delay ({policy.max_delay:g} s) is shorter than the first "
             f"({policy.initial_delay:g} s)",
             "raise max_delay or lower initial_delay",
+        )
+    if policy is not None and (policy.max_duration or math.inf) < policy.initial_delay:
+        key = "max_duration" if node.get("max_duration") is not None else "initial_delay"
+        outline.report.add(
+            "retry-delays",
+            node.inside([key]),
+            f"{path}.{key}",
+            f"all attempts together have {policy.max_duration:g} s, less than the first delay "
+            f"({policy.initial_delay:g} s), so there would be no second",
+            "raise max_duration, lower initial_delay, or write max_attempts: 1",
         )
     if policy is not None and policy.max_attempts == 1 and policy.retry_on:
         outline.report.add(
