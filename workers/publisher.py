@@ -12,7 +12,7 @@ from celery.exceptions import QueueNotFound
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
-from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment, Vacated
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +22,7 @@ TAKE = "workers.take_queued"
 SETTLE = "workers.settle"
 TICK = "workers.tick"
 ATTEND = "workers.attend"
+FILL = "workers.fill_places"
 ENGINE_QUEUE = "orchestrator"
 LARGEST_BUNDLE = 20
 BUNDLES_AT_LEAST = 8
@@ -114,7 +115,7 @@ def batched(segments: Sequence[Segment], size: int) -> Iterator[tuple[Segment, .
         yield tuple(segments[first : first + size])
 
 
-def canvas_of(dispatch: Dispatch | Bundle) -> Any:
+def canvas_of(dispatch: Dispatch | Bundle) -> Any:  # noqa: PLR0911 - a table, one line each
     """Return what Celery is to send for a dispatch."""
     match dispatch:
         case Segment():
@@ -128,6 +129,8 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:
             return _tick()
         case Attend(run):
             return _signature(ATTEND, ENGINE_QUEUE, run=str(run))
+        case Vacated(run):
+            return _signature(FILL, ENGINE_QUEUE, run=str(run))
         case Bundle(segments):
             fences = [
                 [*map(str, (one.run, one.version, one.path)), one.attempt] for one in segments

@@ -24,7 +24,7 @@ from workers.segment import SLICE, Rest, run_on
 from workers.slots import names_of, slots
 from workflows import store
 from workflows.dispatch import Segment
-from workflows.services import children, recovery, retention, steps, timers
+from workflows.services import children, concurrency, recovery, retention, steps, timers
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Taker, Work
 
@@ -89,6 +89,12 @@ def settle(*, run: str, version: str, scope: str) -> None:
 def attend(*, run: str) -> int:
     """See to the child runs of a run."""
     return outlast(lambda _: children.attend(run_id=UUID(run)))
+
+
+@shared_task(name=publisher.FILL)
+def fill_places(*, run: str) -> None:
+    """Have those begin that have waited for the place that a run has left."""
+    outlast(lambda _: concurrency.fill_after(run_id=UUID(run)))
 
 
 @shared_task(name=publisher.TICK, expires=30)

@@ -71,7 +71,14 @@ class Attend:
     run: UUID
 
 
-Dispatch = Segment | Line | FanOut | Look | Attend
+@dataclass(frozen=True, slots=True)
+class Vacated:
+    """Have the engine see who has waited for the place that the run has left."""
+
+    run: UUID
+
+
+Dispatch = Segment | Line | FanOut | Look | Attend | Vacated
 
 
 class Publisher(Protocol):

@@ -287,7 +287,7 @@ BROKEN = [
         "input-default",
         document(f"[{A}]", head="input: {properties: {x: {type: string, default: §3}}}"),
     ),
-    ("not-available-yet", document("[{id: a, uses: noop, §guard: crm}]")),
+    ("not-available-yet", document("[{id: a, uses: noop, §profile: {pool: bots}}]")),
     ("moment", document("[{id: a, wait: {until: §tomorrow}}]")),
     ("moment", document("[{id: a, wait: {until: §2026-12-24T18:00:00}}]")),
 ]

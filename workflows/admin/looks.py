@@ -74,6 +74,10 @@ REASONS: Mapping[Reason, str] = {
 
 RUN_REASONS: Mapping[str, str] = {
     RunReason.PARKED: "parked: waits for a person",
+    RunReason.QUEUED: "waits for a place",
+    RunReason.REPLACING: "waits for the runs that it replaces",
+    RunReason.SKIPPED: "skipped: others held the places",
+    RunReason.REPLACED: "replaced by a newer run",
 }
 
 _WORDS: Mapping[str, str] = {one.value: said for one, said in REASONS.items()} | dict(RUN_REASONS)

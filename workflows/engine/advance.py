@@ -280,7 +280,7 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
         case ResumeRequested():
             operators.resume(draft)
         case CancelRequested():
-            operators.cancel(draft)
+            operators.cancel(draft, event)
         case Replayed(path):
             if path == ROOT:
                 operators.replay_run(draft)

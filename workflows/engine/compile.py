@@ -13,6 +13,7 @@ from workflows.engine.plan import (
     Approval,
     Case,
     Child,
+    Concurrency,
     Exit,
     Handler,
     Listening,
@@ -40,6 +41,7 @@ def compile_spec(spec: Spec) -> Plan:
         timeout=spec.timeout,
         sla=spec.sla,
         on_failure=spec.on_failure,
+        concurrency=None if spec.concurrency is None else Concurrency(**dict(spec.concurrency)),
         input_schema=spec.input,
     )
 

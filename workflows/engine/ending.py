@@ -284,7 +284,9 @@ def _inherited(tally: ScopeTally) -> StepError:
 def _finish_run(draft: Draft, tally: ScopeTally) -> None:
     run = draft.slice.run
     if run.state is RunState.CANCELLING:
-        draft.move_run(RunState.CANCELLED)
+        was_told = run.ending is not None and run.ending.status is ExitStatus.CANCELLED
+        error = run.ending.error if run.ending and was_told else None
+        draft.move_run(RunState.CANCELLED, reason=run.reason, error=error)
     elif run.state is not RunState.RUNNING:
         return
     elif run.ending is not None and run.ending.status is ExitStatus.CANCELLED:

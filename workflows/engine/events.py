@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from workflows.engine.states import Reason
+from workflows.engine.states import Reason, RunReason
 from workflows.language.words import ErrorClass
 
 
@@ -187,7 +187,10 @@ class ResumeRequested:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """A person ends the run."""
+    """A person ends the run, or another takes its place; then `error` says so."""
+
+    reason: RunReason | None = None
+    error: StepError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ never done again, and no step is born twice: one that had begun goes on.
 from collections.abc import Iterator
 
 from workflows.engine import starting
+from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
+    CancelRequested,
     Discarded,
     Drained,
     Ended,
@@ -23,7 +25,7 @@ from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, ROOT, is_inside, number_of
 from workflows.engine.slice import StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunReason, RunState, StepState
-from workflows.language.words import ErrorClass, OnFailure, StepKind
+from workflows.language.words import ErrorClass, ExitStatus, OnFailure, StepKind
 
 UPSTREAM = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_SKIPPED})
 """Why a step may have been skipped for what became of the steps that it needs."""
@@ -48,10 +50,13 @@ def resume(draft: Draft) -> None:
         draft.later(Drained(ROOT))
 
 
-def cancel(draft: Draft) -> None:
+def cancel(draft: Draft, event: CancelRequested) -> None:
     """End a live run: what no worker holds at once, the rest when its worker lets go."""
     if draft.slice.run.state in LIVE_RUNS - {RunState.CANCELLING}:
-        draft.move_run(RunState.CANCELLING)
+        ending = draft.slice.run.ending
+        if event.error is not None:
+            ending = Ending(ExitStatus.CANCELLED, error=event.error)
+        draft.move_run(RunState.CANCELLING, reason=event.reason, ending=ending)
         draft.later(Halted(ROOT, Reason.RUN_CANCELLED))
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from workflows.language.spec import RetryPolicy
 from workflows.language.words import (
+    ConcurrencyPolicy,
     ExitStatus,
     Join,
     Losers,
@@ -120,6 +121,15 @@ class Approval:
 
 
 @dataclass(frozen=True)
+class Concurrency:
+    """How many runs with the same key there may be at a time, and what becomes of others."""
+
+    key: str
+    limit: int
+    policy: ConcurrencyPolicy
+
+
+@dataclass(frozen=True)
 class Node:
     """A step of the definition, or one fallback path of a step.
 
@@ -205,6 +215,7 @@ class Plan:
     timeout: float | None = None
     sla: float | None = None
     on_failure: OnFailure = OnFailure.FAIL
+    concurrency: Concurrency | None = None
     input_schema: Mapping[str, Any] | None = None
 
     @cached_property

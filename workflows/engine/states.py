@@ -81,6 +81,8 @@ QUEUED goes to RETRYING when the step is parked: what it needs is not to be had 
 
 LIVE_STEPS = frozenset({_S.PENDING, _S.QUEUED, _S.RUNNING, _S.WAITING, _S.RETRYING})
 LIVE_RUNS = frozenset({_R.PENDING, _R.RUNNING, _R.PAUSED, _R.COMPENSATING, _R.CANCELLING})
+PLACE_HOLDERS = LIVE_RUNS - {_R.PENDING}
+"""A run holds a place among those with its key from its begin to its end."""
 FINISHED_STEPS = frozenset(StepState) - LIVE_STEPS - {_S.COMPENSATING}
 FINISHED_RUNS = frozenset(RunState) - LIVE_RUNS
 
@@ -141,6 +143,14 @@ class RunReason(StrEnum):
 
     PARKED = "parked"
     """Nothing is left to do but what a person must decide."""
+    QUEUED = "queued"
+    """Others hold the places that its workflow has for its key."""
+    REPLACING = "replacing"
+    """As above; they are being cancelled for it."""
+    SKIPPED = "skipped"
+    """When it was started, others held the places."""
+    REPLACED = "replaced"
+    """A newer run took its place."""
 
 
 ASKING = frozenset({Reason.PROBE, Reason.LAST_PROBE})

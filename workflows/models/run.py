@@ -6,7 +6,14 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from environments.models import Environment
-from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, RUN_MOVES, RunReason, RunState
+from workflows.engine.states import (
+    FINISHED_RUNS,
+    LIVE_RUNS,
+    PLACE_HOLDERS,
+    RUN_MOVES,
+    RunReason,
+    RunState,
+)
 from workflows.models import law
 from workflows.models.definition import Version, Workflow
 
@@ -50,6 +57,8 @@ class Run(models.Model):
     error = models.JSONField(null=True)
     ending = models.JSONField(null=True, help_text="The end it is heading for, once decided.")
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - unique only where given
+    concurrency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null: no limit
+    concurrency_limit = models.IntegerField(null=True)
     started_by = models.CharField(max_length=200)
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True)
@@ -90,6 +99,19 @@ class Run(models.Model):
             ),
             models.Index(
                 fields=["sla_at"], name="runs_that_may_be_late", condition=Q(sla_at__isnull=False)
+            ),
+            models.Index(
+                fields=["workflow", "concurrency_key"],
+                name="runs_that_hold_a_place",
+                condition=Q(
+                    concurrency_key__isnull=False,
+                    state__in=[state.value for state in sorted(PLACE_HOLDERS)],
+                ),
+            ),
+            models.Index(
+                fields=["workflow", "concurrency_key", "created_at", "id"],
+                name="runs_that_wait_for_a_place",
+                condition=Q(concurrency_key__isnull=False, state=RunState.PENDING.value),
             ),
             models.Index(
                 fields=["id"],

@@ -14,6 +14,7 @@ from workflows.language import expressions
 from workflows.language.corrections import check_arguments
 from workflows.language.words import OnFailure, StepKind
 from workflows.models import Incident, Resolution, Run, Version
+from workflows.services import concurrency
 from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
@@ -104,7 +105,14 @@ def is_out_of_time(state: str, error: Mapping[str, Any] | None) -> bool:
 def _have_go_on(run_id: UUID, by: str) -> None:
     """Have a run go on from where its time was up."""
     pin = pinned(run_id)
-    progress = in_transaction(lambda: advance_run(pin, Replayed(ROOT), now=store.now(), actor=by))
+
+    def work() -> Progress:
+        concurrency.hold_for(pin)
+        found = advance_run(pin, Replayed(ROOT), now=store.now(), actor=by)
+        concurrency.demand_room(pin, found)
+        return found
+
+    progress = in_transaction(work)
     if not progress.decision.run_moves:
         raise StateRefusedError(f"The run {run_id} goes on already.")
 
@@ -150,6 +158,8 @@ def _resolve(
 def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     incident_id: UUID, run_id: UUID, resolution: Resolution, decide: Any, note: str, by: str
 ) -> Incident:
+    pin = pinned(run_id)
+    concurrency.hold_for(pin)
     incident = Incident.objects.select_for_update().get(pk=incident_id)
     if incident.resolution:
         raise StateRefusedError(
@@ -160,8 +170,8 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
     others = Incident.objects.filter(run_id=run_id, resolution="").exclude(pk=incident_id)
     known = list(others.values_list("pk", flat=True))
     event: Event = decide(incident.path)
-    pin = pinned(run_id)
     progress = advance_run(pin, event, now=now, actor=by)
+    concurrency.demand_room(pin, progress)
     if not progress.decision.moves:
         state = progress.held.run.state.value if progress.held else "unknown"
         raise StateRefusedError(

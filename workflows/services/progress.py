@@ -23,13 +23,22 @@ from workflows.dispatch import (
     Line,
     Look,
     Segment,
+    Vacated,
 )
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
-from workflows.engine.events import Claimed, Drained, Event, Started, Succeeded
+from workflows.engine.events import (
+    CancelRequested,
+    Claimed,
+    Drained,
+    Event,
+    Started,
+    StepError,
+    Succeeded,
+)
 from workflows.engine.plan import LOOPS, ROOT, Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
-from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
+from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, StepState
 from workflows.language.words import OnFailure, StepKind
 from workflows.services import outbox
 from workflows.services.patience import patiently
@@ -68,11 +77,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """A run that is to be, and where."""
+    """A run that is to be, and where; `refusal` is why it is over before it begins."""
 
     pinned: Pinned
     new: NewRun
     environment: str
+    refusal: StepError | None = None
 
 
 def begin_runs(beginnings: Sequence[Beginning], *, now: datetime, actor: str) -> list[bool]:
@@ -107,6 +117,12 @@ def begin_runs(beginnings: Sequence[Beginning], *, now: datetime, actor: str) ->
 def _begun(one: Beginning, now: datetime) -> Progress:
     parent = str(one.new.parent or "")
     held = Slice(RunView(str(one.pinned.run), environment=one.environment, parent=parent))
+    if one.refusal is not None:
+        held.alone, held.held = frozenset({ROOT}), Requirement(everything=True)
+        refused = CancelRequested(RunReason.SKIPPED, one.refusal)
+        return Progress(_decided(one.pinned.plan, held, refused, now=now), held)
+    if one.new.waits is not None:
+        return Progress(held=held)
     return Progress(_decided(one.pinned.plan, held, Started(), now=now), held)
 
 
@@ -299,14 +315,17 @@ def _claim_ready(
 def _hints(
     pinned: Pinned, progress: Progress, brought: str = "", parent: str = ""
 ) -> list[Dispatch]:
-    """Return what is to be sent: steps that are ready, and who is to see to child runs."""
+    """Return what is to be sent: steps that are ready, and who sees to child runs and places."""
     hints = _ready(pinned, progress, brought)
     decision = progress.decision
     if pinned.plan.has_children and (decision.waits or decision.closings):
         hints.append(Attend(pinned.run))
     parent = parent or (progress.held.run.parent if progress.held else "")
-    if parent and any(move.after.state in FINISHED_RUNS for move in decision.run_moves):
+    is_over = any(move.after.state in FINISHED_RUNS for move in decision.run_moves)
+    if parent and is_over:
         hints.append(Attend(UUID(parent)))
+    if pinned.plan.concurrency is not None and is_over:
+        hints.append(Vacated(pinned.run))
     return hints
 
 

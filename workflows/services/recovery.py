@@ -18,12 +18,13 @@ from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Se
 from workflows.engine.events import Drained, Failed, LeaseExpired, Loss, StepError, repeat_of
 from workflows.engine.plan import ROOT, Node
 from workflows.language.words import ErrorClass
-from workflows.services import children, guards, outbox, timers
+from workflows.services import children, concurrency, guards, outbox, timers
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.progress import CHANCE, advance_run, in_flight, patience
 from workflows.services.steps import lease
 from workflows.services.sweep import helped
 from workflows.store import Unclaimed
+from workflows.store.concurrency import left_behind
 
 BATCH = 200
 LEASES = 5000
@@ -66,6 +67,7 @@ def recover(*, now: datetime) -> RecoveryReport:
     _send_again(report, now)
     _settle_scopes(report, now)
     _see_to_children(report)
+    _give_places(report, now)
     due = timers.tick(now=now)
     if due:
         report.lines.append(f"{due} timers were due and have fired")
@@ -249,6 +251,16 @@ def _see_to_children(report: RecoveryReport) -> None:
     for run_id in store.parents_of_due(BATCH):
         if done := children.attend(run_id=run_id):
             report.lines.append(f"run {run_id}: {done} of its child runs were seen to")
+
+
+def _give_places(report: RecoveryReport, now: datetime) -> None:
+    """Have those begin that wait for a place which was left without a word."""
+    for key in left_behind(older_than=now - SETTLED_AFTER, limit=BATCH):
+        if begun := concurrency.fill(key=key):
+            report.lines.append(
+                f"workflow {key[0]} key {key[1]!r}: {begun} runs waited for a place that was free,"
+                " and have begun"
+            )
 
 
 def _settle(run_id: UUID, path: str, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """Runs: start them, hold them, let them go on, end them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -23,12 +23,13 @@ from workflows.engine.events import (
     ResumeRequested,
 )
 from workflows.engine.plan import Plan
-from workflows.engine.states import LIVE_RUNS, RunState
+from workflows.engine.states import LIVE_RUNS, RunReason, RunState
+from workflows.language import expressions
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
-from workflows.language.words import ErrorClass
-from workflows.models import Incident, Resolution, Run, Version
-from workflows.services import outbox
+from workflows.models import Run, Version
+from workflows.services import concurrency, outbox
+from workflows.services.closing import close_incidents
 from workflows.services.errors import (
     EnvironmentClosedError,
     IdempotencyMismatchError,
@@ -49,6 +50,7 @@ from workflows.services.progress import (
     send_queued,
 )
 from workflows.services.report import Report, each
+from workflows.store.concurrency import Key
 
 BATCH = 200
 """Runs that are started in one transaction, by one statement, when many are ordered at once."""
@@ -198,6 +200,7 @@ class _Checked:
     plan: Plan
     environment: Environment
     input: Mapping[str, Any]
+    concurrency_key: str | None = None
 
     @property
     def reason(self) -> tuple[UUID, str]:
@@ -215,6 +218,7 @@ class _Checked:
             idempotency_key=self.order.idempotency_key,
             parent=self.order.parent,
             parent_path=self.order.parent_path,
+            concurrency_key=self.concurrency_key,
         )
         pin = Pinned(self.id, self.version.pk, self.plan)
         return Beginning(pin, new, self.environment.name)
@@ -226,13 +230,17 @@ def start_child(*, order: Order, wait: UUID, by: str) -> bool:
     Raises NotFoundError, InputRefusedError, EnvironmentClosedError, IdempotencyMismatchError.
     """
     one = patiently(partial(_check, _Desk(), order))
-    return in_flight(partial(_start_linked, one, wait, by))
+    is_started = in_flight(partial(_start_linked, one, wait, by))
+    if is_started and one.plan.concurrency is not None:
+        concurrency.fill_after(run_id=one.id)
+    return is_started
 
 
 def _start_linked(one: _Checked, wait: UUID, by: str) -> bool:
+    beginnings = concurrency.admitted([one.beginning])
     if not store.link_child(wait, one.id):
         return False
-    [is_new] = begin_runs([one.beginning], now=store.now(), actor=by)
+    [is_new] = begin_runs(beginnings, now=store.now(), actor=by)
     if not is_new:
         message = f"The key {one.order.idempotency_key} was used to start another run."
         raise IdempotencyMismatchError(message)
@@ -252,7 +260,28 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         message = f"The input does not fit what {order.workflow} v{version.number} asks for."
         raise InputRefusedError(message, findings) from error
     refuse_unstorable("the input", given)
-    return _Checked(uuid7(), order, version, plan, environment, given)
+    one = _Checked(uuid7(), order, version, plan, environment, given)
+    return one if plan.concurrency is None else replace(one, concurrency_key=_key(one))
+
+
+def _key(one: _Checked) -> str | None:
+    """Return the key by which the run is one of few."""
+    if one.plan.concurrency is None:
+        return None
+    names: dict[str, Any] = {
+        "input": one.input,
+        "run": {
+            "id": str(one.id),
+            "workflow": one.plan.workflow,
+            "version": one.version.number,
+            "environment": one.environment.name,
+            "started_at": None,
+        },
+    }
+    if "env" in expressions.references(one.plan.concurrency.key).roots:
+        found = Environment.objects.filter(pk=one.environment.pk)
+        names["env"] = found.values_list("variables", flat=True).get()
+    return concurrency.key_of(one.plan.concurrency, names)
 
 
 def _batches(checked: Iterable[_Checked]) -> Iterator[list[_Checked]]:
@@ -286,6 +315,7 @@ def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | Refuse
         if error.diag.constraint_name != THE_RUN_ITSELF:
             raise
         begun = [None] * len(batch)
+    _give_places(batch, begun)
     return [
         run or patiently(partial(_existing, one)) for run, one in zip(begun, batch, strict=True)
     ]
@@ -298,12 +328,31 @@ def _start_all(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
     """
     now = store.now()
     order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
-    stored = begin_runs([batch[place].beginning for place in order], now=now, actor=by)
+    beginnings = concurrency.admitted([one.beginning for one in batch])
+    stored = begin_runs([beginnings[place] for place in order], now=now, actor=by)
     begun = dict(zip(order, stored, strict=True))
-    return [_started(one, now, by) if begun[place] else None for place, one in enumerate(batch)]
+    return [
+        _started(one, beginnings[place], now, by) if begun[place] else None
+        for place, one in enumerate(batch)
+    ]
 
 
-def _started(one: _Checked, now: datetime, by: str) -> StartedRun:
+def _give_places(batch: Sequence[_Checked], begun: Sequence[StartedRun | None]) -> None:
+    """Make way for those that replace others; and give away what was kept for one that is none."""
+    keys: set[Key] = {
+        (one.version.workflow_id, one.concurrency_key)
+        for one, run in zip(batch, begun, strict=True)
+        if one.concurrency_key is not None
+        and (run is None or run.run.reason == RunReason.REPLACING)
+    }
+    for key in sorted(keys, key=str):
+        concurrency.fill(key=key)
+    for run in begun:
+        if run is not None and run.run.reason == RunReason.REPLACING:
+            run.run.refresh_from_db(fields=["state", "reason", "started_at"])
+
+
+def _started(one: _Checked, beginning: Beginning, now: datetime, by: str) -> StartedRun:
     run = Run(
         id=one.id,
         workflow=one.version.workflow,
@@ -312,10 +361,17 @@ def _started(one: _Checked, now: datetime, by: str) -> StartedRun:
         state=RunState.RUNNING.value,
         input=one.input,
         idempotency_key=one.order.idempotency_key,
+        concurrency_key=one.concurrency_key,
         started_by=by,
         created_at=now,
         started_at=now,
     )
+    if beginning.new.waits is not None:
+        run.state, run.reason = RunState.PENDING.value, beginning.new.waits.value
+        run.started_at = None
+    if beginning.refusal is not None:
+        run.state, run.reason = RunState.CANCELLED.value, RunReason.SKIPPED.value
+        run.error, run.finished_at = beginning.refusal.as_dict(), now
     return StartedRun(run, created=True)
 
 
@@ -377,7 +433,7 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
         if not progress.decision.run_moves:
             raise _refusal(run_id, progress.held.run.state if progress.held else state, verb)
         if isinstance(event, CancelRequested):
-            _close_incidents(run_id, by)
+            close_incidents(run_id, by)
         run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
         if isinstance(event, ResumeRequested):
             ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
@@ -390,16 +446,6 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
 
 def _refusal(run_id: UUID, state: str, verb: str) -> StateRefusedError:
     return StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
-
-
-def _close_incidents(run_id: UUID, by: str) -> None:
-    found = Incident.objects.filter(run_id=run_id, resolution="")
-    found.exclude(error_class=ErrorClass.UNCERTAIN.value).update(
-        resolution=Resolution.CANCELLED.value,
-        resolved_by=by,
-        resolved_at=store.now(),
-        note="The run was cancelled.",
-    )
 
 
 def pause_many(*, run_ids: Iterable[UUID], by: str) -> Report:

@@ -45,11 +45,13 @@ BEGIN
             INSERT INTO workflows_run (
                 id, workflow_id, version_id, environment_id, state, reason, input, vars,
                 idempotency_key, started_by, created_at, started_at, deadline_at, parent_id,
-                parent_path, sla_at
+                parent_path, sla_at, concurrency_key, concurrency_limit
             )
             SELECT runs[(r ->> 0)::int], (r ->> 1)::uuid, (r ->> 2)::uuid, (r ->> 3)::uuid,
-                'RUNNING', '', r -> 4, '{}', r ->> 5, the_actor, at, at, (r ->> 6)::timestamptz,
-                (r ->> 7)::uuid, r ->> 8, (r ->> 9)::timestamptz
+                CASE WHEN r ->> 12 IS NULL THEN 'RUNNING' ELSE 'PENDING' END,
+                COALESCE(r ->> 12, ''), r -> 4, '{}', r ->> 5, the_actor, at,
+                CASE WHEN r ->> 12 IS NULL THEN at END, (r ->> 6)::timestamptz,
+                (r ->> 7)::uuid, r ->> 8, (r ->> 9)::timestamptz, r ->> 10, (r ->> 11)::int
             FROM jsonb_array_elements(parts -> 'run') r
             ON CONFLICT ON CONSTRAINT one_run_for_one_reason DO NOTHING
             RETURNING id
@@ -299,7 +301,8 @@ BEGIN
             ending = NULLIF(m -> 'ending', 'null'),
             error = NULLIF(m -> 'error', 'null'),
             output = CASE WHEN m ? 'output' THEN NULLIF(m -> 'output', 'null') ELSE output END,
-            started_at = COALESCE(started_at, at),
+            started_at = CASE WHEN m ->> 'state' = 'RUNNING' THEN COALESCE(started_at, at)
+                ELSE started_at END,
             deadline_at = CASE WHEN (m ->> 'final')::boolean THEN NULL
                 ELSE COALESCE((m ->> 'deadline')::timestamptz, deadline_at) END,
             sla_at = CASE WHEN (m ->> 'final')::boolean THEN NULL

@@ -34,6 +34,7 @@ from workflows.engine.states import (
     FINISHED_RUNS,
     FINISHED_STEPS,
     Reason,
+    RunReason,
     RunState,
     StepState,
 )
@@ -68,6 +69,9 @@ class NewRun:
     idempotency_key: str | None
     parent: UUID | None = None
     parent_path: str | None = None
+    concurrency_key: str | None = None
+    waits: RunReason | None = None
+    """Why it does not begin at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +268,7 @@ def _decision(
 
 def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
     sla = _time(now + timedelta(seconds=plan.sla)) if plan.sla else None
-    more = [str(new.parent) if new.parent else None, new.parent_path, sla]
+    more = [str(new.parent) if new.parent else None, new.parent_path, sla, *_place_of(plan, new)]
     while more and more[-1] is None:
         more.pop()
     return [
@@ -273,9 +277,16 @@ def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
         str(new.environment),
         new.input,
         new.idempotency_key,
-        _time(_deadline(plan, now)),
+        _time(_deadline(plan, now)) if new.waits is None else None,
         *more,
     ]
+
+
+def _place_of(plan: Plan, new: NewRun) -> list[Any]:
+    """Return by which key the run is one of how many, and why it waits for a place."""
+    if plan.concurrency is None or new.concurrency_key is None:
+        return []
+    return [new.concurrency_key, plan.concurrency.limit, new.waits]
 
 
 def _birth(plan: Plan, environment: str, view: StepView, item: Any) -> list[Any]:

@@ -7,7 +7,6 @@ from workflows.language.outline import Outline
 
 NOT_YET = frozenset(
     {
-        "workflow.concurrency",
         "workflow.on_failure: compensate",
         "step.callback",
         "step.compensate",
