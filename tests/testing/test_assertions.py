@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.testing.builders import shop
-from workflows.testing import EndlessRunError, Run, UnknownNameError, Workflow, fails, stage
+from workflows.testing import EndlessRunError, Run, UnknownNameError, Workflow, fails, world
 
 PARALLEL = """\
 workflow: wide
@@ -113,7 +113,7 @@ def test_a_question_about_a_step_that_never_came_to_be_tells_the_story() -> None
 
 
 def test_a_run_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "MOST_DECISIONS", 3)
+    monkeypatch.setattr(world, "MOST_DECISIONS", 3)
 
     with pytest.raises(EndlessRunError, match="shop does not end"):
         shop().run()

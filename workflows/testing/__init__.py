@@ -13,7 +13,7 @@ nor Celery. A wait of seven days takes no time.
 """
 
 from workflows.engine.simulate import Call, Result
-from workflows.testing.acts import cancel, discard, pause, replay, resume, skip
+from workflows.testing.acts import callback, cancel, discard, event, pause, replay, resume, skip
 from workflows.testing.errors import EndlessRunError, KitError, StubError, UnknownNameError
 from workflows.testing.run import Run, Step
 from workflows.testing.stubs import attempts, calls, fails, lost_worker, never, returns, runs, takes
@@ -30,9 +30,11 @@ __all__ = [
     "UnknownNameError",
     "Workflow",
     "attempts",
+    "callback",
     "calls",
     "cancel",
     "discard",
+    "event",
     "fails",
     "lost_worker",
     "never",

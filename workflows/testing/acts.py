@@ -6,6 +6,7 @@ that is replayed, skipped or discarded, or from when the step that is answered b
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from workflows.engine.events import (
@@ -16,8 +17,10 @@ from workflows.engine.events import (
     Replayed,
     ResumeRequested,
     SkipDecided,
+    StepError,
 )
 from workflows.engine.plan import ROOT
+from workflows.engine.states import Reason
 from workflows.testing.errors import KitError
 from workflows.testing.stubs import Duration, seconds_of
 
@@ -41,7 +44,57 @@ class Command:
     """What the run hears, told the path that is meant."""
 
 
-Act = Command
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What comes for a step that waits for it; what comes early is kept."""
+
+    said: str
+    step: str
+    when: When
+    kind: Reason
+    output: Any = None
+    error: StepError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An event for whichever runs wait for it."""
+
+    said: str
+    when: When
+    envelope: Mapping[str, Any]
+
+
+Act = Command | Reply | Publication
+
+
+def callback(
+    step: str, body: Any = None, *, at: Duration | None = None, after: Duration | None = None
+) -> Reply:
+    """Have the URL of a step that waits for a callback called with a body."""
+    return Reply("callback", step, when_of("callback", at, after), Reason.CALLBACK, body)
+
+
+def event(  # noqa: PLR0913 - the parts of an event, each by its name
+    type: str,  # noqa: A002 - the event's own word
+    data: Any = None,
+    *,
+    at: Duration | None = None,
+    after: Duration | None = None,
+    id: str | None = None,  # noqa: A002 - as above
+    source: str = "test",
+    **attributes: Any,
+) -> Publication:
+    """Have an event published; without a time, as soon as a step waits for one of its type.
+
+    The same `id` from the same `source` is the same event, and comes once.
+    """
+    known = {"type": type, "data": data, "source": source, **attributes}
+    known["id"] = id if id is not None else f"{type}-{next(_NUMBERS)}"
+    return Publication(f"event {type}", when_of("event", at, after), known)
+
+
+_NUMBERS = count(1)
 
 
 def pause(*, at: Duration) -> Command:

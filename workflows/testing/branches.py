@@ -7,7 +7,7 @@ that is or is not met, a wait that is answered or is not.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -20,7 +20,6 @@ from workflows.language.document import Report
 from workflows.language.outline import Outline, Step, outline
 from workflows.language.reader import parse
 from workflows.language.words import Join, StepKind
-from workflows.testing.run import Run
 from workflows.testing.stage import Line
 
 RUNS = "runs"
@@ -66,18 +65,18 @@ def branches_of(plan: Plan, text: str, source: str) -> tuple[Branch, ...]:
     return tuple(sorted(found, key=lambda one: (one.line, one.column)))
 
 
-def taken_by(run: Run) -> set[Key]:
+def taken_by(run: Simulation, lines: Iterable[Line]) -> set[Key]:
     """Return the branches that a run has taken."""
-    plan = run.simulation.plan
+    plan = run.plan
     ways: set[Key] = set()
-    for line in run.lines:
+    for line in lines:
         if line.path and not line.act:
             node = plan.node(line.path)
             ways |= set(_ways(plan, node, line))
-    for path, row in run.simulation.rows.items():
+    for path, row in run.rows.items():
         node = plan.nodes[row.view.node]
         if row.view.state is StepState.COMPLETED:
-            ways |= {(node.path, way) for way in _ends(run.simulation, node, path)}
+            ways |= {(node.path, way) for way in _ends(run, node, path)}
     return ways
 
 

@@ -17,8 +17,10 @@ SPOKEN_FOR = frozenset(
 
 
 def asked_of(node: Node) -> str:
-    """Return what a step asks for by name: its task type."""
-    return node.uses
+    """Return what a step asks for by name: a task type, a type of event, a workflow."""
+    if node.child is not None:
+        return node.child.workflow
+    return node.uses if node.listening is None else node.listening.type
 
 
 def node_named(plan: Plan, name: str) -> Node | None:

@@ -7,10 +7,11 @@ import pytest
 
 from workflows.language.catalog import TaskCatalog
 from workflows.testing.recording import LISTENERS
-from workflows.testing.run import Run
+from workflows.testing.story import story
 from workflows.testing.workflow import Workflow
+from workflows.testing.world import Part
 
-_RUNS = pytest.StashKey[list[Run]]()
+_RUNS = pytest.StashKey[list[Part]]()
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Remember the runs of a test."""
     runs = item.stash[_RUNS] = []
 
-    def remember(_: Workflow, run: Run) -> None:
-        runs.append(run)
+    def remember(_: Workflow, part: Part) -> None:
+        runs.append(part)
 
     LISTENERS.append(remember)
     try:
@@ -47,8 +48,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         told = str(report.longrepr)
-        for run in item.stash.get(_RUNS, []):
-            story = run.story()
-            if story.splitlines()[0] not in told:
-                report.sections.append((f"The story of {run.simulation.plan.workflow}", story))
+        for part in item.stash.get(_RUNS, []):
+            text = story(part.run, part.stage.lines)
+            if text.splitlines()[0] not in told:
+                report.sections.append((f"The story of {part.run.plan.workflow}", text))
     return report

@@ -13,8 +13,8 @@ import pytest
 
 from workflows.testing.branches import digest, taken_by
 from workflows.testing.recording import LISTENERS
-from workflows.testing.run import Run
 from workflows.testing.workflow import Workflow
+from workflows.testing.world import Part
 
 VARIABLE = "WORKFLOW_COVERAGE"
 
@@ -22,10 +22,10 @@ VARIABLE = "WORKFLOW_COVERAGE"
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Note what the runs of a test have done when it is over."""
-    runs: list[tuple[Workflow, Run]] = []
+    runs: list[tuple[Workflow, Part]] = []
 
-    def remember(workflow: Workflow, run: Run) -> None:
-        runs.append((workflow, run))
+    def remember(workflow: Workflow, part: Part) -> None:
+        runs.append((workflow, part))
 
     LISTENERS.append(remember)
     try:
@@ -37,10 +37,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             file.write("".join(f"{line}\n" for line in lines))
 
 
-def _facts(test: str, workflow: Workflow, run: Run) -> dict[str, object]:
+def _facts(test: str, workflow: Workflow, part: Part) -> dict[str, object]:
     return {
         "test": test,
         "workflow": workflow.name,
         "digest": digest(workflow.text),
-        "taken": sorted(taken_by(run)),
+        "taken": sorted(taken_by(part.run, part.stage.lines)),
     }

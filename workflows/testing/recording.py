@@ -4,4 +4,4 @@ from collections.abc import Callable
 from typing import Any
 
 LISTENERS: list[Callable[[Any, Any], None]] = []
-"""Each is handed the workflow and the run when it begins."""
+"""Each is handed the workflow and its part in the world when a run of it begins."""

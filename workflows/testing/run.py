@@ -7,15 +7,16 @@ from typing import Any, NoReturn
 
 from workflows.engine.events import StepError
 from workflows.engine.plan import Plan
-from workflows.engine.simulate import FOREVER, Call, Clock, Simulation, StepRow
+from workflows.engine.simulate import FOREVER, Call, Clock, StepRow
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
 from workflows.testing.acts import Act
 from workflows.testing.errors import UnknownNameError
 from workflows.testing.names import is_named, node_named, paths_named
-from workflows.testing.stage import Line, Stage, Try
+from workflows.testing.stage import Line, Try
 from workflows.testing.story import since, story
 from workflows.testing.stubs import Duration, seconds_of
+from workflows.testing.world import Part, World
 
 BLOCKS = frozenset(
     {StepKind.STEPS, StepKind.PARALLEL, StepKind.SWITCH, StepKind.FOREACH, StepKind.REPEAT}
@@ -91,9 +92,11 @@ class Run:
 
     __test__ = False
 
-    def __init__(self, simulation: Simulation, stage: Stage, clock: Clock) -> None:
-        self.simulation = simulation
-        self._stage = stage
+    def __init__(self, part: Part, world: World, clock: Clock) -> None:
+        self.simulation = part.run
+        self._part = part
+        self._stage = part.stage
+        self._world = world
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -199,17 +202,32 @@ class Run:
         paths = set(paths_named(self.simulation, name))
         return tuple(one for one in self._stage.calls if name == one.uses or one.path in paths)
 
+    def child(self, step: str) -> "Run":
+        """Return the run that a step has waited for."""
+        children = self._part.children
+        for path, part in children.items():
+            if self._is_named(path, step):
+                return Run(part, self._world, self._clock)
+        self._check_name(step)
+        raise LookupError(f"The step {step!r} has no child run.\n\n{self.story()}")
+
     def at(self, duration: Duration) -> datetime:
         """Return the moment so long after the start of the run."""
         return self.started_at + timedelta(seconds=seconds_of(duration))
 
     def story(self) -> str:
         """Return what happened, when and why, as a table."""
-        return story(self.simulation, self._stage.lines)
+        own = story(self.simulation, self._stage.lines)
+        inner = (
+            Run(part, self._world, self._clock).story()
+            for part in self._part.children.values()
+            if part.run.state is not RunState.COMPLETED
+        )
+        return "\n\n".join([own, *inner])
 
     def go_on(self, *script: Act, until: Duration | None = None) -> "Run":
         """Let more happen to a run that rests, or that was stopped by `until`."""
-        self._stage.script(self._clock, self.simulation, script)
+        self._world.script(self._clock, self.simulation, script)
         self._clock.play(until=self.started_at + FOREVER if until is None else self.at(until))
         return self
 

@@ -20,6 +20,7 @@ from workflows.testing.recording import LISTENERS
 from workflows.testing.run import Run
 from workflows.testing.stage import Stage
 from workflows.testing.stubs import Duration, Stubs
+from workflows.testing.world import World
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Workflow:
     durations: Mapping[str, Duration] = field(default_factory=dict, repr=False)
     env: Mapping[str, Any] = field(default_factory=dict, repr=False)
     repeat: Mapping[str, str] = field(default_factory=dict, repr=False)
+    children: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     __test__ = False
 
@@ -67,6 +69,7 @@ class Workflow:
         durations: Mapping[str, Duration] | None = None,
         env: Mapping[str, Any] | None = None,
         repeat: Mapping[str, str] | None = None,
+        children: Mapping[str, Any] | None = None,
     ) -> "Workflow":
         """Return this workflow with more that all its runs are given; what is named anew wins."""
         return replace(
@@ -75,6 +78,7 @@ class Workflow:
             durations={**self.durations, **(durations or {})},
             env={**self.env, **(env or {})},
             repeat={**self.repeat, **(repeat or {})},
+            children={**self.children, **(children or {})},
         )
 
     def bare(self, *steps: str) -> "Workflow":
@@ -97,6 +101,7 @@ class Workflow:
         durations: Mapping[str, Duration] | None = None,
         env: Mapping[str, Any] | None = None,
         repeat: Mapping[str, str] | None = None,
+        children: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         start: datetime = EPOCH,
         seed: int = 0,
@@ -106,31 +111,62 @@ class Workflow:
         """Play a run to its end, or until nothing can happen any more, or for a while.
 
         `script` is what happens from outside. `repeat` says of task types whether they may follow
-        themselves in doubt: `freely`, `after_probe` or `never`. `facts` are what expressions
+        themselves in doubt: `freely`, `after_probe` or `never`. `children` maps the names of
+        workflows that steps run to a workflow or a stub. `facts` are what expressions
         read as `run.*`, such as `id`. `seed` fixes the jitter of retries. With `assume`, whatever
         is waited for comes at once where no stub speaks for it. Raises `InputError` if the
         input does not fit.
         """
-        given = self.given(stubs=stubs, durations=durations, env=env, repeat=repeat)
+        mine = self.given(
+            stubs=stubs, durations=durations, env=env, repeat=repeat, children=children
+        )
+        world = World(
+            players=mine.players(),
+            env=mine.env,
+            repeats={uses: Repeat(word) for uses, word in mine.repeat.items()},
+            catalog=self.catalog,
+            assumes=assume,
+        )
+        clock = Clock(world, Random(seed))  # noqa: S311 - chance that must repeat
+        simulation = mine.play(world, input, start, facts=facts)
+        clock.begin(simulation)
+        return Run(world.parts[id(simulation)], world, clock).go_on(*script, until=until)
+
+    def play(
+        self,
+        world: World,
+        given: Mapping[str, Any] | None,
+        start: datetime,
+        *,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Simulation:
+        """Bring a run into a world, which has yet to begin it. Raises `InputError`."""
         simulation = Simulation(
             self.plan,
-            prepare(self.plan.input_schema, None if input is None else dict(input)),
+            prepare(self.plan.input_schema, None if given is None else dict(given)),
             start,
-            environment=dict(given.env),
+            environment={**world.env, **self.env},
             facts=dict(facts or {}),
         )
-        stage = Stage(
-            Stubs(self.plan, given.stubs, durations=given.durations, catalog=self.catalog),
-            {uses: Repeat(word) for uses, word in given.repeat.items()},
-            self.catalog,
-            assume,
+        stubs = {name: one for name, one in self.children.items() if not isinstance(one, Workflow)}
+        own = Stubs(
+            self.plan, {**stubs, **self.stubs}, durations=self.durations, catalog=self.catalog
         )
-        clock = Clock(stage, Random(seed))  # noqa: S311 - chance that must repeat
-        clock.begin(simulation)
-        made = Run(simulation, stage, clock)
+        part = world.add(simulation, Stage(own))
         for listener in LISTENERS:
-            listener(self, made)
-        return made.go_on(*script, until=until)
+            listener(self, part)
+        return simulation
+
+    def players(self) -> dict[str, "Workflow"]:
+        """Return the workflows that child runs are made of; this one is among them."""
+        found = {self.name: self}
+        todo = [self]
+        while todo:
+            for name, child in todo.pop().children.items():
+                if isinstance(child, Workflow) and name not in found:
+                    found[name] = child
+                    todo.append(child)
+        return found
 
 
 def _found(path: Path, beside: Path) -> Path:
