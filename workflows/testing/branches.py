@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
-from workflows.engine.plan import Node, Plan
+from workflows.engine.plan import NO_NODE, Node, Plan
 from workflows.engine.simulate import Simulation
 from workflows.engine.states import Reason, StepState
 from workflows.language.document import Node as Place
@@ -23,8 +23,11 @@ from workflows.language.words import Join, StepKind
 from workflows.testing.stage import Line
 
 RUNS = "runs"
+ANSWERED, UNANSWERED = "is answered", "is not answered"
 LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT})
 OUTSIDE = frozenset({StepKind.APPROVAL, StepKind.CALLBACK, StepKind.EVENT, StepKind.WORKFLOW})
+REFUSING = frozenset({StepKind.APPROVAL, StepKind.WORKFLOW})
+"""Kinds of steps that may be answered badly, also without a limit of time."""
 MOST_SHOWN = 40
 
 Key = tuple[str, str]
@@ -61,7 +64,7 @@ def branches_of(plan: Plan, text: str, source: str) -> tuple[Branch, ...]:
     if document is None:
         return ()
     written = outline(document, report, None)
-    found = [branch for node in plan.nodes[1:] for branch in _of(node, written)]
+    found = [branch for node in plan.nodes[1:] for branch in _of(plan, node, written)]
     return tuple(sorted(found, key=lambda one: (one.line, one.column)))
 
 
@@ -77,18 +80,18 @@ def taken_by(run: Simulation, lines: Iterable[Line]) -> set[Key]:
         node = plan.nodes[row.view.node]
         if row.view.state is StepState.COMPLETED:
             ways |= {(node.path, way) for way in _ends(run, node, path)}
-    return ways
+    return ways | set(_next_visits(run))
 
 
-def _of(node: Node, written: Outline) -> Iterator[Branch]:
+def _of(plan: Plan, node: Node, written: Outline) -> Iterator[Branch]:
     step = written.by_id.get(node.id)
     if step is None:
         return
-    for what, (line, column) in _places(node, step):
+    for what, (line, column) in _places(plan, node, step):
         yield Branch(line, column, node.path, what)
 
 
-def _places(node: Node, step: Step) -> Iterator[tuple[str, tuple[int, int]]]:
+def _places(plan: Plan, node: Node, step: Step) -> Iterator[tuple[str, tuple[int, int]]]:
     here = step.node.line, step.node.column
     yield RUNS, here
     if isinstance(node.when, str):
@@ -103,15 +106,25 @@ def _places(node: Node, step: Step) -> Iterator[tuple[str, tuple[int, int]]]:
         place = step.node.key_place(node.kind.value)
         fewest = 0 if node.kind is StepKind.FOREACH else 1
         yield from ((_rounds(node, count), place) for count in range(fewest, 3))
+    yield from _ends_of(plan, node, step)
+    yield from _catches(node, step)
+
+
+def _ends_of(plan: Plan, node: Node, step: Step) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the ways in which a step may begin, end, and lead on."""
     if node.kind in OUTSIDE:
-        yield "is answered", step.node.key_place(node.kind.value)
-        yield "is not answered", step.node.key_place(node.kind.value)
+        yield ANSWERED, step.node.key_place(node.kind.value)
+        if node.kind in REFUSING or node.patience is not None or node.timeout is not None:
+            yield UNANSWERED, step.node.key_place(node.kind.value)
+    if plan.nodes[node.scope].kind is StepKind.FIRST:
+        yield "wins", (step.node.line, step.node.column)
+    for target in dict.fromkeys(one.to for one in node.transitions):
+        yield _goes_to(plan, target), step.node.key_place("next")
     if node.join is not Join.NONE_FAILED and node.join is not Join.ALWAYS and node.needs:
         yield "join is met", step.node.key_place("join")
         yield "join is not met", step.node.key_place("join")
     if node.optional:
         yield "fails, and counts as done", step.node.key_place("optional")
-    yield from _catches(node, step)
 
 
 def _cases(node: Node, step: Step) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -166,11 +179,11 @@ def _ways(plan: Plan, node: Node, line: Line) -> Iterator[Key]:
             yield from ((node.path, way) for way in (RUNS, "when is true", "join is met"))
             yield from _around(plan, node)
         case _, StepState.COMPLETED, _:
-            yield from ((node.path, way) for way in ("leaves", "is answered"))
+            yield from ((node.path, way) for way in ("leaves", ANSWERED, "wins"))
         case _, StepState.FAILED, Reason.OPTIONAL:
             yield node.path, "fails, and counts as done"
     if node.kind in OUTSIDE and line.error is not None:
-        yield node.path, "is not answered"
+        yield node.path, UNANSWERED
 
 
 def _around(plan: Plan, node: Node) -> Iterator[Key]:
@@ -195,6 +208,26 @@ def _ends(run: Simulation, node: Node, path: str) -> Iterator[str]:
             found[1] for one in run.rows if (found := re.match(rf"{re.escape(path)}\[(\d+)\]", one))
         }
         yield _rounds(node, len(rounds))
+
+
+def _next_visits(run: Simulation) -> Iterator[Key]:
+    """Yield where states went when they had ended."""
+    for path, row in run.rows.items():
+        state = run.plan.nodes[row.view.node]
+        if not state.transitions:
+            continue
+        block, number = path.rpartition(".")[0].rsplit("[", 1)
+        following = f"{block}[{int(number[:-1]) + 1}]."
+        targets = {one.to for one in state.transitions}
+        for target in targets:
+            name = run.plan.nodes[target].id if target != NO_NODE else None
+            ended = row.view.final and not any(one.startswith(following) for one in run.rows)
+            if f"{following}{name}" in run.rows or (name is None and ended):
+                yield state.path, _goes_to(run.plan, target)
+
+
+def _goes_to(plan: Plan, target: int) -> str:
+    return "goes to the end" if target == NO_NODE else f"goes to {plan.nodes[target].id}"
 
 
 def _short(text: str) -> str:

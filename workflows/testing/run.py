@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
+from workflows.engine import scopes
 from workflows.engine.events import StepError
-from workflows.engine.plan import Plan
+from workflows.engine.plan import LOOPS, Plan
 from workflows.engine.simulate import FOREVER, Call, Clock, StepRow
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
@@ -18,9 +19,7 @@ from workflows.testing.story import since, story
 from workflows.testing.stubs import Duration, seconds_of
 from workflows.testing.world import Part, World
 
-BLOCKS = frozenset(
-    {StepKind.STEPS, StepKind.PARALLEL, StepKind.SWITCH, StepKind.FOREACH, StepKind.REPEAT}
-)
+BLOCKS = frozenset(scopes.KINDS) | LOOPS
 """Kinds that do nothing themselves: what is inside of them is on the path."""
 
 ANYTHING: Any = object()
