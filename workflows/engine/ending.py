@@ -16,7 +16,7 @@ from workflows.engine.events import (
     Repeat,
     StepError,
 )
-from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, is_inside
+from workflows.engine.plan import LOOPS, NO_NODE, ROOT, SCOPES, Node, is_inside
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunReason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
@@ -154,8 +154,7 @@ OWN_CODES = frozenset(
 
 def _is_root_cause(node: Node, error: StepError) -> bool:
     """Say whether the step failed of itself, not because of a step inside it."""
-    is_scope = node.kind in scopes.KINDS or node.kind in LOOPS
-    return not is_scope or error.code in OWN_CODES
+    return node.kind not in SCOPES or error.code in OWN_CODES
 
 
 def tell(draft: Draft, view: StepView) -> None:

@@ -31,6 +31,9 @@ NO_NODE = -1
 LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT, StepKind.STATES})
 """The scopes whose body is done many times."""
 
+SCOPES = LOOPS | {StepKind.STEPS, StepKind.PARALLEL, StepKind.FIRST, StepKind.SWITCH}
+"""The kinds that do nothing themselves: what is inside of them does."""
+
 _NUMBERS = re.compile(r"(?<!\.catch)\[(\d*)\]")
 NUMBERED = re.compile(r"(?<!\.catch)\[\d+\]")
 """The numbers of iterations in a path; those of fallback paths are part of the name."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from workflows.engine import scopes
 from workflows.engine.events import StepError
-from workflows.engine.plan import LOOPS, Plan
+from workflows.engine.plan import SCOPES, Plan
 from workflows.engine.simulate import FOREVER, Call, Clock, StepRow
 from workflows.engine.states import RunState, StepState
 from workflows.language.words import StepKind
@@ -18,9 +17,6 @@ from workflows.testing.stage import Line, Try
 from workflows.testing.story import since, story
 from workflows.testing.stubs import Duration, seconds_of
 from workflows.testing.world import Part, World
-
-BLOCKS = frozenset(scopes.KINDS) | LOOPS
-"""Kinds that do nothing themselves: what is inside of them is on the path."""
 
 ANYTHING: Any = object()
 
@@ -353,7 +349,7 @@ class Run:
 
     def _is_block(self, path: str) -> bool:
         node = self.simulation.plan.nodes[self.simulation.rows[path].view.node]
-        return node.kind in BLOCKS
+        return node.kind in SCOPES
 
     def _step(self, path: str) -> Step:
         tries = tuple(self._stage.tries.get(path, ()))
