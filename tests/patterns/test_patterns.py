@@ -1,10 +1,11 @@
 """Every example of a pattern does what it is an example of."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from workflows.testing import Workflow, calls, never
+from workflows.testing import Workflow, calls, cancel, event, never
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "patterns"
 
@@ -153,3 +154,61 @@ def test_37_a_join_waits_for_what_will_come_and_for_nothing_else(
     run.assert_completed()
     assert sorted(run.path) == sorted(path)
     assert run.path[-1] == "publish"
+
+
+def test_15_each_instance_works_while_the_next_is_waited_for() -> None:
+    run = pattern("instances-on-demand").run(
+        event("order.placed", {"number": 7, "last": False}, at="1h"),
+        event("order.placed", {"number": 8, "last": True}, at="2h"),
+    )
+
+    run.assert_completed()
+    run.assert_took("2h")
+
+
+@pytest.mark.parametrize(
+    ("acts", "taken", "withdrawn"),
+    [
+        ([event("contract.signed", at="3d")], "deliver", "answer.expired"),
+        ([], "remind", "answer.signed"),
+    ],
+)
+def test_16_who_comes_first_decides_and_the_other_is_withdrawn(
+    acts: list[Any], taken: str, withdrawn: str
+) -> None:
+    run = pattern("deferred-choice").run(*acts)
+
+    run.assert_completed()
+    run.assert_ran(taken)
+    run.assert_step(withdrawn, "CANCELLED", reason="lost_race")
+
+
+def test_19_25_what_runs_is_withdrawn_when_something_else_comes_first() -> None:
+    run = pattern("cancel-task").run(event("copy.stopped", at="10m"))
+
+    run.assert_completed()
+    run.assert_path("stopped", "tidy")
+    run.assert_step("race.region.long_copy", "CANCELLED")
+
+
+def test_20_a_person_may_end_a_run_at_any_time() -> None:
+    run = pattern("cancel-task").run(cancel(at="1m"))
+
+    run.assert_cancelled()
+
+
+def test_22_a_workflow_calls_itself() -> None:
+    run = pattern("recursion").run(input={"depth": 3})
+
+    run.assert_completed()
+    run.assert_ran("below")
+
+
+def test_23_24_what_comes_early_is_kept_or_missed_as_the_step_says() -> None:
+    run = pattern("triggers").run(
+        event("file.arrived", at="1m"), event("operator.pressed", at="2m")
+    )
+
+    run.assert_completed()
+    run.assert_step("kept", "COMPLETED")
+    run.assert_step("missed", "FAILED", reason="optional")
