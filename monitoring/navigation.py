@@ -51,6 +51,12 @@ def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "collapsible": True,
             "items": [
+                _model(
+                    "Events",
+                    "workflows_receivedevent",
+                    "notifications",
+                    "workflows.view_receivedevent",
+                ),
                 _model("Steps", "workflows_step", "steps", "workflows.view_step"),
                 _model("Attempts", "workflows_attempt", "repeat", "workflows.view_attempt"),
                 _model("Journal", "workflows_journal", "history", "workflows.view_journal"),

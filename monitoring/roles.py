@@ -25,6 +25,7 @@ SEEN = (
     "workflows.view_journal",
     "workflows.view_pruning",
     "workflows.view_breaker",
+    "workflows.view_receivedevent",
     "environments.view_environment",
     "environments.view_environmentjournal",
     "django_celery_beat.view_periodictask",
@@ -37,6 +38,7 @@ OPERATED = (
     "workflows.skip_incident",
     "workflows.discard_incident",
     "workflows.operate_breaker",
+    "workflows.publish_event",
 )
 WRITTEN = ("workflows.add_version", "workflows.start_workflow")
 MANAGED = (

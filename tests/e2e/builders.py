@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
+import redis
+from django.conf import settings
+
 from environments.services import create_environment, move_environment
 from orchestrator.celery import app
 from tests.support.platform import story_of
@@ -81,3 +84,13 @@ def messages() -> Counter[str]:
     for stats in (app.control.inspect(timeout=1).stats() or {}).values():
         found.update(stats["total"])
     return found
+
+
+def lose_every_message() -> None:
+    """Empty the broker."""
+    address = (
+        str(settings.CELERY_BROKER_URL)
+        .replace("redis+socket://", "unix://")
+        .replace("virtual_host=", "db=")
+    )
+    redis.Redis.from_url(address).flushdb()

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-from django.conf import settings
 from django.db import connection
 
 from tests.e2e.builders import (
@@ -16,6 +14,7 @@ from tests.e2e.builders import (
     applied,
     ends,
     log,
+    lose_every_message,
     shell,
     sleep,
     started,
@@ -92,7 +91,7 @@ def test_losing_every_message_in_the_middle_of_many_runs_loses_no_run(platform: 
     until(lambda: Run.objects.filter(state="COMPLETED").count() >= 3, runs[-1])
 
     for _ in range(3):
-        redis.Redis.from_url(address_of_the_broker()).flushdb()
+        lose_every_message()
         let_the_age_of_queued_steps_be_long()
     until(lambda: all_ended(again=True), runs[-1], seconds=120)
 
@@ -100,14 +99,6 @@ def test_losing_every_message_in_the_middle_of_many_runs_loses_no_run(platform: 
     assert set(Step.objects.values_list("state", flat=True)) == {"COMPLETED"}
     assert Attempt.objects.count() == 30 * 12
     assert states(runs[0])["block.b8"] == "COMPLETED"
-
-
-def address_of_the_broker() -> str:
-    return (
-        str(settings.CELERY_BROKER_URL)
-        .replace("redis+socket://", "unix://")
-        .replace("virtual_host=", "db=")
-    )
 
 
 def let_the_age_of_queued_steps_be_long() -> None:

@@ -16,8 +16,10 @@ from tests.workflows.builders import (
     a_run,
     a_version,
     at_once,
+    ends,
     in_future,
     journal,
+    open_incidents,
     set_due,
     sql,
     states,
@@ -31,6 +33,7 @@ from workflows.services import events, recovery
 from workflows.services.definitions import apply_definition
 from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.events import hand_out, publish_event, publish_events, start_again
+from workflows.services.incidents import replay_incident
 from workflows.services.runs import cancel_run, start_run
 
 
@@ -523,3 +526,120 @@ def test_an_event_and_a_step_that_come_at_the_same_time_find_each_other() -> Non
 
     assert set(Step.objects.values_list("state", flat=True)) == {"COMPLETED"}
     assert EventEffect.objects.count() == 5
+
+
+@pytest.mark.usefixtures("committed")
+def test_an_event_that_the_broker_hears_nothing_of_is_handed_out_by_the_sweep(
+    sent: Recorder,
+) -> None:
+    run = a_run_for("A-1")
+    sent.down = True
+
+    published = publish({"order": "A-1"})
+    is_due = store.any_due(now=store.now())
+    is_late = store.is_overdue(in_future(6))
+    recovery.recover(now=store.now())
+
+    assert is_due
+    assert is_late
+    assert states(run) == {"paid": "COMPLETED"}
+    assert did(published) == [("woke", "paid")]
+    assert not store.any_due(now=store.now())
+
+
+def test_early_events_are_looked_for_after_a_crash_of_who_opened_the_wait() -> None:
+    publish({"order": "A-1"})
+    handed_out()
+    run = a_run_for("A-1")
+
+    is_due = store.any_due(now=store.now())
+    with dying_when("note_woken"), pytest.raises(KeyboardInterrupt):
+        handed_out()
+    recovery.recover(now=store.now())
+
+    assert is_due
+    assert states(run) == {"paid": "COMPLETED"}
+
+
+def test_items_of_a_loop_each_wait_for_their_own_event() -> None:
+    match = "${{ event.data.sku == item }}"
+    loop = {"id": "each", "foreach": ["a", "b"], "steps": [waiting("packed", match=match)]}
+    run = a_run(loop)
+
+    publish({"sku": "b"}, id="1")
+    handed_out()
+
+    found = states(run)
+    assert (found["each[0].packed"], found["each[1].packed"]) == ("WAITING", "COMPLETED")
+
+
+def test_rounds_of_a_loop_take_events_one_after_the_other() -> None:
+    loop = {
+        "id": "again",
+        "repeat": {"until": "${{ steps.paid.output.last }}", "max_times": 9},
+        "steps": [waiting()],
+    }
+    run = a_run(loop)
+
+    for number in range(3):
+        publish({"n": number, "last": number == 2}, id=str(number))
+    for _ in range(3):
+        handed_out()
+
+    outputs = [step(run, f"again[{n}].paid").output["n"] for n in range(3)]
+    assert outputs == [0, 1, 2]
+    assert Run.objects.get(pk=run.pk).state == "COMPLETED"
+
+
+def test_an_event_that_cannot_be_told_to_one_run_is_told_to_the_others_and_to_it_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = [a_run(waiting()) for _ in range(3)]
+    sql("UPDATE workflows_wait SET sought_at = now()")
+    advance = events.advance_run
+
+    def breaks(pin: Any, *facts: Any, **named: Any) -> Any:
+        if pin.run == runs[1].pk:
+            raise RuntimeError
+        return advance(pin, *facts, **named)
+
+    monkeypatch.setattr(events, "advance_run", breaks)
+    publish()
+    handed_out()
+
+    broken = [states(run)["paid"] for run in runs]
+    monkeypatch.undo()
+    handed_out()
+
+    assert broken == ["COMPLETED", "WAITING", "COMPLETED"]
+    assert [states(run)["paid"] for run in runs] == ["COMPLETED"] * 3
+
+
+def test_a_start_that_breaks_is_refused_and_can_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workflow = a_started_workflow()
+    event = publish({"order": "A-1"})
+
+    monkeypatch.setattr(events, "start_run", lambda **_: 1 / 0)
+    handed_out()
+    [refused] = EventEffect.objects.filter(event=event)
+    monkeypatch.undo()
+    start_again(event_id=event, by=ANN)
+
+    assert "ZeroDivisionError" in refused.reason
+    assert len(runs_of(workflow)) == 1
+
+
+def test_a_replayed_step_waits_anew_and_takes_the_next_event() -> None:
+    run = a_run({**waiting(), "output": "${{ steps.paid.output.sum }}"})
+    publish({}, id="1")
+    handed_out()
+    [incident] = open_incidents(run)
+
+    replay_incident(incident_id=incident.pk, by=ANN)
+    publish({"sum": 12}, id="2")
+    handed_out()
+
+    assert step(run, "paid").output == 12
+    assert [number for number, _ in ends(run, "paid")] == [1, 2]

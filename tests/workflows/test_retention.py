@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -32,10 +33,12 @@ from workflows.engine.states import FINISHED_RUNS, RunState
 from workflows.models import (
     Attempt,
     Delegation,
+    EventEffect,
     Incident,
     Journal,
     Parking,
     Pruning,
+    ReceivedEvent,
     Run,
     Step,
     Vote,
@@ -44,6 +47,7 @@ from workflows.models import (
 from workflows.services import retention
 from workflows.services.approvals import delegate
 from workflows.services.errors import InputRefusedError
+from workflows.services.events import hand_out, publish_event
 from workflows.services.incidents import discard_incident
 from workflows.services.plans import pinned
 from workflows.services.retention import Policy, forecast, policy, prune, prune_by_policy
@@ -486,3 +490,54 @@ def test_an_archive_is_for_its_owner_alone(tmp_path: Path) -> None:
     modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "runs").glob("*")]
     assert modes == [0o600]
     assert (tmp_path / "runs").stat().st_mode & 0o777 == 0o700
+
+
+def an_event(number: int, *, days: int) -> UUID:
+    event = {"specversion": "1.0", "id": str(number), "source": "/shop", "type": "order.paid"}
+    published = publish_event(event=event, by=ANN).id
+    age = timedelta(days=days)
+    sql("UPDATE workflows_receivedevent SET received_at = now() - %s WHERE id = %s", age, published)
+    return published
+
+
+def left() -> set[UUID]:
+    return set(ReceivedEvent.objects.values_list("pk", flat=True))
+
+
+def test_events_go_when_they_are_old_and_handed_out_with_what_they_did() -> None:
+    a_run({"id": "paid", "event": {"type": "order.paid", "since": "1d"}})
+    young, old = an_event(1, days=0), an_event(2, days=31)
+    hand_out(now=store.now())
+    EventEffect.objects.create(
+        event_id=old, kind="refused", workflow=Run.objects.get().workflow,
+        reason="No.", at=store.now(), by=ANN,
+    )  # fmt: skip
+    waiting = an_event(3, days=31)
+
+    prune_by_policy(now=store.now(), go_on=lambda: True, pause=lambda: None)
+
+    assert left() == {young, waiting}
+    assert list(EventEffect.objects.values_list("event", flat=True)) == [young]
+
+
+def test_events_go_in_small_batches_and_no_further_than_there_is_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    for number in range(5):
+        an_event(number, days=31 + number)
+    hand_out(now=store.now())
+
+    prune_by_policy(now=store.now(), go_on=lambda: False, pause=lambda: None)
+
+    assert len(left()) == 3
+
+
+def test_events_are_kept_for_ever_where_the_settings_say_so(settings: Settings) -> None:
+    settings.ORCHESTRATOR = settings.ORCHESTRATOR | {"EVENT_RETENTION_DAYS": 0}
+    kept = an_event(1, days=1000)
+    hand_out(now=store.now())
+
+    prune_by_policy(now=store.now(), go_on=lambda: True, pause=lambda: None)
+
+    assert left() == {kept}

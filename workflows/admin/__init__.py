@@ -2,6 +2,7 @@
 
 from workflows.admin.approval import ApprovalAdmin, DelegationAdmin
 from workflows.admin.definition import VersionAdmin, WorkflowAdmin
+from workflows.admin.event import EventAdmin
 from workflows.admin.guards import BreakerAdmin
 from workflows.admin.incident import IncidentAdmin
 from workflows.admin.journal import JournalAdmin
@@ -14,6 +15,7 @@ __all__ = [
     "AttemptAdmin",
     "BreakerAdmin",
     "DelegationAdmin",
+    "EventAdmin",
     "IncidentAdmin",
     "JournalAdmin",
     "PruningAdmin",

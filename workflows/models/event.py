@@ -46,6 +46,7 @@ class ReceivedEvent(models.Model):
         indexes = [
             models.Index(fields=["type", "received_at", "id"], name="events_of_a_type"),
             models.Index(fields=["received_at"], name="events_by_age"),
+            models.Index(fields=["given_id"], name="events_by_their_own_id"),
             models.Index(
                 fields=["wake_at"], name="events_to_hand_out", condition=Q(wake_at__isnull=False)
             ),
@@ -102,6 +103,11 @@ class EventEffect(models.Model):
         indexes = [
             models.Index(fields=["event", "id"], name="effects_of_an_event"),
             models.Index(fields=["run_id", "event"], name="events_of_a_run"),
+            models.Index(
+                fields=["event"],
+                name="starts_that_were_refused",
+                condition=Q(kind=EffectKind.REFUSED.value),
+            ),
         ]
         triggers = [law.emptying_trigger("effects_are_never_emptied")]
 

@@ -188,7 +188,16 @@ def _since(step: WaitingStep) -> timedelta:
 
 
 def _offer(event: StoredEvent, step: WaitingStep) -> bool:
-    return helped(step.run, step.path, partial(_wake, event, step))
+    return helped(step.run, step.path, partial(_wake_now_or_later, event, step))
+
+
+def _wake_now_or_later(event: StoredEvent, step: WaitingStep) -> bool:
+    """Wake a step with an event; where there is trouble, have the step look back for it later."""
+    try:
+        return _wake(event, step)
+    except Exception:
+        store.was_sought(step.id, now=None)
+        raise
 
 
 def _wake(event: StoredEvent, step: WaitingStep) -> bool:
@@ -247,6 +256,17 @@ def _triggers(event_type: str) -> Iterator[tuple[UUID, list[Trigger]]]:
 
 def _start_run(event: StoredEvent, workflow: UUID, triggers: Sequence[Trigger], by: str) -> bool:
     """Start the run that the first trigger which asks for the event wants; note it, or why not."""
+    try:
+        return _start_what_fits(event, workflow, triggers, by)
+    except Exception as error:
+        reason = f"The platform had trouble, see its log: {type(error).__name__}."
+        _note_start(event, workflow, None, reason, by)
+        raise
+
+
+def _start_what_fits(
+    event: StoredEvent, workflow: UUID, triggers: Sequence[Trigger], by: str
+) -> bool:
     named = listening.named(event.envelope)
     trigger = next((one for one in triggers if listening.is_it(one.rule, named)), None)
     if trigger is None:
@@ -265,8 +285,12 @@ def _start_run(event: StoredEvent, workflow: UUID, triggers: Sequence[Trigger], 
             ).run.pk
         except (ServiceError, ExpressionError) as error:
             reason = _why_refused(error)
-    store.note_start(uuid7(), event.id, workflow, run=run_id, reason=reason, at=store.now(), by=by)
+    _note_start(event, workflow, run_id, reason, by)
     return run_id is not None
+
+
+def _note_start(event: StoredEvent, workflow: UUID, run: UUID | None, reason: str, by: str) -> None:
+    store.note_start(uuid7(), event.id, workflow, run=run, reason=reason, at=store.now(), by=by)
 
 
 def _input(trigger: Trigger, named: Mapping[str, Any]) -> Mapping[str, Any]:

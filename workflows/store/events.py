@@ -220,8 +220,8 @@ def unsought(*, after: UUID, limit: int) -> list[WaitingStep]:
     return [_waiting(row) for row in cursor().execute(UNSOUGHT, (after, limit)).fetchall()]
 
 
-def was_sought(wait: UUID, *, now: datetime) -> None:
-    """Note that early events were looked at for a waiting step."""
+def was_sought(wait: UUID, *, now: datetime | None) -> None:
+    """Note that early events were looked at for a waiting step, or that they have to be again."""
     cursor().execute(SOUGHT, (now, wait))
 
 
