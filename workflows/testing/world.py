@@ -208,7 +208,7 @@ class World:
         kept_for = EARLY if since is None else timedelta(seconds=since)
         for moment, envelope in self.published:
             is_new = _identity(envelope) not in part.taken
-            if moment >= now - kept_for and is_new and _is_it(awaited, envelope):
+            if now - moment < kept_for and is_new and _is_it(awaited, envelope):
                 part.taken.add(_identity(envelope))
                 clock.tell(part.run, _answer(awaited, listening.content(envelope)), now)
                 return True
