@@ -206,9 +206,10 @@ class World:
         """Hand out the oldest event that came early, or have the next one be published."""
         since = awaited.request.get("since")
         kept_for = EARLY if since is None else timedelta(seconds=since)
-        for moment, envelope in self.published:
+        kept = [one for one in self.published if kept_for and one[0] >= now - kept_for]
+        for _, envelope in kept:
             is_new = _identity(envelope) not in part.taken
-            if now - moment < kept_for and is_new and _is_it(awaited, envelope):
+            if is_new and _is_it(awaited, envelope):
                 part.taken.add(_identity(envelope))
                 clock.tell(part.run, _answer(awaited, listening.content(envelope)), now)
                 return True
