@@ -13,7 +13,18 @@ nor Celery. A wait of seven days takes no time.
 """
 
 from workflows.engine.simulate import Call, Result
-from workflows.testing.acts import callback, cancel, discard, event, pause, replay, resume, skip
+from workflows.testing.acts import (
+    approve,
+    callback,
+    cancel,
+    discard,
+    event,
+    pause,
+    reject,
+    replay,
+    resume,
+    skip,
+)
 from workflows.testing.errors import EndlessRunError, KitError, StubError, UnknownNameError
 from workflows.testing.run import Run, Step
 from workflows.testing.stubs import attempts, calls, fails, lost_worker, never, returns, runs, takes
@@ -29,6 +40,7 @@ __all__ = [
     "StubError",
     "UnknownNameError",
     "Workflow",
+    "approve",
     "attempts",
     "callback",
     "calls",
@@ -39,6 +51,7 @@ __all__ = [
     "lost_worker",
     "never",
     "pause",
+    "reject",
     "replay",
     "resume",
     "returns",

@@ -65,7 +65,45 @@ class Publication:
     envelope: Mapping[str, Any]
 
 
-Act = Command | Reply | Publication
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What a person says of the request that a step waits with."""
+
+    said: str
+    step: str
+    when: When
+    by: str
+    is_yes: bool
+    note: str = ""
+    form: Mapping[str, Any] | None = None
+
+
+Act = Command | Reply | Publication | Vote
+
+
+def approve(  # noqa: PLR0913 - the parts of a vote, each by its name
+    step: str,
+    *,
+    by: str = "ann",
+    note: str = "",
+    form: Mapping[str, Any] | None = None,
+    at: Duration | None = None,
+    after: Duration | None = None,
+) -> Vote:
+    """Have a person approve what a step asks for, with the form filled in."""
+    return Vote(f"approve by {by}", step, when_of("approve", at, after), by, True, note, form)
+
+
+def reject(
+    step: str,
+    *,
+    by: str = "ann",
+    note: str = "",
+    at: Duration | None = None,
+    after: Duration | None = None,
+) -> Vote:
+    """Have a person reject what a step asks for."""
+    return Vote(f"reject by {by}", step, when_of("reject", at, after), by, False, note)
 
 
 def callback(

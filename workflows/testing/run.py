@@ -164,6 +164,11 @@ class Run:
         return tuple(self._stage.incidents)
 
     @property
+    def refused(self) -> tuple[str, ...]:
+        """What people were not allowed to do, and why."""
+        return tuple(self._stage.refused)
+
+    @property
     def lines(self) -> Sequence[Line]:
         """What happened, line by line."""
         return self._stage.lines

@@ -49,6 +49,8 @@ class Stage:
     given: dict[tuple[str, int], Call] = field(default_factory=dict)
     tries: dict[str, list[Try]] = field(default_factory=dict)
     incidents: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """What people were not allowed to do, and why."""
 
     def perform(self, run: Simulation, call: Call) -> Result:
         """Do what the stub of a task says."""
@@ -61,6 +63,11 @@ class Stage:
         call = Call(awaited.path, awaited.attempt, uses, awaited.request)
         self._keep(call)
         return self.stubs.answer(run.plan.node(awaited.path), call)
+
+    def assume(self, run: Simulation, awaited: Awaited) -> Result:
+        """Have what nobody says anything of come at once, or in its usual time."""
+        call = self.given[awaited.path, awaited.attempt]
+        return self.stubs.answer(run.plan.node(awaited.path), call, assumed=True) or Result()
 
     def remember(self, decision: Decision, now: datetime) -> list[Line]:
         """Remember what was decided; return the lines that this adds to the story."""

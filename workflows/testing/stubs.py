@@ -196,9 +196,12 @@ class Stubs:
         for what, names in (("stubs", stubs), ("durations", durations)):
             _check_names(what, plan, names)
 
-    def answer(self, node: Node, call: Call) -> Result | None:
-        """Return what comes from outside for a step that waits; None if no stub is for it."""
-        return self._told(node, call, lambda _: None)
+    def answer(self, node: Node, call: Call, *, assumed: bool = False) -> Result | None:
+        """Return what comes from outside for a step that waits; None if no stub is for it.
+
+        Unless it is assumed that something comes.
+        """
+        return self._told(node, call, lambda _: Result() if assumed else None)
 
     def result(self, node: Node, call: Call) -> Result:
         """Return what a task comes to; without a stub, what it does of itself."""

@@ -103,6 +103,7 @@ class Workflow:
         repeat: Mapping[str, str] | None = None,
         children: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
+        started_by: str = "",
         start: datetime = EPOCH,
         seed: int = 0,
         until: Duration | None = None,
@@ -112,10 +113,10 @@ class Workflow:
 
         `script` is what happens from outside. `repeat` says of task types whether they may follow
         themselves in doubt: `freely`, `after_probe` or `never`. `children` maps the names of
-        workflows that steps run to a workflow or a stub. `facts` are what expressions
-        read as `run.*`, such as `id`. `seed` fixes the jitter of retries. With `assume`, whatever
-        is waited for comes at once where no stub speaks for it. Raises `InputError` if the
-        input does not fit.
+        workflows that steps run to a workflow or a stub. `facts` are what expressions read as
+        `run.*`, such as `id`. `started_by` may approve nothing. `seed` fixes the jitter of
+        retries. With `assume`, whatever is waited for comes at once where nobody says anything
+        of it. Raises `InputError` if the input does not fit.
         """
         mine = self.given(
             stubs=stubs, durations=durations, env=env, repeat=repeat, children=children
@@ -126,6 +127,7 @@ class Workflow:
             repeats={uses: Repeat(word) for uses, word in mine.repeat.items()},
             catalog=self.catalog,
             assumes=assume,
+            started_by=started_by,
         )
         clock = Clock(world, Random(seed))  # noqa: S311 - chance that must repeat
         simulation = mine.play(world, input, start, facts=facts)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from workflows.engine import listening
+from workflows.engine import approving, listening
 from workflows.engine.decision import Awaited, Decision
 from workflows.engine.events import (
     Answered,
@@ -21,12 +21,13 @@ from workflows.engine.events import (
     StepError,
 )
 from workflows.engine.plan import ROOT
-from workflows.engine.simulate import Call, Clock, Result, Simulation, at_once
+from workflows.engine.simulate import Call, Clock, Result, Simulation
 from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
 from workflows.language.findings import InputError
+from workflows.language.inputs import prepare
 from workflows.language.limits import DEEPEST_CHILD
 from workflows.language.words import ErrorClass
-from workflows.testing.acts import Act, Command, Publication, Reply
+from workflows.testing.acts import Act, Command, Publication, Reply, Vote
 from workflows.testing.errors import EndlessRunError, KitError, UnknownNameError
 from workflows.testing.names import is_named, node_named, paths_named
 from workflows.testing.stage import Line, Stage
@@ -67,7 +68,7 @@ class Part:
 class World:
     """The world of the runs of a test. `assumes`: what nobody says anything of comes at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the runs of a test share, each by its name
         self,
         *,
         players: Mapping[str, Player],
@@ -75,12 +76,15 @@ class World:
         repeats: Mapping[str, Repeat],
         catalog: Any,
         assumes: bool,
+        started_by: str,
     ) -> None:
         self.players = players
         self.env = env
         self.repeats = repeats
         self.catalog = catalog
         self.assumes = assumes
+        self.started_by = started_by
+        self.votes: dict[tuple[int, str, int], list[Vote]] = {}
         self.parts: dict[int, Part] = {}
         self.to_come: list[Act] = []
         self.kept: list[Reply] = []
@@ -142,6 +146,8 @@ class World:
                     clock.later(run, moment, partial(self._told, part, act, act.step))
                 case Reply():
                     clock.later(run, moment, partial(self._replied, part, act))
+                case Vote():
+                    clock.later(run, moment, partial(self._voted, part, act))
                 case Publication():
                     clock.later(run, moment, partial(self._publish, clock, part, act))
 
@@ -165,10 +171,13 @@ class World:
         if result is None and self._is_answered(clock, part, awaited, now):
             return
         if result is None and self.assumes:
-            result = at_once(awaited)
-        if result is not None:
-            moment = now + timedelta(seconds=result.seconds)
-            clock.tell(part.run, _answer(awaited, result.output, result.error), moment)
+            result = part.stage.assume(part.run, awaited)
+        if result is None:
+            return
+        moment, output = now + timedelta(seconds=result.seconds), result.output
+        if awaited.kind is Reason.APPROVAL and output is None:
+            output = approving.assumed(awaited.request, at=moment)
+        clock.tell(part.run, _answer(awaited, output, result.error), moment)
 
     def _is_answered(self, clock: Clock, part: Part, awaited: Awaited, now: datetime) -> bool:
         match awaited.kind:
@@ -176,7 +185,40 @@ class World:
                 return self._begin_child(clock, part, awaited, now)
             case Reason.EVENT:
                 return self._seek(clock, part, awaited, now)
+            case Reason.APPROVAL:
+                return self._call_to_vote(clock, part, awaited, now)
         return self._await_reply(clock, part, awaited, now)
+
+    def _call_to_vote(self, clock: Clock, part: Part, awaited: Awaited, now: datetime) -> bool:
+        """Have everybody vote in their time who is to vote on the step."""
+        found = [one for one in self.to_come if isinstance(one, Vote)]
+        found = [one for one in found if is_named(part.run, awaited.path, one.step)]
+        for vote in found:
+            self.to_come.remove(vote)
+            moment = now + timedelta(seconds=vote.when.seconds)
+            mine = replace(vote, step=awaited.path)
+            clock.later(part.run, moment, partial(self._voted, part, mine))
+        return bool(found)
+
+    def _voted(self, part: Part, vote: Vote, now: datetime) -> Iterable[Event]:
+        """Count a vote, if the rules allow it; the last that is wanted ends the wait."""
+        for awaited in list(part.run.waits.values()):
+            if awaited.kind is Reason.APPROVAL and is_named(part.run, awaited.path, vote.step):
+                known = self.votes.setdefault((id(part.run), awaited.path, awaited.attempt), [])
+                why = _refusal(vote, known, awaited, self.started_by)
+                self._tell_vote(part, vote, now, why)
+                if why:
+                    return ()
+                known.append(vote)
+                return _verdict(awaited, known, now)
+        self._tell_vote(part, vote, now, f"{vote.step} asks nobody now")
+        return ()
+
+    def _tell_vote(self, part: Part, vote: Vote, now: datetime, why: str) -> None:
+        said = f"{vote.said}, refused: {why}" if why else vote.said
+        part.stage.lines.append(Line(now, vote.step, "", "", act=said))
+        if why:
+            part.stage.refused.append(f"{vote.said}: {why}")
 
     def _await_reply(self, clock: Clock, part: Part, awaited: Awaited, now: datetime) -> bool:
         """Hand out a reply that came early, or have the next one come in its time."""
@@ -291,6 +333,44 @@ class World:
 
 def _answer(awaited: Awaited, output: Any, error: StepError | None = None) -> Answered:
     return Answered(awaited.path, awaited.kind, output, error, awaited.attempt)
+
+
+def _refusal(vote: Vote, known: list[Vote], awaited: Awaited, started_by: str) -> str:
+    """Return why a vote does not count; nothing if it does."""
+    request = awaited.request
+    if vote.by == started_by and not request.get("allow_self"):
+        return "nobody decides on what they have started"
+    if any(one.by == vote.by for one in known):
+        return f"{vote.by} has decided already"
+    if request.get("form") is None:
+        return "there is no form to fill in" if vote.form else ""
+    try:
+        prepare(request["form"], vote.form) if vote.is_yes else None
+    except InputError as error:
+        return f"the form does not fit: {error}"
+    return ""
+
+
+def _verdict(awaited: Awaited, votes: list[Vote], now: datetime) -> Iterable[Event]:
+    """Return how the step ends with these votes; nothing while others are to follow."""
+    last, request = votes[-1], awaited.request
+    if not last.is_yes:
+        error = approving.rejection(awaited.path, by=last.by, note=last.note)
+        return (_answer(awaited, None, error),)
+    if len(votes) < request["approvals"]:
+        return ()
+    schema = request.get("form")
+    forms = [None if schema is None else prepare(schema, one.form) for one in votes]
+    output = approving.approved(
+        by=[one.by for one in votes],
+        form=forms[-1],
+        at=now,
+        votes=[
+            {"by": one.by, "note": one.note, "form": form}
+            for one, form in zip(votes, forms, strict=True)
+        ],
+    )
+    return (_answer(awaited, output),)
 
 
 def _failure(child: Simulation) -> StepError:
