@@ -3,7 +3,7 @@
 from workers.leases import LOOK_EVERY
 from workflows.catalog import catalog
 from workflows.engine.events import Repeat, repeat_of
-from workflows.engine.plan import Node
+from workflows.engine.plan import NO_NODE, Node
 from workflows.language.words import StepKind
 
 QUICK = 0.002
@@ -35,11 +35,13 @@ class Pace:
         """Say whether a step is quick, as far as is known, and may be repeated.
 
         What is sent to another environment, or has a guard, goes alone: it is let in one by one.
+        What undoes a step has no neighbours, for it is never begun beside another.
         """
         return (
             node.kind is StepKind.TASK
             and not node.environment
             and not node.guard
+            and node.undoes == NO_NODE
             and self._seconds.get(node.uses, QUICK + 1) <= QUICK
             and (node.timeout is None or node.timeout >= LONG_ENOUGH)
             and repeat_of(catalog().repeat(node.uses), node.idempotent) is Repeat.FREELY

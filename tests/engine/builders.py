@@ -28,10 +28,18 @@ from workflows.engine.events import (
     Succeeded,
 )
 from workflows.engine.joins import Tally
-from workflows.engine.plan import LOOPS, Plan
+from workflows.engine.plan import LOOPS, NO_NODE, Plan
 from workflows.engine.simulate import EPOCH, Simulation
 from workflows.engine.slice import Requirement, Slice, StepView
-from workflows.engine.states import RUN_MOVES, STEP_MOVES, Reason, RunReason, RunState, StepState
+from workflows.engine.states import (
+    RUN_MOVES,
+    STEP_MOVES,
+    UNDOING,
+    Reason,
+    RunReason,
+    RunState,
+    StepState,
+)
 from workflows.language.spec import Spec
 from workflows.language.words import ErrorClass
 
@@ -42,6 +50,16 @@ MOST_WAVES = 1000
 def task(name: str, **keys: Any) -> dict[str, Any]:
     """Return a step that a worker carries out."""
     return {"id": name, "uses": "log", **keys}
+
+
+def undoable(name: str, **keys: Any) -> dict[str, Any]:
+    """Return a step that a worker carries out, and that another task undoes."""
+    return task(name, **{"compensate": {"uses": "log"}, **keys})
+
+
+def saga(*steps: Mapping[str, Any], **document: Any) -> Plan:
+    """Compile the steps of a run that is undone when one of them fails."""
+    return plan_from(*steps, **{"on_failure": "compensate", **document})
 
 
 def plan_from(*steps: Mapping[str, Any], **document: Any) -> Plan:
@@ -150,6 +168,7 @@ class Play(Simulation):
             waiting = [one for one in decision.follow_ups if not self.left_to_others(one)]
         assert not waiting, f"never decided: {waiting}"
         self._check_tallies()
+        self._check_undos()
 
     def left_to_others(self, event: Event) -> bool:  # noqa: ARG002 - for those who share the work
         """Say whether somebody else will tell the run of it."""
@@ -195,8 +214,20 @@ class Play(Simulation):
                 assert row.view.born == len(items), f"{path} has not counted what has begun"
                 tally = Tally()
                 for item in items:
-                    tally = item.ended_in(tally) if item.final else tally
+                    ended = item.final or item.state in UNDOING
+                    tally = item.ended_in(tally) if ended else tally
                 assert row.view.tally == tally, f"{path} counted {row.view.tally}, not {tally}"
+
+    def _check_undos(self) -> None:
+        """See that one step at most is being undone, and only in a run that is undone."""
+        under_way = [path for path in self.alive - self.are(StepState.PENDING) if self.undoes(path)]
+        assert len(under_way) <= 1, under_way
+        undone = (RunState.COMPENSATING, RunState.CANCELLING)
+        assert not under_way or self.run.state in undone, (under_way, self.run.state)
+
+    def undoes(self, path: str) -> bool:
+        """Say whether a step undoes another."""
+        return self.plan.nodes[self.rows[path].view.node].undoes != NO_NODE
 
     def step(self, path: str) -> StepView:
         """Return the row of a step."""
@@ -233,7 +264,8 @@ class Play(Simulation):
             view.state in (StepState.QUEUED, StepState.RUNNING, StepState.RETRYING)
             for view in views
         )
-        return self.run.state in (RunState.RUNNING, RunState.CANCELLING) and not moved
+        going_on = (RunState.RUNNING, RunState.CANCELLING, RunState.COMPENSATING)
+        return self.run.state in going_on and not moved
 
 
 def play(

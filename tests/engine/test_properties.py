@@ -24,6 +24,7 @@ from workflows.engine.events import (
     Answered,
     CancelRequested,
     Claimed,
+    CompensationRequested,
     Discarded,
     Event,
     PauseRequested,
@@ -35,7 +36,7 @@ from workflows.engine.events import (
     TimedOut,
 )
 from workflows.engine.looping import under_way
-from workflows.engine.plan import LOOPS, Plan, dump_plan, load_plan
+from workflows.engine.plan import LOOPS, NO_NODE, Plan, dump_plan, load_plan
 from workflows.engine.slice import StepView
 from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, StepState
 from workflows.language.words import Join
@@ -92,8 +93,7 @@ class Author:
             keys = {"fail_fast": self.rarely(), "output": {"n": 1}}
             if self.rarely():
                 keys["timeout"] = 60
-            if self.rarely():
-                keys["on_failure"] = "park"
+            keys["on_failure"] = self.chance.choice(["fail", "park", "compensate", "compensate"])
         return {"steps": self.sequence(depth=0), **keys}
 
     def rarely(self) -> bool:
@@ -135,7 +135,10 @@ class Author:
         if depth < 3 and self.left > 0:
             kinds += ["parallel", "steps", "switch"] * 2
             kinds += [] if self.calm else ["foreach", "repeat"] * 2
-        self.fill(step, self.chance.choice(kinds), depth)
+        kind = self.chance.choice(kinds)
+        self.fill(step, kind, depth)
+        if kind not in ("set", "exit") and not self.calm and self.chance.random() < 0.6:
+            step["compensate"] = self.undo()
         if self.chance.random() < 0.25 and depth < 3:
             step["catch"] = [
                 {"on": self.chance.choice(CATCHES), "steps": self.sequence(depth + 1)}
@@ -145,6 +148,10 @@ class Author:
 
     def patience(self) -> dict[str, Any]:
         return {"max_duration": 7} if not self.calm and self.rarely() else {}
+
+    def undo(self) -> dict[str, Any]:
+        """Return what undoes a step."""
+        return {"uses": "log", "retry": {"max_attempts": self.chance.randint(1, 2)}}
 
     def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:  # noqa: C901, PLR0912 - the table of kinds, a case each
         match kind:
@@ -274,8 +281,15 @@ class World:
         )
         events: list[Event] = [make(path)] if path else []
         events += self.chance.choices(
-            [PauseRequested(), ResumeRequested(), CancelRequested(), Replayed("")],
-            weights=[4, 4, 1, 2],
+            [
+                PauseRequested(),
+                ResumeRequested(),
+                CancelRequested(),
+                CancelRequested(undo=True),
+                CompensationRequested(error_of()),
+                Replayed(""),
+            ],
+            weights=[8, 8, 1, 1, 1, 4],
         )
         return events
 
@@ -287,6 +301,21 @@ class World:
             if not self.step(people=False) and not self.of_time():
                 return
         raise AssertionError("the run goes on for ever")
+
+
+def undos_begun(run: Play) -> list[str]:
+    """Return the steps in the order in which they were first to be undone."""
+    begun = (StepState.COMPLETED, StepState.COMPENSATING)
+    return [line.path for line in run.journal if (line.before, line.after) == begun]
+
+
+def left_to_undo(run: Play) -> set[str]:
+    """Return the completed steps that could be undone and have not been."""
+    return {
+        path
+        for path in run.are(StepState.COMPLETED)
+        if run.plan.nodes[run.step(path).node].undo != NO_NODE
+    }
 
 
 def unhandled(run: Play) -> set[str]:
@@ -330,6 +359,10 @@ def test_a_run_always_gets_to_an_end_that_tells_the_truth(seed: int) -> None:
         assert not unhandled(run)
     if run.state is RunState.FAILED:
         assert run.incidents or (run.error and run.error.code in OF_THE_RUN)
+    if run.state is RunState.COMPENSATED:
+        assert not left_to_undo(run)
+    begun = undos_begun(run)
+    assert begun == sorted(begun, key=lambda path: -run.rows[path].completion)
 
 
 @PATIENT

@@ -144,6 +144,37 @@ ALWAYS: Mapping[str, str] = {
                 AND r.state IN ('COMPLETED', 'CANCELLED', 'COMPENSATED'))
         )
     """,
+    "one step of a run is undone at a time, and only while the run is undone": """
+        SELECT r.id, min(s.path), r.state || ', under way: ' || count(*)
+        FROM workflows_step s JOIN workflows_run r ON r.id = s.run_id
+        WHERE s.path LIKE '%%.compensate' AND s.scope = ''
+            AND s.state IN ('QUEUED', 'RUNNING', 'RETRYING')
+        GROUP BY r.id, r.state HAVING count(*) > 1 OR r.state NOT IN ('COMPENSATING', 'CANCELLING')
+    """,
+    "a step is where its undo is": """
+        SELECT u.run_id, u.path, u.state || ' of a step that is ' || s.state
+        FROM workflows_step u JOIN workflows_step s
+            ON s.run_id = u.run_id AND s.path || '.compensate' = u.path
+        WHERE u.scope = '' AND s.completion IS NOT NULL AND s.state <> CASE
+            WHEN u.state IN ('PENDING', 'QUEUED', 'RUNNING', 'RETRYING') THEN 'COMPENSATING'
+            WHEN u.state = 'COMPLETED' THEN 'COMPENSATED'
+            WHEN u.state = 'SKIPPED' AND u.reason = 'skipped_by_operator' THEN 'COMPENSATED'
+            ELSE 'COMPENSATION_FAILED' END
+    """,
+    "what was completed last is undone first": """
+        SELECT run_id, path, 'undone before a step that was completed later' FROM (
+            SELECT j.run_id, j.path, s.completion,
+                lag(s.completion) OVER (PARTITION BY j.run_id ORDER BY j.id) AS before
+            FROM workflows_journal j JOIN workflows_step s ON s.id = j.step_id
+            WHERE j.before = 'COMPLETED' AND j.after = 'COMPENSATING'
+        ) undone WHERE completion > before
+    """,
+    "a compensated run has nothing left to undo": """
+        SELECT s.run_id, s.path, s.state FROM workflows_step s
+        JOIN workflows_run r ON r.id = s.run_id
+        WHERE r.state = 'COMPENSATED' AND s.completion IS NOT NULL
+            AND s.state <> 'COMPENSATED' AND s.reason <> 'discarded'
+    """,
     "a failed run says why: by an incident, or by an error of its own": """
         SELECT r.id, '', COALESCE(r.error ->> 'code', 'no error') FROM workflows_run r
         WHERE r.state = 'FAILED' AND COALESCE(r.error ->> 'code', '') <> ALL (%(of_the_run)s)

@@ -39,6 +39,11 @@ class Writer(Author):
         elif "timeout" in step:
             step["timeout"] = 20 + self.count / 100
 
+    def undo(self) -> dict[str, Any]:
+        uses = self.chance.choice(USES)
+        retry = {"max_attempts": 2, "jitter": 0, "initial_delay": self.chance.choice([0, 5])}
+        return {"uses": uses, "retry": retry, "with": {"message": "${{ error.code }}"}}
+
     def readings(self) -> list[str]:
         """Return what an argument may read, so that a claim has more to ask for."""
         return [

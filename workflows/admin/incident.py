@@ -43,6 +43,7 @@ RESOLUTION_LOOKS = {
     "skipped": Look("quiet", "redo"),
     "discarded": Look("quiet", "delete"),
     "cancelled": Look("quiet", "block"),
+    "compensated": Look("quiet", "undo"),
 }
 
 

@@ -18,13 +18,24 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import assert_never
 
-from workflows.engine import approving, ending, looping, operators, starting, trying, waiting
+from workflows.engine import (
+    approving,
+    compensating,
+    ending,
+    looping,
+    operators,
+    starting,
+    trying,
+    waiting,
+)
 from workflows.engine.decision import Decision
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
     Answered,
     CancelRequested,
     Claimed,
+    CompensationDue,
+    CompensationRequested,
     Contested,
     Discarded,
     Drained,
@@ -120,6 +131,12 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
             return THE_RUN
         case CancelRequested():
             return THE_RUN | Requirement(subtrees=frozenset({ROOT}))
+        case CompensationRequested() | CompensationDue():
+            return Requirement(undoing=True)
+        case Replayed(path) | SkipDecided(path) | Discarded(path) if compensating.is_undo(
+            plan, path
+        ):
+            return _undoing(path) | Requirement(undoing=True)
         case Halted(path) | Reentered(path):
             return Requirement(subtrees=frozenset({path}))
         case TimedOut(path):
@@ -175,6 +192,8 @@ def _told(plan: Plan, path: str) -> Requirement:
     node = plan.node(path)
     if node.index == plan.root.index:
         return Requirement()
+    if node.undoes != NO_NODE:
+        return _undoing(path)
     wanted = _with_fallbacks(plan, path) | _looked_on(plan, path)
     if node.handles != NO_NODE:
         return wanted | _told(plan, plan.path(node.handles, path))
@@ -193,6 +212,11 @@ def _looked_on(plan: Plan, path: str) -> Requirement:
     loop = plan.nodes[node.scope]
     is_state = loop.kind is StepKind.STATES
     return reading(plan, node.transition_reads if is_state else loop.until_reads, path)
+
+
+def _undoing(path: str) -> Requirement:
+    """Return the compensation and its step."""
+    return Requirement(paths=frozenset({path, compensating.step_of(path)}))
 
 
 def _reached(plan: Plan, path: str) -> Requirement:
@@ -258,7 +282,11 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
             if _hears_attempt(draft, event):
                 trying.retry(draft, event)
         case Ended(path):
-            ending.tell(draft, draft.view(path))
+            view = draft.view(path)
+            if draft.node_of(view).undoes == NO_NODE:
+                ending.tell(draft, view)
+            else:
+                compensating.tell(draft, view)
         case Drained(path):
             ending.drain(draft, path)
         case Refilled(path):
@@ -281,6 +309,10 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
             operators.resume(draft)
         case CancelRequested():
             operators.cancel(draft, event)
+        case CompensationRequested(error):
+            compensating.request(draft, error)
+        case CompensationDue():
+            compensating.go_on(draft)
         case Replayed(path):
             if path == ROOT:
                 operators.replay_run(draft)

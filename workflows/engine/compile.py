@@ -175,6 +175,7 @@ class _Compiler:
         self._fill(
             index,
             handlers=tuple(self._handlers(step, index=index)),
+            undo=self._undo(step, index=index),
             inline=self._inline(step, caught),
             yields=self._reads(step.output, caught) | self._collected(index),
         )
@@ -257,6 +258,26 @@ class _Compiler:
             self._fill(handler, children=children)
             self._fill(handler, yields=self._collected(handler))
             yield Handler(clause.on, handler)
+
+    def _undo(self, step: StepSpec, *, index: int) -> int:
+        """Add what undoes the step: a task where the step was, unless it says otherwise."""
+        undo = step.compensate
+        if undo is None:
+            return NO_NODE
+        return self._add(
+            id=f"{step.id}.compensate",
+            path=f"{self.nodes[index].path}.compensate",
+            kind=StepKind.TASK,
+            scope=index,
+            undoes=index,
+            uses=undo.uses,
+            arguments=undo.arguments,
+            environment=step.environment or "",
+            queue_class=undo.queue_class or step.queue_class or "default",
+            timeout=undo.timeout,
+            retry=self.retry if undo.retry is None else retry_policy(self.spec.retry, undo.retry),
+            call=self._reads(undo.arguments, NO_NODE),
+        )
 
     def _inline(self, step: StepSpec, caught: int) -> Reads:
         conditions = [step.when, *(case.when for case in step.switch or ())]

@@ -121,6 +121,8 @@ class Decision:
     closings: list[Closing] = field(default_factory=list)
     assigned: dict[str, Any] = field(default_factory=dict)
     """Run variables to be set."""
+    settled: bool = False
+    """The run is being undone: what failed in it before is not to be replayed any more."""
     follow_ups: list[Event] = field(default_factory=list)
     """What is to be decided next, in the same transaction, on a slice that holds more."""
 
@@ -136,6 +138,7 @@ class Decision:
         self.waits += other.waits
         self.closings += other.closings
         self.assigned.update(other.assigned)
+        self.settled = self.settled or other.settled
         self.follow_ups += other.follow_ups
 
 

@@ -23,7 +23,7 @@ from workflows.engine.events import Event, StepError
 from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads, latest, number_of
 from workflows.engine.slice import Slice, StepView
-from workflows.engine.states import OUTSIDE, Reason, RunState, StepState
+from workflows.engine.states import OUTSIDE, UNDOING, Reason, RunState, StepState
 
 
 def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Mapping[str, Any]:
@@ -38,7 +38,10 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
         paths = ((step, plan.record(plan.by_id[step], near)) for step in reads.steps)
         known = ((step, held.records.get(path)) for step, path in paths)
         names["steps"] = {step: record for step, record in known if record is not None}
-    if "error" in reads.roots and node.caught != NO_NODE:
+    if "error" in reads.roots and node.undoes != NO_NODE:
+        ending = held.run.ending
+        names["error"] = ending.error.as_dict() if ending and ending.error else None
+    elif "error" in reads.roots and node.caught != NO_NODE:
         caught = held.records.get(plan.path(node.caught, near)) or {}
         names["error"] = caught.get("error")
     for name in reads.roots & node.items.keys():
@@ -133,7 +136,7 @@ class Draft:
         changed = self._touched.pop(view.path, frozenset()) | changes.keys() | MOVED
         kept = self._kept.pop(view.path, {})
         self.decision.moves.append(Move(view.state, after, changed, output, **kept))
-        if self.node_of(view).is_item:
+        if self.node_of(view).is_item and state not in UNDOING:
             self._count(view, after)
         if after.final or after.error is not None:
             self._note(after, output)

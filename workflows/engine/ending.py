@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 from workflows.engine import looping, scopes
-from workflows.engine.decision import AttemptEnd, AttemptRecord, Ending
+from workflows.engine.decision import UNSET, AttemptEnd, AttemptRecord, Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
+    CompensationDue,
     Drained,
     Ended,
     Halted,
@@ -21,7 +22,7 @@ from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunReason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
-from workflows.language.words import ErrorClass, ExitStatus, OnItemFailure, StepKind
+from workflows.language.words import ErrorClass, ExitStatus, OnFailure, OnItemFailure, StepKind
 
 
 def seconds(value: float) -> timedelta:
@@ -114,13 +115,19 @@ def fail(draft: Draft, view: StepView, error: StepError) -> None:
     node = draft.node_of(view)
     reason = Reason.OPTIONAL if node.optional else None
     draft.move(view, StepState.FAILED, reason=reason, error=error)
-    if draft.owner_of(node).fail_fast and not node.optional:
+    is_undo = node.undoes != NO_NODE
+    if draft.owner_of(node).fail_fast and not node.optional and not is_undo:
         draft.later(Halted(view.scope, Reason.FAIL_FAST))
     draft.later(Ended(view.path))
 
 
 def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
-    """Say whether the failure is recorded and counts as done, or a scope around it catches it."""
+    """Say whether the failure is recorded and counts as done, or a scope around it catches it.
+
+    That of a compensation is nobody's: its scopes have ended.
+    """
+    if node.undoes != NO_NODE:
+        return False
     if node.optional:
         return True
     inner = node
@@ -286,17 +293,19 @@ def _finish_run(draft: Draft, tally: ScopeTally) -> None:
         was_told = run.ending is not None and run.ending.status is ExitStatus.CANCELLED
         error = run.ending.error if run.ending and was_told else None
         draft.move_run(RunState.CANCELLED, reason=run.reason, error=error)
+    elif run.state is RunState.COMPENSATING:
+        draft.later(CompensationDue())
     elif run.state is not RunState.RUNNING:
         return
     elif run.ending is not None and run.ending.status is ExitStatus.CANCELLED:
         draft.move_run(RunState.CANCELLING)
         draft.move_run(RunState.CANCELLED, output=run.ending.output)
     elif run.ending is not None and run.ending.error is not None:
-        draft.move_run(RunState.FAILED, output=run.ending.output, error=run.ending.error)
+        _end_badly(draft, run.ending.error, run.ending.output)
     elif tally.needs_person:
         _park(draft)
     elif tally.failed:
-        draft.move_run(RunState.FAILED, error=_inherited(tally))
+        _end_badly(draft, _inherited(tally))
     elif run.ending is not None:
         draft.move_run(RunState.COMPLETED, output=run.ending.output)
     else:
@@ -315,15 +324,34 @@ def _complete_run(draft: Draft) -> None:
         names = draft.names(ROOT, root.yields)
         output = rendered("the output of the run", root.output, names)
     except NO_VALUE as error:
-        draft.move_run(RunState.FAILED, error=refusal(error))
+        _end_badly(draft, refusal(error))
     else:
         draft.move_run(RunState.COMPLETED, output=output)
+
+
+def _end_badly(draft: Draft, error: StepError, output: Any = UNSET) -> None:
+    """End the run as failed, or begin to undo what it has done."""
+    ending = draft.slice.run.ending
+    if draft.plan.on_failure is OnFailure.COMPENSATE or (ending is not None and ending.undo):
+        undo(draft, error, output)
+    else:
+        draft.move_run(RunState.FAILED, output=output, error=error)
+
+
+def undo(draft: Draft, error: StepError, output: Any = UNSET) -> None:
+    """Begin to undo what the run has done; `error` is why."""
+    end = Ending(ExitStatus.FAILED, error=error, undo=True)
+    draft.move_run(RunState.COMPENSATING, output=output, error=error, ending=end)
+    draft.decision.settled = True
+    draft.later(CompensationDue())
 
 
 def time_out(draft: Draft, path: str) -> None:
     """End a scope, or the run, that has used up its time."""
     if path == ROOT:
-        if draft.slice.run.state is RunState.RUNNING and draft.plan.timeout is not None:
+        run = draft.slice.run
+        is_ending = run.ending is not None and run.ending.undo
+        if run.state is RunState.RUNNING and draft.plan.timeout is not None and not is_ending:
             error = _time_is_up("run.timeout", "the run", draft.plan.timeout)
             draft.move_run(RunState.RUNNING, ending=Ending(ExitStatus.FAILED, error=error))
             draft.later(Halted(ROOT, Reason.TIMEOUT))
@@ -370,6 +398,8 @@ def halt(draft: Draft, event: Halted) -> None:
             _let_go(draft, view, event.reason, view.error or _first_error(draft, view.path))
         else:
             _withdraw(draft, view, event.reason)
+            if draft.node_of(view).undoes != NO_NODE:
+                draft.later(Ended(view.path))
     draft.later(Drained(event.path))
 
 

@@ -187,10 +187,26 @@ class ResumeRequested:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """A person ends the run, or another takes its place; then `error` says so."""
+    """A person ends the run, or another takes its place; then `error` says so.
+
+    With `undo`, what it has done is then undone.
+    """
 
     reason: RunReason | None = None
     error: StepError | None = None
+    undo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationRequested:
+    """A person has undone what a failed run has done; `error` is why it failed."""
+
+    error: StepError
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationDue:
+    """Another step of the run may have to be undone. Raised by the engine itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +307,8 @@ Event = (
     | PauseRequested
     | ResumeRequested
     | CancelRequested
+    | CompensationRequested
+    | CompensationDue
     | Replayed
     | SkipDecided
     | Discarded

@@ -7,8 +7,7 @@ never done again, and no step is born twice: one that had begun goes on.
 
 from collections.abc import Iterator
 
-from workflows.engine import starting
-from workflows.engine.decision import Ending
+from workflows.engine import compensating, starting
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
     CancelRequested,
@@ -20,10 +19,11 @@ from workflows.engine.events import (
     Reentered,
     Replayed,
     SkipDecided,
+    StepError,
 )
 from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, ROOT, is_inside, number_of
-from workflows.engine.slice import StepView
+from workflows.engine.slice import Ending, RunView, StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunReason, RunState, StepState
 from workflows.language.words import ErrorClass, ExitStatus, OnFailure, StepKind
 
@@ -35,6 +35,10 @@ REVIVED = UPSTREAM | {Reason.FAIL_FAST, Reason.TIMEOUT, Reason.REPLAYED}
 
 OPERABLE = frozenset({RunState.RUNNING, RunState.PAUSED, RunState.FAILED})
 """The states of a run in which a failed step of it may be begun again."""
+
+
+UNDOABLE = frozenset({RunState.RUNNING, RunState.PAUSED})
+"""The states of a run that can be cancelled and then undone."""
 
 
 def pause(draft: Draft) -> None:
@@ -51,9 +55,18 @@ def resume(draft: Draft) -> None:
 
 
 def cancel(draft: Draft, event: CancelRequested) -> None:
-    """End a live run: what no worker holds at once, the rest when its worker lets go."""
-    if draft.slice.run.state in LIVE_RUNS - {RunState.CANCELLING}:
-        ending = draft.slice.run.ending
+    """End a live run: what no worker holds at once, the rest when its worker lets go.
+
+    One that is to be undone then has no way from CANCELLED: it runs on to its end as failed.
+    """
+    state, ending = draft.slice.run.state, draft.slice.run.ending
+    if event.undo and state in UNDOABLE:
+        message = "a person cancelled the run and had it undone"
+        error = StepError(ErrorClass.CANCELLED, "run.cancelled", message)
+        end = Ending(ExitStatus.FAILED, error=error, undo=True)
+        draft.move_run(RunState.RUNNING, ending=end)
+        draft.later(Halted(ROOT, Reason.RUN_CANCELLED))
+    elif not event.undo and state in LIVE_RUNS - {RunState.CANCELLING}:
         if event.error is not None:
             ending = Ending(ExitStatus.CANCELLED, error=event.error)
         draft.move_run(RunState.CANCELLING, reason=event.reason, ending=ending)
@@ -62,7 +75,10 @@ def cancel(draft: Draft, event: CancelRequested) -> None:
 
 def replay_run(draft: Draft) -> None:
     """Have a failed run go on from its failed steps, or from where its time was up."""
-    if draft.slice.run.state is RunState.FAILED and not _replay_failed(draft, ROOT):
+    run = draft.slice.run
+    if run.state is not RunState.FAILED or _is_undone(run):
+        return
+    if not _replay_failed(draft, ROOT):
         _reopen_run(draft)
         _recount(draft)
         draft.later(Drained(ROOT))
@@ -72,6 +88,9 @@ def replay(draft: Draft, event: Replayed) -> None:
     """Have a failed step tried again, with a fresh budget; of a scope, the steps that failed."""
     view = draft.view(event.path)
     node = draft.node_of(view)
+    if node.undoes != NO_NODE:
+        compensating.replay(draft, event)
+        return
     if not _is_open(draft, view) or _replay_failed(draft, view.path):
         return
     _reopen(draft, view)
@@ -92,6 +111,9 @@ def skip(draft: Draft, event: SkipDecided) -> None:
     """Have a failed step count as done; what depends on it goes on."""
     view = draft.view(event.path)
     node = draft.node_of(view)
+    if node.undoes != NO_NODE:
+        compensating.skip(draft, view, event.output)
+        return
     if not _is_open(draft, view):
         return
     draft.move(view, StepState.SKIPPED, reason=Reason.SKIPPED_BY_OPERATOR, output=event.output)
@@ -104,7 +126,9 @@ def skip(draft: Draft, event: SkipDecided) -> None:
 def discard(draft: Draft, event: Discarded) -> None:
     """Give a failed step up for good; it still counts as a failure of its scope."""
     view = draft.view(event.path)
-    if view.reason is not Reason.OPTIONAL:
+    if draft.node_of(view).undoes != NO_NODE:
+        compensating.discard(draft, view)
+    elif view.reason is not Reason.OPTIONAL:
         draft.move(view, StepState.SKIPPED, reason=Reason.DISCARDED)
         if draft.plan.on_failure is OnFailure.PARK:
             draft.slice.tallies.pop(ROOT, None)
@@ -119,7 +143,8 @@ def reenter(draft: Draft, event: Reentered) -> None:
 
 def _is_open(draft: Draft, inner: StepView) -> bool:
     """Say whether the run, and every scope around the step, still depends on the step."""
-    if draft.slice.run.state not in OPERABLE:
+    run = draft.slice.run
+    if run.state not in OPERABLE or _is_undone(run):
         return False
     while inner.scope != ROOT:
         outer = draft.view(inner.scope)
@@ -129,6 +154,11 @@ def _is_open(draft: Draft, inner: StepView) -> bool:
             return False
         inner = outer
     return True
+
+
+def _is_undone(run: RunView) -> bool:
+    """Say whether what the run has done is to be undone, or has been, if only in part."""
+    return run.ending is not None and run.ending.undo
 
 
 def _is_fallback_of(draft: Draft, inner: StepView, outer: StepView) -> bool:

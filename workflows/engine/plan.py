@@ -157,6 +157,10 @@ class Node:
     handlers: tuple[Handler, ...] = ()
     handles: int = NO_NODE
     """For a fallback path: the node whose failure it makes good."""
+    undo: int = NO_NODE
+    """The node that undoes what the step has done, if the run is compensated."""
+    undoes: int = NO_NODE
+    """For a compensation: the node that it undoes."""
     uses: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     queue_class: str = "default"
@@ -230,6 +234,11 @@ class Plan:
     def by_id(self) -> Mapping[str, Node]:
         """Every node by its id, which is unique in the document."""
         return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def can_be_undone(self) -> bool:
+        """Whether any step says what undoes it."""
+        return any(node.undo != NO_NODE for node in self.nodes)
 
     @cached_property
     def queue_classes(self) -> Mapping[str, frozenset[str]]:

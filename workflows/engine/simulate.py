@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from workflows.engine import approving
 from workflows.engine.advance import advance, requirement
+from workflows.engine.compensating import BELOW
 from workflows.engine.decision import UNSET, Awaited, Decision
 from workflows.engine.draft import names_of
 from workflows.engine.events import (
@@ -32,8 +33,24 @@ from workflows.engine.events import (
     repeat_of,
 )
 from workflows.engine.plan import ROOT, Plan, is_inside, latest
-from workflows.engine.slice import Requirement, RunView, ScopeTally, Slice, StepView, reading
-from workflows.engine.states import ASKING, FINISHED_RUNS, Reason, RunState, StepState
+from workflows.engine.slice import (
+    Requirement,
+    RunView,
+    ScopeTally,
+    Slice,
+    StepView,
+    Undoing,
+    reading,
+)
+from workflows.engine.states import (
+    ASKING,
+    FINISHED_RUNS,
+    TO_BE_UNDONE,
+    UNDONE,
+    Reason,
+    RunState,
+    StepState,
+)
 from workflows.language import durations, expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass, OnFailure, StepKind
@@ -140,6 +157,8 @@ class StepRow:
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    completion: int = 0
+    """The place of its completion among those of all steps that can be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +192,13 @@ class Simulation:
     journal: list[Transition] = field(default_factory=list)
     charged: set[str] = field(default_factory=set)
     """The steps that an incident was opened for."""
+    completions: int = 0
+
+    @property
+    def undone(self) -> list[str]:
+        """The steps that were undone, in the order in which they were."""
+        undone = StepState.COMPENSATED
+        return [line.path for line in self.journal if line.path and line.after == undone]
 
     @property
     def state(self) -> RunState:
@@ -211,8 +237,12 @@ class Simulation:
         for top in wanted.subtrees:
             inside = (path for path in self.rows if is_inside(path, top))
             paths = {*paths, *inside}
+        undoing = self._undoing() if wanted.undoing else None
+        if undoing is not None and undoing.next:
+            paths = {*paths, undoing.next, undoing.next + BELOW}
         return Slice(
             run=self.run,
+            undoing=undoing,
             steps={path: self.rows[path].view for path in paths if path in self.rows},
             roots={
                 "input": self.input,
@@ -226,6 +256,24 @@ class Simulation:
             gathered={path: self._gathered(path) for path in wanted.gathered},
             tallies={scope: self._tally(scope) for scope in wanted.scopes},
             held=wanted,
+        )
+
+    def _undoing(self) -> Undoing:
+        undos = [row.view for row in self.rows.values() if row.view.path.endswith(BELOW)]
+        live = [view for view in undos if view.alive and self.plan.nodes[view.node].undoes > 0]
+        done = [row for row in self.rows.values() if row.completion]
+        left = [row for row in done if row.view.state in TO_BE_UNDONE]
+        failed = [
+            row
+            for row in done
+            if row.view.state is StepState.COMPENSATION_FAILED
+            and row.view.reason is not Reason.DISCARDED
+        ]
+        return Undoing(
+            under_way=any(view.state is not StepState.PENDING for view in live),
+            next=_last_completed(left),
+            failed=len(failed),
+            first_failed=_last_completed(failed),
         )
 
     def _run_names(self) -> dict[str, Any]:
@@ -350,8 +398,11 @@ class Simulation:
                 row.queued_at, row.started_at, row.finished_at = now, None, None
             case StepState.RUNNING:
                 row.started_at = now
-            case _ if row.view.final:
+            case _ if row.view.final and row.view.state not in UNDONE:
                 row.finished_at = now
+        if row.view.state is StepState.COMPLETED and self.plan.nodes[row.view.node].undo > 0:
+            self.completions += 1
+            row.completion = self.completions
 
 
 class World(Protocol):
@@ -530,6 +581,12 @@ class Clock:
         asks, only = view.reason in ASKING, view.reason is Reason.LAST_PROBE
         call = Call(view.path, view.attempt, node.uses, arguments, asks, only)
         return self.world.perform(run, call)
+
+
+def _last_completed(rows: Sequence[StepRow]) -> str:
+    """Return the path of the step that was completed last; nothing if there is none."""
+    last = max(rows, key=lambda row: row.completion, default=None)
+    return "" if last is None else last.view.path
 
 
 def _step_dict(row: StepRow) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from workflows.engine.plan import Plan, Reads, located
 from workflows.engine.states import (
     FINISHED_STEPS,
     LIVE_STEPS,
+    UNDOING,
     Reason,
     RunReason,
     RunState,
@@ -68,6 +69,8 @@ class StepView:
     @property
     def failed(self) -> bool:
         """Whether the scope around it must answer for a failure of this step."""
+        if self.state in UNDOING:
+            return False
         if self.state is StepState.FAILED:
             return self.reason is not Reason.OPTIONAL
         return self.reason is Reason.DISCARDED or (
@@ -82,6 +85,8 @@ class StepView:
         """Return `tally` with the way this step ended added."""
         match self.state:
             case StepState.COMPLETED:
+                return replace(tally, ok=tally.ok + 1)
+            case state if state in UNDOING:
                 return replace(tally, ok=tally.ok + 1)
             case StepState.FAILED if self.reason in {Reason.OPTIONAL, Reason.PARTIAL}:
                 return replace(tally, ok=tally.ok + 1)
@@ -101,11 +106,15 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end a run is heading for while what still runs in it is let finish."""
+    """The end a run is heading for while what still runs in it is let finish.
+
+    `undo`: what it has done is to be undone, or has been; `error` is why.
+    """
 
     status: ExitStatus
     output: Any = None
     error: StepError | None = None
+    undo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,20 @@ class ScopeTally:
 
 
 @dataclass(frozen=True, slots=True)
+class Undoing:
+    """How far the compensation of a run has come, read under the run's lock.
+
+    `next` is the step to be undone next, the last one to be completed of those that are left;
+    `failed` counts those whose compensation has failed and that nobody has dealt with.
+    """
+
+    under_way: bool = False
+    next: str = ""
+    failed: int = 0
+    first_failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """What a slice must hold for an event to be decided."""
 
@@ -151,6 +174,8 @@ class Requirement:
     subtrees: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     everything: bool = False
+    undoing: bool = False
+    """What is to be undone next, with its rows."""
 
     def __or__(self, other: "Requirement") -> "Requirement":
         return Requirement(
@@ -163,6 +188,7 @@ class Requirement:
             self.subtrees | other.subtrees,
             self.scopes | other.scopes,
             self.everything or other.everything,
+            self.undoing or other.undoing,
         )
 
     def near(self, path: str) -> "Requirement":
@@ -214,6 +240,7 @@ class Slice:
     tallies: dict[str, ScopeTally] = field(default_factory=dict)
     alone: frozenset[str] = frozenset()
     """Scopes of which every step that lives or has failed is in this slice."""
+    undoing: Undoing | None = None
     held: Requirement = field(default_factory=Requirement)
 
     def tally(self, scope: str) -> ScopeTally:
@@ -235,6 +262,7 @@ class Slice:
         held = self.held
         return (
             (held.everything or not wanted.everything)
+            and (self.undoing is not None or not wanted.undoing)
             and (held.everything or wanted.subtrees <= held.subtrees)
             and (held.everything or _all_in(wanted.paths, self.steps, held.paths))
             and _all_in(wanted.scopes, self.tallies, self.alone)

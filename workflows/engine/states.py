@@ -86,6 +86,15 @@ PLACE_HOLDERS = LIVE_RUNS - {_R.PENDING}
 FINISHED_STEPS = frozenset(StepState) - LIVE_STEPS - {_S.COMPENSATING}
 FINISHED_RUNS = frozenset(RunState) - LIVE_RUNS
 
+TO_BE_UNDONE = frozenset({_S.COMPLETED, _S.COMPENSATING})
+"""While a run is undone and nothing of it is under way: the states of what is left to be undone."""
+
+UNDOING = frozenset({_S.COMPENSATING, _S.COMPENSATED, _S.COMPENSATION_FAILED})
+"""Behind these a step was completed once; for whatever counts how steps have ended it still is."""
+
+UNDONE = frozenset({_S.COMPENSATED, _S.COMPENSATION_FAILED})
+"""How far a completed step may have been undone. When it was completed stays its finish time."""
+
 
 class Reason(StrEnum):
     """Why a step is where it is, when the state alone does not say."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from workflows.engine import ending, policy, starting
+from workflows.engine import compensating, ending, policy, starting
 from workflows.engine.decision import AttemptEnd, AttemptRecord, LateResult
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
@@ -37,9 +37,9 @@ REOPENED_FOR = frozenset({Reason.FAIL_FAST, Reason.TIMEOUT})
 
 def claim(draft: Draft, event: Claimed) -> None:
     """Give the attempt to the worker, unless the run is held or ending."""
-    if draft.slice.run.state is not RunState.RUNNING:
-        return
     view = draft.view(event.path)
+    if not compensating.can_begin(draft.slice.run, draft.node_of(view)):
+        return
     told = {} if view.reason is Reason.LAST_PROBE else {"error": None}
     draft.move(
         view,

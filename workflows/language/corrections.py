@@ -18,6 +18,7 @@ def check_arguments(
 ) -> tuple[Finding, ...]:
     """Return what is wrong with arguments, as if they stood in the step of that id in `text`.
 
+    Those of what undoes the step `reserve` stand in `reserve.compensate`.
     What is wrong with the rest of the definition is left out: it was right when it was applied.
     Paths of findings begin at the arguments, and lead to no line.
     """
@@ -25,10 +26,11 @@ def check_arguments(
     document = parse(text, Report(source))
     if document is None:
         return ()
-    place = outline(document, Report(source), catalog).by_id[step]
-    place.node.value["with"] = arguments
+    owner, _, undo = step.partition(".")
+    place = outline(document, Report(source), catalog).by_id[owner]
+    (place.node.value[undo] if undo else place.node.value)["with"] = arguments
     _, findings = check(json.dumps(document.root.value), source=source, catalog=catalog)
-    way = f"{place.path}.with"
+    way = ".".join(filter(None, (place.path, undo, "with")))
     return tuple(
         replace(one, line=0, column=0, path=f"{source}{one.path.removeprefix(way)}")
         for one in findings

@@ -20,6 +20,7 @@ class Resolution(StrEnum):
     SKIPPED = "skipped"
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
+    COMPENSATED = "compensated"
 
 
 class Incident(models.Model):

@@ -75,6 +75,9 @@ class Step(models.Model):
     queued_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    completion = models.BigIntegerField(
+        null=True, help_text="Its place among the completions of all steps that can be undone."
+    )
 
     class Meta:
         ordering = ["run", "node", "path"]
@@ -89,6 +92,12 @@ class Step(models.Model):
                 fields=["run", "scope", "node"],
                 name="steps_that_live",
                 condition=Q(state__in=[state.value for state in sorted(LIVE_STEPS)]),
+            ),
+            models.Index(
+                fields=["run", "state", "-completion"],
+                name="steps_to_be_undone",
+                condition=Q(completion__isnull=False)
+                & Q(state__in=["COMPENSATING", "COMPENSATION_FAILED", "COMPLETED"]),
             ),
         ]
         triggers = [

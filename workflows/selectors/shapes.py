@@ -138,7 +138,7 @@ class IncidentDocument(TypedDict):
     attempt: int
     error: ErrorDocument
     opened_at: Time
-    resolution: Literal["replayed", "skipped", "discarded", "cancelled"] | None
+    resolution: Literal["replayed", "skipped", "discarded", "cancelled", "compensated"] | None
     resolved_at: Time | None
     resolved_by: str | None
     note: str

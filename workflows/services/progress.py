@@ -50,6 +50,9 @@ T = TypeVar("T")
 ENGINE = "engine"
 CHANCE: Random = SystemRandom()
 
+GOING_ON = frozenset({RunState.RUNNING, RunState.PAUSED, RunState.COMPENSATING})
+"""In these states of a run, what becomes ready is to be carried out sooner or later."""
+
 _outbox: ContextVar[list[Dispatch] | None] = ContextVar("outbox", default=None)
 """What is to be sent after the commit of the current flight; None outside of one."""
 
@@ -338,7 +341,7 @@ def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
 
 def _queued(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
     held = progress.held
-    if held is None or held.run.state not in {RunState.RUNNING, RunState.PAUSED}:
+    if held is None or held.run.state not in GOING_ON:
         return []
     last = {move.after.path: move.after for move in progress.decision.moves}
     ready = [

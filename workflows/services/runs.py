@@ -16,12 +16,16 @@ from environments.services import DEFAULT
 from environments.states import EnvironmentState
 from workflows import store
 from workflows.dispatch import Attend
+from workflows.engine.compensating import INCOMPLETE
 from workflows.engine.events import (
     CancelRequested,
+    CompensationRequested,
     Event,
     PauseRequested,
     ResumeRequested,
+    StepError,
 )
+from workflows.engine.operators import UNDOABLE
 from workflows.engine.plan import Plan
 from workflows.engine.states import LIVE_RUNS, RunReason, RunState
 from workflows.language import expressions
@@ -408,14 +412,52 @@ def resume_run(*, run_id: UUID, by: str) -> Run:
     return _operate(run_id, by, "resumed", frozenset({RunState.PAUSED}), ResumeRequested())
 
 
-def cancel_run(*, run_id: UUID, by: str) -> Run:
+def cancel_run(*, run_id: UUID, compensate: bool = False, by: str) -> Run:
     """End a run: at once what no worker holds, the rest when its worker lets go.
 
+    With `compensate`, what it has done is then undone; it ends COMPENSATED, not CANCELLED.
     Its incidents are closed, but for those of effects that are uncertain: they are as they were.
     Raises NotFoundError and StateRefusedError.
     """
+    if compensate:
+        event = CancelRequested(undo=True)
+        return _operate(run_id, by, "cancelled and undone", UNDOABLE, event)
     allowed = LIVE_RUNS - {RunState.CANCELLING}
     return _operate(run_id, by, "cancelled", allowed, CancelRequested())
+
+
+def compensate_run(*, run_id: UUID, by: str) -> Run:
+    """Undo what a failed run has done: each completed step that says how, the last one first.
+
+    Raises NotFoundError and StateRefusedError.
+    """
+    pin = pinned(run_id)
+
+    def work() -> Run:
+        found = Run.objects.select_related("workflow", "version", "environment")
+        run = found.select_for_update(of=("self",)).get(pk=run_id)
+        if run.state != RunState.FAILED:
+            hint = " Cancel it with its undo instead." if run.state in UNDOABLE else ""
+            raise StateRefusedError(f"{_refusal(run_id, run.state, 'undone')}{hint}")
+        error = StepError.from_dict(run.error or {})
+        event = CompensationRequested(error)
+        if not advance_run(pin, event, now=store.now(), actor=by).decision.run_moves:
+            raise StateRefusedError(_why_not_undone(run_id, error))
+        return found.get(pk=run_id)
+
+    return in_transaction(work)
+
+
+def _why_not_undone(run_id: UUID, error: StepError) -> str:
+    if error.code == INCOMPLETE:
+        return (
+            f"The run {run_id} has been undone as far as that could be. Replay, skip or discard"
+            " the incidents of what is left."
+        )
+    return (
+        f"Nothing of the run {run_id} can be undone: no step of it that was completed says how,"
+        " with `compensate`."
+    )
 
 
 def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], event: Event) -> Run:
@@ -461,3 +503,8 @@ def resume_many(*, run_ids: Iterable[UUID], by: str) -> Report:
 def cancel_many(*, run_ids: Iterable[UUID], by: str) -> Report:
     """End each run, and report which could not be."""
     return each("Cancel", run_ids, lambda run_id: cancel_run(run_id=run_id, by=by))
+
+
+def compensate_many(*, run_ids: Iterable[UUID], by: str) -> Report:
+    """Undo what each failed run has done, and report which could not be."""
+    return each("Undo", run_ids, lambda run_id: compensate_run(run_id=run_id, by=by))

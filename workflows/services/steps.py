@@ -12,6 +12,7 @@ from django.conf import settings
 
 from environments.models import environment_of
 from workflows import store
+from workflows.engine import compensating
 from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
 from workflows.engine.events import Claimed, Drained, Failed, StepError, Succeeded
@@ -437,6 +438,8 @@ def _claim_asking(
 def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
     if not _is_here(pin, pin.plan.node(path), taker.queue):
         return None
+    if compensating.is_undo(pin.plan, path):
+        return in_flight(partial(_claim_undo, pin, path, attempt, taker, now))
     reason = store.why_queued(pin.run, path, attempt) if attempt > 1 else None
     queued = _queued(pin, path, attempt, reason)
     progress = advance_ahead(
@@ -448,6 +451,15 @@ def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) ->
         unsettled=taker.unsettled,
     )
     return None if progress is None else _work_of(pin, progress, taker.queue, progress.claimed)
+
+
+def _claim_undo(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
+    """Claim under locks: what is decided ahead is of runs that run, and this one is undone."""
+    claimed = Claimed(path, attempt, taker.worker, now + lease())
+    progress = advance_run(pin, claimed, now=now)
+    held = progress.held
+    view = held.steps[path] if held and progress.decision.moves else None
+    return _work_of(pin, progress, taker.queue, view)
 
 
 def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None) -> Work | None:
@@ -466,7 +478,7 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         arguments, reads = corrected, _reads(pin.plan, node, corrected)
     names: Mapping[str, Any] = {}
     if reads.roots:
-        known = Slice(run=held.run)
+        known = Slice(run=held.run if node.undoes == NO_NODE else store.run_view(pin.run))
         wanted = reading(pin.plan, reads, view.path)
         store.read(store.cursor(), pin.run, pin.plan, known, wanted)
         names = names_of(pin.plan, known, node, view.path, reads)

@@ -43,7 +43,7 @@ from workflows.store.events import (
     unsought,
     was_sought,
 )
-from workflows.store.loading import load, lock_run, read
+from workflows.store.loading import load, lock_run, read, run_view
 from workflows.store.places import Standing, queue_of, standing
 from workflows.store.rows import (
     Place,
@@ -137,6 +137,7 @@ __all__ = [
     "read",
     "record_breaches",
     "renew",
+    "run_view",
     "running_of",
     "seen_to",
     "session",

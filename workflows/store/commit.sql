@@ -30,6 +30,7 @@ DECLARE
     refused int[] := '{}';
     made uuid[];
     moves jsonb;
+    one jsonb;
     steps jsonb;
     alone int[];
     parents jsonb;
@@ -156,6 +157,14 @@ BEGIN
             AND w.attempt = (c ->> 2)::int AND (c ->> 0)::int <> ALL (refused);
     END IF;
 
+    IF parts ? 'undoable' THEN
+        FOR one IN SELECT * FROM jsonb_array_elements(parts -> 'undoable') LOOP
+            UPDATE workflows_step SET completion = nextval('workflows_completion')
+            WHERE run_id = runs[(one ->> 0)::int] AND path = one ->> 1
+                AND (one ->> 0)::int <> ALL (refused);
+        END LOOP;
+    END IF;
+
     IF parts ? 'vars' THEN
         UPDATE workflows_run r SET vars = r.vars || (v -> 1)
         FROM jsonb_array_elements(parts -> 'vars') v
@@ -191,6 +200,15 @@ BEGIN
         FROM jsonb_array_elements(parts -> 'incidents') i
         JOIN workflows_step s ON s.run_id = runs[(i ->> 0)::int] AND s.path = i ->> 2
         WHERE (i ->> 0)::int <> ALL (refused);
+    END IF;
+
+    IF parts ? 'settled' THEN
+        UPDATE workflows_incident n
+        SET resolution = 'compensated', resolved_by = the_actor, resolved_at = at,
+            note = 'What the run had done is undone.'
+        FROM jsonb_array_elements(parts -> 'settled') r
+        WHERE n.run_id = runs[(r ->> 0)::int] AND n.resolution = ''
+            AND n.error_class <> 'uncertain' AND (r ->> 0)::int <> ALL (refused);
     END IF;
 
     IF parts ? 'ahead' THEN

@@ -28,11 +28,12 @@ from workflows.engine.decision import (
 )
 from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
-from workflows.engine.plan import Plan
+from workflows.engine.plan import NO_NODE, Plan
 from workflows.engine.slice import StepView
 from workflows.engine.states import (
     FINISHED_RUNS,
     FINISHED_STEPS,
+    UNDONE,
     Reason,
     RunReason,
     RunState,
@@ -262,8 +263,21 @@ def _decision(
         "incidents": [_incident_row(incident) for incident in decision.incidents],
         "waits": [_wait_row(awaited) for awaited in decision.waits],
         "closings": [_closing_row(closing) for closing in decision.closings],
+        "settled": [[]] if decision.settled else [],
+        "undoable": _undoable(plan, decision) if plan.can_be_undone else [],
     }
     return {part: rows for part, rows in parts.items() if rows}
+
+
+def _undoable(plan: Plan, decision: Decision) -> list[list[str]]:
+    """Return the steps that this completes and that can be undone, in the order of completion."""
+    return [
+        [move.after.path]
+        for move in decision.moves
+        if move.after.state is StepState.COMPLETED
+        and move.before is not StepState.COMPLETED
+        and plan.nodes[move.after.node].undo != NO_NODE
+    ]
 
 
 def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
@@ -421,6 +435,8 @@ def _run_values(plan: Plan, move: RunMove, now: datetime) -> dict[str, Any]:
     if ending is not None:
         error = _error(ending.error)
         values["ending"] = {"status": ending.status, "output": ending.output, "error": error}
+        if ending.undo:
+            values["ending"]["undo"] = True
     if move.output is not UNSET:
         values["output"] = move.output
     return values
@@ -440,7 +456,7 @@ def _stamp(move: Move) -> str:
             return "queued"
         case StepState.RUNNING:
             return "started"
-        case state if state in FINISHED_STEPS:
+        case state if state in FINISHED_STEPS - UNDONE:
             return "finished"
         case _:
             return ""

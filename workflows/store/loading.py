@@ -13,10 +13,19 @@ from uuid import UUID
 
 import psycopg
 
+from workflows.engine.compensating import BELOW
 from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
 from workflows.engine.plan import ROOT, Plan
-from workflows.engine.slice import Ending, Requirement, RunView, ScopeTally, Slice, StepView
+from workflows.engine.slice import (
+    Ending,
+    Requirement,
+    RunView,
+    ScopeTally,
+    Slice,
+    StepView,
+    Undoing,
+)
 from workflows.engine.states import LIVE_STEPS, Reason, RunReason, RunState, StepState
 from workflows.language.limits import LARGEST_VALUE
 from workflows.language.words import ExitStatus, OnFailure, StepKind
@@ -50,7 +59,16 @@ LOAD_INSIDE = f"""
     FOR UPDATE
 """  # noqa: S608 - joined from literals of this module
 
+LOAD_PATHS = f"""
+    SELECT {STEP_COLUMNS} FROM workflows_step s
+    WHERE s.run_id = %(run)s AND s.path = ANY(%(paths)s)
+    ORDER BY s.node, s.path
+    FOR UPDATE
+"""  # noqa: S608 - joined from literals of this module
+
 LOCK_RUN = "SELECT state, ending, reason FROM workflows_run WHERE id = %s FOR UPDATE"
+
+READ_RUN = "SELECT state, ending FROM workflows_run WHERE id = %s"
 
 LOAD_ROOTS = """
     SELECT r.input, r.vars, e.variables, e.name, v.number, r.started_at
@@ -106,6 +124,12 @@ HAS_LIVE = f"""
     )
 """  # noqa: S608 - the states are literals, so that the partial index is used
 
+LAST_COMPLETED = """
+    SELECT path, completion FROM workflows_step
+    WHERE run_id = %(run)s AND completion IS NOT NULL AND state = '{state}'
+    ORDER BY completion DESC LIMIT 1
+"""
+
 FAILED_INSIDE = """
     SELECT path, error, count(*) OVER () FROM workflows_step
     WHERE run_id = %s AND scope = %s AND (
@@ -120,6 +144,28 @@ FAILED_INSIDE = """
 
 HAS_INCIDENT = """
     SELECT EXISTS (SELECT 1 FROM workflows_incident WHERE run_id = %s AND resolution = '')
+"""
+
+UNDOING = f"""
+    SELECT EXISTS (
+        SELECT 1 FROM workflows_step
+        WHERE run_id = %(run)s AND scope = '' AND state <> 'PENDING'
+            AND state IN ({", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))})
+    ), (
+        SELECT path FROM (
+            ({LAST_COMPLETED.format(state="COMPLETED")})
+            UNION ALL
+            ({LAST_COMPLETED.format(state="COMPENSATING")})
+        ) left_over
+        ORDER BY completion DESC LIMIT 1
+    )
+"""  # noqa: S608 - the states are literals, so that the partial indexes are used
+
+UNDOING_FAILED = """
+    SELECT path, count(*) OVER () FROM workflows_step
+    WHERE run_id = %s AND completion IS NOT NULL AND state = 'COMPENSATION_FAILED'
+        AND reason <> 'discarded'
+    ORDER BY completion DESC LIMIT 1
 """
 
 
@@ -138,7 +184,7 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
     steps = [_step(row[6:]) for row in rows if row[6] is not None]
     if wanted.subtrees or wanted.everything:
         steps = _load_inside(cur, run_id, wanted)
-    if ROOT in wanted.scopes or wanted.subtrees or wanted.everything:
+    if ROOT in wanted.scopes or wanted.subtrees or wanted.everything or wanted.undoing:
         state, ending, reason = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
     held = Slice(
         run=RunView(
@@ -152,6 +198,8 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
         steps={view.path: view for view in steps},
         held=wanted,
     )
+    if wanted.undoing:
+        _load_undoing(cur, run_id, held)
     if wanted.roots or wanted.records or wanted.items:
         read(cur, run_id, plan, held, wanted)
     for path in wanted.batches:
@@ -185,6 +233,22 @@ def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) ->
         if len(rows) == known:
             return [_step(row) for row in rows]
         known = len(rows)
+
+
+def _load_undoing(cur: psycopg.Cursor[Row], run_id: UUID, held: Slice) -> None:
+    """Read what is to be undone next, and lock it. The caller holds the lock of the run."""
+    row = cur.execute(UNDOING, {"run": run_id}, prepare=True).fetchall()[0]
+    under_way, path = bool(row[0]), row[1] or ""
+    failed: list[Row] = []
+    if path:
+        values = {"run": run_id, "paths": [path, path + BELOW]}
+        for found in cur.execute(LOAD_PATHS, values, prepare=True).fetchall():
+            view = _step(found)
+            held.steps[view.path] = view
+    elif not under_way:
+        failed = cur.execute(UNDOING_FAILED, (run_id,), prepare=True).fetchall()
+    first, number = failed[0] if failed else ("", 0)
+    held.undoing = Undoing(under_way, path, number, first)
 
 
 def read(
@@ -292,6 +356,12 @@ def _outputs(  # noqa: PLR0913, PLR0917 - where they are, and how much of them
     return found
 
 
+def run_view(run_id: UUID) -> RunView:
+    """Return a run as it stands, without a lock."""
+    state, ending = cursor().execute(READ_RUN, (run_id,)).fetchall()[0]
+    return RunView(str(run_id), RunState(state), _ending(ending))
+
+
 def lock_run(run_id: UUID) -> RunState:
     """Keep the run's row from changing until the transaction ends, and return its state."""
     return RunState(cursor().execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0][0])
@@ -334,7 +404,8 @@ def _ending(value: str | None) -> Ending | None:
         return None
     found = json.loads(value)
     error = StepError.from_dict(found["error"]) if found["error"] else None
-    return Ending(ExitStatus(found["status"]), found["output"], error)
+    undo = found.get("undo", False)
+    return Ending(ExitStatus(found["status"]), found["output"], error, undo)
 
 
 def _parsed(value: str | None) -> Any:

@@ -68,7 +68,8 @@ OVERDUE = """
         WHERE s.wake_at <= %(now)s AND (
             s.state IN ('RUNNING', 'RETRYING', 'WAITING')
             OR s.state = 'QUEUED' AND EXISTS (
-                SELECT 1 FROM workflows_run r WHERE r.id = s.run_id AND r.state = 'RUNNING'
+                SELECT 1 FROM workflows_run r
+                WHERE r.id = s.run_id AND r.state IN ('RUNNING', 'COMPENSATING')
             )
         )
     ) OR EXISTS (
@@ -120,7 +121,8 @@ POSTPONE_QUEUED = """
     WHERE id IN (
         SELECT s.id FROM workflows_step s
         WHERE s.wake_at <= %s AND s.state = 'QUEUED' AND EXISTS (
-            SELECT 1 FROM workflows_run r WHERE r.id = s.run_id AND r.state = 'RUNNING' OFFSET 0
+            SELECT 1 FROM workflows_run r
+            WHERE r.id = s.run_id AND r.state IN ('RUNNING', 'COMPENSATING') OFFSET 0
         )
         ORDER BY s.wake_at LIMIT %s
         FOR UPDATE SKIP LOCKED
@@ -212,7 +214,8 @@ UNJOINED_SCOPES = """
 
 UNFINISHED_RUNS = """
     SELECT r.id FROM workflows_run r
-    WHERE r.state IN ('RUNNING', 'CANCELLING') AND r.created_at < %s AND r.reason <> 'parked'
+    WHERE r.state IN ('RUNNING', 'CANCELLING', 'COMPENSATING')
+        AND r.created_at < %s AND r.reason <> 'parked'
         AND NOT EXISTS (
             SELECT 1 FROM workflows_step c WHERE c.run_id = r.id
             AND c.state IN ('PENDING', 'QUEUED', 'RETRYING', 'RUNNING', 'WAITING')

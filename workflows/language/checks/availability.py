@@ -7,9 +7,7 @@ from workflows.language.outline import Outline
 
 NOT_YET = frozenset(
     {
-        "workflow.on_failure: compensate",
         "step.callback",
-        "step.compensate",
         "step.profile",
         "name.secrets",
     }
