@@ -10,7 +10,7 @@ HELP = "Its place among the completions of all steps that can be undone."
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0019_concurrency")]
+    dependencies = [("workflows", "0020_event_lists")]
 
     operations = [
         migrations.AddField(
