@@ -62,6 +62,8 @@ def test_every_link_in_the_documentation_leads_somewhere() -> None:
         ("expressions", {}, None, {"say": "COMPLETED"}),
         ("expressions", {"lines": []}, None, {"say": "SKIPPED"}),
         ("nightly-reports", {}, None, {"tidy": "COMPLETED"}),
+        ("send-reminders", {}, None, {"remind[1].note": "COMPLETED", "report": "COMPLETED"}),
+        ("handle-ticket", {}, None, {"ticket[2].verify": "COMPLETED"}),
     ],
 )
 def test_a_definition_of_the_language_reference_does_what_it_says(
