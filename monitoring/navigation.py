@@ -63,7 +63,7 @@ def sidebar(_: HttpRequest) -> list[dict[str, Any]]:
                 _model("Versions", "workflows_version", "commit", "workflows.view_version"),
                 {
                     **_model(
-                        "Votes handed over",
+                        "Delegations",
                         "workflows_delegation",
                         "forward_to_inbox",
                         "workflows.view_delegation",
@@ -123,7 +123,7 @@ def approvals_to_decide(request: HttpRequest) -> str:
     wanted = to_decide(user, now=timezone.now())
     found = Approval.objects.filter(wanted, kind=Reason.APPROVAL.value).order_by()
     number = found[: MOST_COUNTED + 1].count()
-    return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number or "")
+    return f"{MOST_COUNTED}+" if number > MOST_COUNTED else str(number)
 
 
 def _link(title: str, name: str, icon: str, permission: str) -> dict[str, Any]:

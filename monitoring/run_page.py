@@ -310,7 +310,7 @@ def _asked(run: Run, now: datetime) -> list[ApprovalLine]:
     return [
         ApprovalLine(
             one,
-            one.request["title"] or one.path,
+            str(one),
             reverse("admin:workflows_approval_change", args=[one.pk]),
             due_in(one, now),
         )

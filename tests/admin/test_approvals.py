@@ -83,6 +83,25 @@ def test_who_may_view_approvals_sees_all_of_them_and_decides_none() -> None:
     assert url_of(request, "approve") not in seen
 
 
+def test_the_inbox_says_until_when(ben: Client) -> None:
+    a_request(timeout="2d")
+    a_request()
+
+    seen = ben.get(reverse(LIST)).content.decode()
+
+    assert "in 1 d 23 h" in seen
+    assert "no limit" in seen
+
+
+def test_a_form_is_drawn_in_the_order_of_its_definition(ben: Client) -> None:
+    parts = {name: {"type": "string"} for name in ("zebra", "ant", "bee")}
+    request = a_request(form={"type": "object", "properties": parts})
+
+    drawn = page(ben, request, "approve").context["form"]
+
+    assert list(drawn.names.values()) == ["zebra", "ant", "bee"]
+
+
 def test_what_is_mine_comes_first_among_all_that_is_open(ben: Client) -> None:
     root = a_person("root", "finance", is_staff=True, is_superuser=True)
     a_request(group="board", message="the older one")

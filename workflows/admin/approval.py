@@ -60,6 +60,7 @@ from workflows.services.approvals import (
 )
 from workflows.services.electorate import electorate, members_named, standing
 from workflows.services.errors import InputRefusedError, ServiceError
+from workflows.services.plans import plan_of_version
 
 SEE_ALL = "workflows.view_approval"
 STEPS_SHOWN = 40
@@ -264,7 +265,7 @@ class GroupFilter(DropdownFilter):
 
 @admin.register(Approval)
 class ApprovalAdmin(ReadOnlyAdmin):
-    list_display = ("what", "badge", "group", "voted", "workflow", "run_link", "since", "due")
+    list_display = ("what", "badge", "group", "voted", "workflow", "run_link", "since", "left")
     list_filter = (
         ShowFilter,
         GroupFilter,
@@ -352,7 +353,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         return f"{duration(approval.opened_at, approval.closed_at)}"
 
     @admin.display(description="Due")
-    def due(self, approval: Approval) -> str:
+    def left(self, approval: Approval) -> str:
         return due_in(approval, timezone.now()) or "-"
 
     @admin.action(description="Approve the selected requests")
@@ -411,7 +412,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         approval = self.approval_or_404(request, object_id)
         back = reverse("admin:workflows_approval_change", args=[approval.pk])
         given = request.POST if request.method == "POST" else None
-        form = ApproveForm(given, schema=approval.request["form"])
+        form = ApproveForm(given, schema=_form_of(approval))
         operation = operations_of(person_of(request))["approve"]
         if request.method == "POST" and form.is_valid():
             try:
@@ -464,7 +465,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
 @admin.register(Delegation)
 class DelegationAdmin(ReadOnlyAdmin):
-    list_display = ("giver_name", "taker_name", "what", "begins_at", "until", "given_by", "state")
+    list_display = ("from_whom", "to_whom", "what", "begins_at", "until", "given", "state")
     list_display_links = None
     list_filter = (CreatedFilter,)
     ordering = ("-id",)
@@ -496,6 +497,18 @@ class DelegationAdmin(ReadOnlyAdmin):
         )
         mine = Delegation.objects.filter(own & open_ones).select_related("wait").order_by("id")[:20]
         return super().changelist_view(request, {**(extra_context or {}), "mine": mine})
+
+    @admin.display(description="From")
+    def from_whom(self, delegation: Delegation) -> str:
+        return delegation.giver_name
+
+    @admin.display(description="To")
+    def to_whom(self, delegation: Delegation) -> str:
+        return delegation.taker_name
+
+    @admin.display(description="Given by")
+    def given(self, delegation: Delegation) -> str:
+        return delegation.given_by.removeprefix("person:")
 
     @admin.display(description="For")
     def what(self, delegation: Delegation) -> SafeString | str:
@@ -569,7 +582,17 @@ class DelegationAdmin(ReadOnlyAdmin):
 
 
 def _title(approval: Approval) -> str:
-    return approval.request["title"] or approval.path
+    return str(approval)
+
+
+def _form_of(approval: Approval) -> Mapping[str, Any] | None:
+    """Return the form of a request, with its fields in the order of the definition, if it is known.
+
+    The database keeps the form, and not the order of its keys.
+    """
+    asked: Mapping[str, Any] | None = approval.request["form"]
+    written = plan_of_version(approval.run.version_id).node(approval.path).approval
+    return written.form if written is not None and written.form == asked else asked
 
 
 def _in_place_of(member: User | None, person: User) -> str:

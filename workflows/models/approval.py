@@ -31,6 +31,9 @@ class Approval(Wait):
         proxy = True
         default_permissions = ("view",)
 
+    def __str__(self) -> str:
+        return str(self.request.get("title") or self.path)
+
 
 class Vote(models.Model):
     """What `person` has said to a request, in the place of `member`; mostly these are the same."""

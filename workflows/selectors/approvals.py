@@ -156,7 +156,7 @@ def approval_summary(approval: Approval) -> ApprovalSummary:
         "workflow": approval.run.workflow.name,
         "environment": approval.run.environment.name,
         "path": approval.path,
-        "title": request["title"] or approval.path,
+        "title": str(approval),
         "message": request["message"] or request["description"] or "",
         "group": approval.name,
         "escalated": bool(request.get("escalated")),
