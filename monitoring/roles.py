@@ -39,6 +39,7 @@ OPERATED = (
     "workflows.discard_incident",
     "workflows.operate_breaker",
     "workflows.publish_event",
+    "workflows.see_callback_url",
 )
 WRITTEN = ("workflows.add_version", "workflows.start_workflow")
 MANAGED = (

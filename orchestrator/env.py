@@ -59,6 +59,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=512)]
 Days = Annotated[int, Field(ge=0, le=36500)]
+FIRST_PORT = 8000
+"""Where the web server listens if nobody says and nobody else does."""
+
 REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 
 
@@ -119,6 +122,11 @@ class Env(BaseSettings):
     web_host: str = Field(default="127.0.0.1", description="the address that the web server binds")
     web_port: Port | None = Field(
         default=None, description="a port from 1 to 65535; without it the first free one from 8000"
+    )
+    public_url: Annotated[str, _with_scheme("http", "https")] | None = Field(
+        default=None,
+        description="https://orchestrator.example.com, where others reach the platform: callback "
+        "URLs begin with it; without it WEB_HOST and WEB_PORT",
     )
     web_workers: Count = Field(default=2, description="web processes, 1 to 512")
     web_threads: Count = Field(default=8, description="threads of each web process, 1 to 512")
@@ -253,6 +261,11 @@ class Env(BaseSettings):
         return self.result_url or self.broker
 
     @property
+    def address(self) -> str:
+        """Where others reach the platform, without a slash at the end."""
+        return (self.public_url or url_of(self.web_host, self.web_port or FIRST_PORT)).rstrip("/")
+
+    @property
     def retention(self) -> dict[str, int]:
         """How many days a run is kept, by the state in which it ended; 0 is for ever."""
         others = dict.fromkeys(("COMPLETED", "COMPENSATED", "CANCELLED"), self.retention_days)
@@ -272,6 +285,12 @@ class Env(BaseSettings):
         if self.secret_key is not None:
             return self.secret_key.get_secret_value()
         return _kept_secret(self.home / "secret-key")
+
+
+def url_of(host: str, port: int) -> str:
+    """Return where this machine reaches the web server that listens at a host."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def read(**overrides: Any) -> Env:

@@ -20,10 +20,9 @@ from pathlib import Path
 import httpx
 
 from orchestrator import embedded
-from orchestrator.env import ROOT, Env
+from orchestrator.env import FIRST_PORT, ROOT, Env, url_of
 from orchestrator.supervisor import MARK, Child, Supervisor, end_marked, say
 
-FIRST_PORT = 8000
 PORTS_TRIED = 100
 WEB_WITHIN = 60.0
 ANSWER_WITHIN = 2.0
@@ -139,10 +138,10 @@ def _supervise(env: Env, stopping: threading.Event, *, once: bool) -> int:
 def _supervise_behind(
     door: socket.socket, env: Env, stopping: threading.Event, *, once: bool
 ) -> int:
-    url = _url_of(env.web_host, door.getsockname()[1])
+    url = url_of(env.web_host, door.getsockname()[1])
     flower = f"http://flower:{secrets.token_hex(16)}@127.0.0.1:{any_free_port()}"
     supervisor = Supervisor(env.home, patience=env.soft_shutdown_seconds)
-    shared = {"FLOWER_URL": flower}
+    shared = {"FLOWER_URL": flower, "PUBLIC_URL": env.public_url or url}
     if "log_level" not in env.model_fields_set:
         shared["LOG_LEVEL"] = QUIET
     web = [sys.executable, "-m", "orchestrator", "web", f"--socket={door.fileno()}"]
@@ -208,12 +207,6 @@ class _Fleet:
         else:
             self._away = False
             return found
-
-
-def _url_of(host: str, port: int) -> str:
-    """Return where this machine reaches the web server that listens at a host."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 def _child(name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:

@@ -231,6 +231,7 @@ DJANGO_STRUCTLOG_CELERY_ENABLED = False
 ORCHESTRATOR: dict[str, Any] = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
     "CATALOG": "workers.registry.catalog",
+    "PUBLIC_URL": ENV.address,
     "LEASE_SECONDS": ENV.lease_seconds,
     "CANARY_SECONDS": ENV.canary_seconds,
     "REPUBLISH_SECONDS": ENV.republish_seconds,

@@ -30,6 +30,8 @@ DOORS = [
     ("GET", "/runs/{run_id}/steps/", "workflows.view_run"),
     ("GET", "/runs/{run_id}/steps/{path}/", "workflows.view_run"),
     ("GET", "/runs/{run_id}/steps/{path}/attempts/", "workflows.view_run"),
+    ("GET", "/runs/{run_id}/steps/{path}/callback/", "workflows.see_callback_url"),
+    ("GET", "/runs/{run_id}/waits/", "workflows.view_run"),
     ("GET", "/incidents/", "workflows.view_incident"),
     ("GET", "/incidents/{incident_id}/", "workflows.view_incident"),
     ("POST", "/incidents/{incident_id}/replay/", "workflows.replay_incident"),
@@ -60,6 +62,7 @@ OPEN_TO_ALL_WHO_ARE_KNOWN = [
     ("POST", "/delegations/"),
     ("DELETE", "/delegations/{delegation_id}/"),
 ]
+OPEN_TO_THE_SIGNED = [("POST", "/callbacks/{run_id}/{path}/{attempt}/{signature}/")]
 
 
 def ask(client: APIClient, method: str, path: str) -> Any:
@@ -87,7 +90,8 @@ def test_the_tables_of_this_file_name_every_door() -> None:
         for method in methods
     }
 
-    assert described == {door[:2] for door in DOORS} | set(OPEN_TO_ALL_WHO_ARE_KNOWN)
+    to_all = {*OPEN_TO_ALL_WHO_ARE_KNOWN, *OPEN_TO_THE_SIGNED}
+    assert described == {door[:2] for door in DOORS} | to_all
 
 
 @pytest.mark.parametrize(("method", "path", "permission"), DOORS)

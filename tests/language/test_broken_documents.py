@@ -149,6 +149,17 @@ BROKEN = [
         document(f"[{A}, {{id: b, uses: noop, with: {{x: '${{{{ §steps.a.outptu }}}}'}}}}]"),
     ),
     ("unknown-field", document("[{id: a, uses: noop, with: {x: '${{ §run.name }}'}}]")),
+    (
+        "unknown-field",
+        document(f"[{A}, {{id: b, uses: noop, with: {{x: '${{{{ §steps.a.callback_url }}}}'}}}}]"),
+    ),
+    (
+        "step-inside-loop",
+        document(
+            "[{id: a, uses: noop, with: {x: '${{ §steps.v.callback_url }}'}}, "
+            "{id: l, foreach: [1], steps: [{id: v, callback: {}}]}]"
+        ),
+    ),
     ("unknown-variable", document("[{id: a, uses: noop, with: {x: '${{ §vars.total }}'}}]")),
     (
         "unknown-input",

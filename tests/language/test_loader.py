@@ -242,3 +242,18 @@ def test_an_anchor_may_be_shared() -> None:
     spec = load(document(steps), source="w")
 
     assert spec.retry_of(spec.steps[1]).max_attempts == 5
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "[{id: a, uses: noop, with: {x: '${{ steps.v.callback_url }}'}}, {id: v, callback: {}}]",
+        "[{id: v, callback: {}}, {id: a, set: {x: '${{ steps.v.callback_url }}'}}]",
+        (
+            "[{id: l, foreach: [1], steps: [{id: v, callback: {}, needs: [a]},"
+            " {id: a, needs: [], set: {x: '${{ steps.v.callback_url }}'}}]}]"
+        ),
+    ],
+)
+def test_a_callback_url_can_be_read_before_and_after_its_step(steps: str) -> None:
+    assert check(f"workflow: w\nsteps: {steps}", source="test")[1] == ()

@@ -2,7 +2,7 @@
 
 from knox.auth import TokenAuthentication
 from knox.models import AuthToken
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
 KEY_SHOWN = 8
@@ -17,6 +17,14 @@ class BearerAuthentication(TokenAuthentication):  # type: ignore[misc] # knox pu
             raise AuthenticationFailed("Invalid token.")
         found: tuple[object, object] = super().authenticate_credentials(token)
         return found
+
+
+class SignatureError(APIException):
+    """The URL was not given out by this platform."""
+
+    status_code = 403
+    default_code = "wrong_signature"
+    default_detail = "The URL does not have the signature that it was given out with."
 
 
 def actor_of(request: Request) -> str:

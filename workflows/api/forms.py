@@ -17,6 +17,8 @@ MAX_NOTE = 2000
 MAX_KEY = 200
 MAX_TOKEN_HOURS = 24 * 365
 USUAL_TOKEN_HOURS = 24 * 30
+OPEN = {"true": True, "false": False, "any": None}
+"""What `open` asks for."""
 
 
 class Form(serializers.Serializer[Any]):
@@ -136,6 +138,14 @@ class JournalQuery(PageQuery):
         allow_blank=True,
         max_length=1000,
         help_text="A step's path; empty for the lines of the run itself.",
+    )
+
+
+class WaitQuery(PageQuery):
+    """Which waits of a run: open ones, unless asked otherwise."""
+
+    open = serializers.ChoiceField(
+        default="true", choices=["true", "false", "any"], help_text="Open, closed or both."
     )
 
 

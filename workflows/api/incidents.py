@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from workflows.api.door import Door
-from workflows.api.forms import DiscardOrder, IncidentQuery, ReplayOrder, SkipOrder
+from workflows.api.forms import OPEN, DiscardOrder, IncidentQuery, ReplayOrder, SkipOrder
 from workflows.selectors.incidents import (
     IncidentFilter,
     get_incident,
@@ -16,8 +16,6 @@ from workflows.selectors.incidents import (
 )
 from workflows.selectors.shapes import IncidentDocument, PageDocument
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
-
-OPEN = {"true": True, "false": False, "any": None}
 
 
 class Incidents(Door):

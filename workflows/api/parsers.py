@@ -12,7 +12,8 @@ from typing import IO, Any
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
+MIB = 1024 * 1024
+MAX_BODY_BYTES = 8 * MIB
 MAX_DEPTH = 100
 
 
@@ -21,7 +22,6 @@ class BodyTooLargeError(APIException):
 
     status_code = 413
     default_code = "too_large"
-    default_detail = f"The body is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB."
 
 
 class StrictJSONParser(BaseParser):
@@ -70,11 +70,12 @@ class JSONText(TextParser):
     media_type = "application/json"
 
 
-def raw_of(stream: IO[Any]) -> bytes:
+def raw_of(stream: IO[Any], *, most: int = MAX_BODY_BYTES) -> bytes:
     """Read the body. Raises BodyTooLargeError."""
-    raw: bytes = stream.read(MAX_BODY_BYTES + 1)
-    if len(raw) > MAX_BODY_BYTES:
-        raise BodyTooLargeError
+    raw: bytes = stream.read(most + 1)
+    if len(raw) > most:
+        size = f"{most // MIB} MiB" if most >= MIB else f"{most // 1024} KiB"
+        raise BodyTooLargeError(f"The body is larger than {size}.")
     return raw
 
 

@@ -18,10 +18,13 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 from typing_extensions import TypedDict
 
+from workflows.api.auth import SignatureError
 from workflows.api.parsers import BodyTooLargeError
 from workflows.language.findings import DefinitionError, Finding
 from workflows.selectors.errors import CursorError, MissingError, SelectorError
 from workflows.services.errors import (
+    CallbackMismatchError,
+    CallbackOverError,
     EnvironmentClosedError,
     IdempotencyMismatchError,
     InputRefusedError,
@@ -144,6 +147,12 @@ _KINDS: Mapping[type[Exception], Kind] = {
     ),
     exceptions.PermissionDenied: Kind(403, "not_allowed", "You may not do this", _ASK),
     PermissionDenied: Kind(403, "not_allowed", "You may not do this", _ASK),
+    SignatureError: Kind(
+        403,
+        "wrong_signature",
+        "The signature is wrong",
+        "Send it to the whole URL, exactly as it was given out.",
+    ),
     exceptions.NotFound: Kind(
         404,
         "no_such_address",
@@ -189,6 +198,18 @@ _KINDS: Mapping[type[Exception], Kind] = {
     InterfaceError: _UNAVAILABLE,
     psycopg.OperationalError: _UNAVAILABLE,
     psycopg.InterfaceError: _UNAVAILABLE,
+    CallbackMismatchError: Kind(
+        409,
+        "callback_mismatch",
+        "Another callback has come before",
+        "A URL takes one callback; ask for a new URL if the first was wrong.",
+    ),
+    CallbackOverError: Kind(
+        410,
+        "callback_over",
+        "Nobody waits for this any more",
+        "Nothing was changed. Ask who gave you the URL whether there is another one.",
+    ),
     ServiceError: Kind(409, "refused", "The request was refused", _LOOK),
 }
 

@@ -1,9 +1,11 @@
 """The answers that only this door gives."""
 
+from typing import Literal
+
 from typing_extensions import TypedDict
 
 from workflows.api.problems import FindingDocument
-from workflows.selectors.shapes import Id, RunStateName, Time, VersionSummary
+from workflows.selectors.shapes import Id, RunStateName, Time, Url, VersionSummary
 
 
 class StartedDocument(TypedDict):
@@ -74,6 +76,20 @@ class CheckDocument(TypedDict):
     workflow: str
     environment: str
     steps: int
+
+
+class ReceiptDocument(TypedDict):
+    """What became of a callback."""
+
+    status: Literal["received", "kept", "already received"]
+    detail: str
+
+
+class LinkDocument(TypedDict):
+    """Where the callback of a step is to be sent; each attempt of the step has its own URL."""
+
+    url: Url
+    attempt: int
 
 
 class TokenDocument(TypedDict):

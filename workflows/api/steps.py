@@ -7,8 +7,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from workflows.api.door import Door
-from workflows.api.forms import JournalQuery, PageQuery, StepQuery
-from workflows.selectors.shapes import AttemptDocument, JournalLine, PageDocument, StepDocument
+from workflows.api.forms import OPEN, JournalQuery, PageQuery, StepQuery, WaitQuery
+from workflows.selectors.shapes import (
+    AttemptDocument,
+    JournalLine,
+    PageDocument,
+    StepDocument,
+    WaitDocument,
+)
 from workflows.selectors.steps import (
     get_step,
     list_attempts,
@@ -16,6 +22,7 @@ from workflows.selectors.steps import (
     list_steps,
     step_document,
 )
+from workflows.selectors.waits import list_waits
 
 
 class Steps(Door):
@@ -51,6 +58,19 @@ class Attempts(Door):
     def get(self, request: Request, run_id: UUID, path: str) -> Response:
         """List the tries at a step that are over, the first one first."""
         return self.page(list_attempts(run_id, path, **self.asked.page))
+
+
+class Waits(Door):
+    """What the steps of a run wait for."""
+
+    needs = {"GET": "workflows.view_run"}
+    query = {"GET": WaitQuery}
+
+    @extend_schema(operation_id="list_waits", responses=PageDocument[WaitDocument])
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """List what steps of a run wait for from outside: since when, until when, and for what."""
+        is_open = OPEN[self.asked.where["open"]]
+        return self.page(list_waits(run_id, is_open=is_open, **self.asked.page))
 
 
 class JournalOfRun(Door):

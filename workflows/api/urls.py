@@ -5,6 +5,7 @@ from django.urls.converters import StringConverter
 
 from workflows.api import (
     approvals,
+    callbacks,
     definitions,
     environments,
     events,
@@ -50,6 +51,17 @@ urlpatterns = [
     path("runs/<uuid:run_id>/steps/<step:path>/", steps.OneStep.as_view(), name="step"),
     path(
         "runs/<uuid:run_id>/steps/<step:path>/attempts/", steps.Attempts.as_view(), name="attempts"
+    ),
+    path(
+        "runs/<uuid:run_id>/steps/<step:path>/callback/",
+        callbacks.CallbackLink.as_view(),
+        name="callback-link",
+    ),
+    path("runs/<uuid:run_id>/waits/", steps.Waits.as_view(), name="waits"),
+    path(
+        "callbacks/<uuid:run_id>/<step:path>/<int:attempt>/<str:signature>/",
+        callbacks.Callbacks.as_view(),
+        name="callback",
     ),
     path("incidents/", incidents.Incidents.as_view(), name="incidents"),
     path("incidents/<uuid:incident_id>/", incidents.OneIncident.as_view(), name="incident"),

@@ -22,8 +22,9 @@ from workflows.engine.decision import (
 from workflows.engine.events import Event, StepError
 from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads, latest, number_of
-from workflows.engine.slice import Slice, StepView
+from workflows.engine.slice import Slice, StepView, linked_attempt
 from workflows.engine.states import OUTSIDE, UNDOING, Reason, RunState, StepState
+from workflows.language.words import StepKind
 
 
 def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Mapping[str, Any]:
@@ -35,8 +36,7 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
     if "env" in names and node.environment in held.elsewhere:
         names["env"] = held.elsewhere[node.environment]
     if reads.steps or "steps" in reads.roots:
-        paths = ((step, plan.record(plan.by_id[step], near)) for step in reads.steps)
-        known = ((step, held.records.get(path)) for step, path in paths)
+        known = ((step, _record_of(plan, held, plan.by_id[step], near)) for step in reads.steps)
         names["steps"] = {step: record for step, record in known if record is not None}
     if "error" in reads.roots and node.undoes != NO_NODE:
         ending = held.run.ending
@@ -49,6 +49,15 @@ def names_of(plan: Plan, held: Slice, node: Node, near: str, reads: Reads) -> Ma
     if "index" in reads.roots and (depth := node.path.count("[]")):
         names["index"] = number_of(near, depth - 1)
     return names
+
+
+def _record_of(plan: Plan, held: Slice, node: Node, near: str) -> Mapping[str, Any] | None:
+    """Return what expressions see of a step; its callback URL is known before it waits."""
+    path = plan.record(node, near)
+    record = held.records.get(path)
+    if node.kind is not StepKind.CALLBACK or held.link is None or "*" in path:
+        return record
+    return {**(record or {}), "callback_url": held.link(path, linked_attempt(record))}
 
 
 MOVED = frozenset({"state", "reason"})

@@ -256,6 +256,7 @@ class Simulation:
             gathered={path: self._gathered(path) for path in wanted.gathered},
             tallies={scope: self._tally(scope) for scope in wanted.scopes},
             held=wanted,
+            link=lambda path, attempt: f"https://callback.invalid/{path}/{attempt}",
         )
 
     def _undoing(self) -> Undoing:

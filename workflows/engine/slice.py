@@ -5,7 +5,7 @@ a graph of five and of fifty thousand. The same slice is filled from PostgreSQL,
 from the simulation's dictionaries and by hand in a test.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -242,6 +242,8 @@ class Slice:
     """Scopes of which every step that lives or has failed is in this slice."""
     undoing: Undoing | None = None
     held: Requirement = field(default_factory=Requirement)
+    link: Callable[[str, int], str] | None = None
+    """Returns the callback URL of an attempt of the step at a path."""
 
     def tally(self, scope: str) -> ScopeTally:
         """Return what the steps of a scope amount to."""
@@ -284,3 +286,11 @@ OF_LOOPS = frozenset({"index", "done"})
 
 BUILT_IN_ROOTS = frozenset({"steps", "error", "secrets"})
 """Names that are no column of the run: they come from the steps, or from the worker."""
+
+
+def linked_attempt(record: Mapping[str, Any] | None) -> int:
+    """Return which attempt of a step its callback URL is for: the one under way, or the next."""
+    if record is None:
+        return 1
+    attempt: int = record["attempt"]
+    return attempt + 1 if record["state"] == StepState.PENDING else max(attempt, 1)

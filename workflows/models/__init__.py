@@ -2,6 +2,7 @@
 
 from workflows.models.approval import Approval, Delegation, Verdict, Vote, usable
 from workflows.models.breaker import Breaker, BreakerJournal, Parking
+from workflows.models.callback import Callback
 from workflows.models.definition import Version, Workflow
 from workflows.models.event import EffectKind, EventEffect, ReceivedEvent, Trigger
 from workflows.models.incident import Incident, Resolution
@@ -16,6 +17,7 @@ __all__ = [
     "Attempt",
     "Breaker",
     "BreakerJournal",
+    "Callback",
     "Delegation",
     "EffectKind",
     "EventEffect",

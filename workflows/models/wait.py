@@ -64,6 +64,7 @@ class Wait(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("see_callback_url", "Can see the callback URLs of steps")]
         constraints = [
             models.UniqueConstraint(
                 fields=["run", "path", "attempt"], name="a_step_waits_once_in_an_attempt"

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from environments.states import EnvironmentState
 from workflows.engine.breaker import BreakerState
 from workflows.engine.decision import AttemptEnd
-from workflows.engine.states import RunState, StepState
+from workflows.engine.states import OUTSIDE, RunState, StepState
 from workflows.language.words import ErrorClass
 
 Id = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
@@ -112,6 +112,25 @@ class AttemptDocument(TypedDict):
     late: Any
     started_at: Time | None
     finished_at: Time
+
+
+class WaitDocument(TypedDict):
+    """What a step waits for from outside, or has waited for, and by what that was ended.
+
+    `name` says which event, group or workflow is waited for; `until` is the end of its patience.
+    """
+
+    path: str
+    attempt: int
+    kind: Annotated[str, WithJsonSchema({"enum": sorted(OUTSIDE)})]
+    name: str
+    request: dict[str, Any]
+    opened_at: Time
+    until: Time | None
+    closed_at: Time | None
+    end: AttemptEndName | None
+    answer: Any
+    answered_by: str | None
 
 
 class JournalLine(TypedDict):

@@ -42,7 +42,7 @@ def list_steps(
     run_id: UUID, *, states: Sequence[str] = (), after: str | None = None, limit: int = PAGE
 ) -> Page[StepDocument]:
     """Return a page of a run's steps, ordered as in the definition. Raises `MissingError`."""
-    _must_exist(run_id)
+    must_exist(run_id)
     found = steps(run_id, states=states).only("node", *_SHOWN)
     return page_of(found, AS_DEFINED, after=after, limit=limit).of(step_document)
 
@@ -104,7 +104,7 @@ def list_journal(
 
     With a path: the lines of that step; with the empty path: those of the run itself.
     """
-    _must_exist(run_id)
+    must_exist(run_id)
     lines = Journal.objects.filter(run=run_id)
     if path is not None:
         lines = lines.filter(path=path)
@@ -125,6 +125,7 @@ def journal_line(line: Journal) -> JournalLine:
     }
 
 
-def _must_exist(run_id: UUID) -> None:
+def must_exist(run_id: UUID) -> None:
+    """Raise `MissingError` if there is no such run."""
     if not Run.objects.filter(pk=run_id).exists():
         raise MissingError("run", run_id)

@@ -7,6 +7,8 @@ ServiceError
     StateRefusedError         the state of the thing does not allow it
     IdempotencyMismatchError  the key was used for something else
     EnvironmentClosedError    the environment takes no runs
+    CallbackMismatchError     another callback has come before
+    CallbackOverError         nobody waits for the callback, and nobody will
 """
 
 from collections.abc import Sequence
@@ -70,3 +72,15 @@ class EnvironmentClosedError(ServiceError):
     """The environment takes no new runs."""
 
     code = "environment_closed"
+
+
+class CallbackMismatchError(ServiceError):
+    """Another callback has come to the same URL before."""
+
+    code = "callback_mismatch"
+
+
+class CallbackOverError(ServiceError):
+    """Nobody waits for the callback, and nobody will."""
+
+    code = "callback_over"

@@ -40,7 +40,8 @@ from workflows.engine.plan import LOOPS, ROOT, Node, Plan
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, StepState
 from workflows.language.words import OnFailure, StepKind
-from workflows.services import outbox
+from workflows.links import callback_url
+from workflows.services import early, outbox
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.store import Ahead, Change, Expected, NewRun, Seen
@@ -135,6 +136,7 @@ def patience() -> timedelta:
 
 
 def _decided(plan: Plan, held: Slice, *events: Event, now: datetime) -> Decision:
+    held.link = partial(callback_url, held.run.id)
     return advance(plan, held, *events, now=now, chance=CHANCE, patience=patience())
 
 
@@ -160,11 +162,14 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
         decision = _decided(pinned.plan, held, *todo, now=now)
         todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
-        if wish is not None and not todo:
+        is_early = early.may_have_come(decision.waits)
+        if wish is not None and not todo and not is_early:
             progress.claimed = _claim_ready(pinned.plan, held, decision, wish, now)
         place = held.run.environment
         change = store.change(pinned.run, pinned.plan, place, decision, now=now, actor=actor)
         store.commit(change)
+        if is_early:
+            todo = [*early.answers(pinned.run, decision.waits, now=now), *todo]
         progress.decision.extend(decision)
         progress.held = held
     _send(_hints(pinned, progress, brought))
@@ -245,6 +250,8 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
     held = Slice(run, {view.path: view for view in seen.steps}, alone=seen.alone)
     decision = _decided(plan, held, *events, now=now)
     if any(not _left_to_others(event, unsettled) for event in decision.follow_ups):
+        return None
+    if early.may_have_come(decision.waits):
         return None
     claimed = tuple(
         held.steps[event.path]

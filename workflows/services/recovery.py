@@ -18,7 +18,7 @@ from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Se
 from workflows.engine.events import Drained, Failed, LeaseExpired, Loss, StepError, repeat_of
 from workflows.engine.plan import ROOT, Node
 from workflows.language.words import ErrorClass
-from workflows.services import children, concurrency, guards, outbox, timers
+from workflows.services import callbacks, children, concurrency, guards, outbox, timers
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.progress import CHANCE, advance_run, in_flight, patience
 from workflows.services.steps import lease
@@ -68,6 +68,7 @@ def recover(*, now: datetime) -> RecoveryReport:
     _settle_scopes(report, now)
     _see_to_children(report)
     _give_places(report, now)
+    _deliver_callbacks(report, now)
     due = timers.tick(now=now)
     if due:
         report.lines.append(f"{due} timers were due and have fired")
@@ -261,6 +262,16 @@ def _give_places(report: RecoveryReport, now: datetime) -> None:
                 f"workflow {key[0]} key {key[1]!r}: {begun} runs waited for a place that was free,"
                 " and have begun"
             )
+
+
+def _deliver_callbacks(report: RecoveryReport, now: datetime) -> None:
+    for run_id, path, attempt in store.waited_for(limit=BATCH):
+        if helped(run_id, path, partial(_deliver_callback, run_id, path, attempt, now)):
+            report.lines.append(f"run {run_id} step {path}: its callback was there, so it goes on")
+
+
+def _deliver_callback(run_id: UUID, path: str, attempt: int, now: datetime) -> bool:
+    return callbacks.deliver(pin=pinned(run_id), path=path, attempt=attempt, now=now)
 
 
 def _settle(run_id: UUID, path: str, now: datetime) -> bool:

@@ -21,6 +21,7 @@ from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import expressions
 from workflows.language.words import ErrorClass
+from workflows.links import callback_url
 from workflows.services import guards
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
@@ -478,7 +479,8 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         arguments, reads = corrected, _reads(pin.plan, node, corrected)
     names: Mapping[str, Any] = {}
     if reads.roots:
-        known = Slice(run=held.run if node.undoes == NO_NODE else store.run_view(pin.run))
+        run = held.run if node.undoes == NO_NODE else store.run_view(pin.run)
+        known = Slice(run=run, link=partial(callback_url, held.run.id))
         wanted = reading(pin.plan, reads, view.path)
         store.read(store.cursor(), pin.run, pin.plan, known, wanted)
         names = names_of(pin.plan, known, node, view.path, reads)

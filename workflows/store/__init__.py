@@ -6,6 +6,7 @@ what to make of an error. The statements are psycopg's own, prepared on the serv
 never part of a statement.
 """
 
+from workflows.store.callbacks import KeptCallback, kept_callbacks, mark_delivered, waited_for
 from workflows.store.children import (
     ChildWait,
     due_children,
@@ -84,6 +85,7 @@ __all__ = [
     "ChildWait",
     "Cure",
     "Expected",
+    "KeptCallback",
     "NewRun",
     "Place",
     "Seen",
@@ -117,11 +119,13 @@ __all__ = [
     "hold_run",
     "insert_events",
     "is_overdue",
+    "kept_callbacks",
     "level_of",
     "link_child",
     "load",
     "lock_run",
     "make_due",
+    "mark_delivered",
     "next_queued",
     "note_start",
     "note_woken",
@@ -149,6 +153,7 @@ __all__ = [
     "unjoined_scopes",
     "unsought",
     "version_of",
+    "waited_for",
     "was_sought",
     "why_queued",
 ]

@@ -61,6 +61,7 @@ ALONG = (
     "DELETE FROM workflows_delegation WHERE run_id = ANY(%s)",
     "DELETE FROM workflows_wait WHERE run_id = ANY(%s)",
     "DELETE FROM workflows_parking WHERE run_id = ANY(%s)",
+    "DELETE FROM workflows_callback WHERE run_id = ANY(%s)",
 )
 """What is removed with the steps that it belongs to, and not counted by itself."""
 
@@ -112,6 +113,10 @@ READ = {
     """,
     "delegations": """
         SELECT run_id, to_jsonb(d) FROM workflows_delegation d
+        WHERE run_id = ANY(%s) ORDER BY run_id, id
+    """,
+    "callbacks": """
+        SELECT run_id, to_jsonb(c) FROM workflows_callback c
         WHERE run_id = ANY(%s) ORDER BY run_id, id
     """,
     "incidents": """

@@ -13,7 +13,7 @@ from workflows.language.words import StepKind
 
 _BASE = frozenset({"input", "vars", "steps", "env", "run"})
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "steps": frozenset({"output", "state", "error", "attempt"}),
+    "steps": frozenset({"output", "state", "error", "attempt", "callback_url"}),
     "run": frozenset({"id", "workflow", "version", "environment", "started_at"}),
 }
 _OUT_OF_PLACE: Mapping[str, tuple[str, str, str]] = {

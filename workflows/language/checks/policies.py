@@ -11,6 +11,22 @@ from workflows.language.outline import Outline, Step
 from workflows.language.spec import RetryPolicy, RetrySpec, retry_policy
 from workflows.language.words import ErrorClass
 
+OF_THE_ENGINE = frozenset(
+    {
+        "approval.timeout",
+        "callback.timeout",
+        "event.timeout",
+        "expression.error",
+        "scope.timeout",
+        "task.timeout",
+        "value.too_large",
+        "wait.timeout",
+        "worker.lost",
+        "workflow.timeout",
+    }
+)
+"""The codes that no task type declares; others of their families may be named as well."""
+
 _NEVER_RETRIED = (ErrorClass.CANCELLED, ErrorClass.UNCERTAIN)
 
 
@@ -144,7 +160,7 @@ def _declared_codes(outline: Outline) -> frozenset[str]:
     catalog = outline.catalog
     if catalog is None:
         return frozenset()
-    return frozenset(code for name in catalog.names() for code in catalog.codes(name))
+    return OF_THE_ENGINE.union(code for name in catalog.names() for code in catalog.codes(name))
 
 
 def _check_catches(outline: Outline, step: Step, declared: frozenset[str]) -> None:

@@ -1,7 +1,10 @@
 """Can every step that an expression reads have finished by then?"""
 
+from collections.abc import Iterator
+
 from workflows.language.nearest import did_you_mean
 from workflows.language.outline import LOOPS, Outline, Place, Role, Scope, Step
+from workflows.language.words import StepKind
 
 
 def check(outline: Outline) -> None:
@@ -17,6 +20,8 @@ def check(outline: Outline) -> None:
                 if target is None:
                     rule, message = "unknown-step", f"there is no step {name[:60]}"
                     hint = did_you_mean(name, ids, "steps")
+                elif chain.keys[1:2] == ("callback_url",):
+                    rule, message, hint = _judge_link(read.place, target)
                 else:
                     rule, message, hint = _judge(read.place, target)
                 if rule:
@@ -45,6 +50,36 @@ def _judge(place: Place, target: Step) -> tuple[str, str, str]:
     is_for_one = mine is common and place.path.endswith("until")
     loop = _loop_around(target, common if is_for_one else mine.scope.owner)
     return _inside_loop(target, loop) if loop else ("", "", "")
+
+
+def _judge_link(place: Place, target: Step) -> tuple[str, str, str]:
+    """Return the same of a read of a callback URL, which is known before its step waits."""
+    if target.kind is not StepKind.CALLBACK:
+        return (
+            "unknown-field",
+            f"{target.id} waits for no callback, so steps.{target.id} has no callback_url",
+            "read it of a step with callback",
+        )
+    around = set(_rounds_around(place.step))
+    loop = next((one for one in _rounds_around(target) if one not in around), None)
+    if loop is None:
+        return "", "", ""
+    return (
+        "step-inside-loop",
+        f"{target.id} waits anew in each round of {loop.id}, under a URL of that round",
+        "read it in a step of the same round",
+    )
+
+
+def _rounds_around(step: Step | None) -> Iterator[Step]:
+    """Yield the loops and states whose rounds and visits the step is done in, nearest first."""
+    while step is not None:
+        owner = step.scope.owner
+        if step.scope.role is Role.STATES:
+            yield step
+        elif owner is not None and owner.kind in LOOPS and step.scope.role is Role.BODY:
+            yield owner
+        step = owner
 
 
 def _sees_inside(place: Place, mine: Step, target: Step) -> bool:
