@@ -190,7 +190,14 @@ class _Drawer:
         return kept, [_Link(*ends, is_fallback) for ends, is_fallback in seen.items()]
 
 
-_DETAILS = {StepKind.PARALLEL: "in parallel", StepKind.STEPS: "in order"}
+_DETAILS = {
+    StepKind.PARALLEL: "in parallel",
+    StepKind.FIRST: "the first wins",
+    StepKind.FOREACH: "for each item",
+    StepKind.REPEAT: "again and again",
+    StepKind.STATES: "from state to state",
+    StepKind.STEPS: "in order",
+}
 
 
 def _detail(node: Node) -> str:

@@ -57,7 +57,31 @@ _LIGHT = (
     "queued_at",
     "started_at",
     "finished_at",
+    "ok",
+    "failed",
+    "skipped",
+    "upstream_failed",
+    "born",
+    "total",
 )
+MOST_COUNTED = 20_000
+"""Rows of a run up to which the items of its loops are counted by what they are doing."""
+
+WORST_FIRST = (
+    StepState.FAILED,
+    StepState.COMPENSATION_FAILED,
+    StepState.RUNNING,
+    StepState.RETRYING,
+    StepState.QUEUED,
+    StepState.WAITING,
+    StepState.COMPENSATING,
+    StepState.PENDING,
+    StepState.CANCELLED,
+    StepState.COMPENSATED,
+    StepState.COMPLETED,
+    StepState.SKIPPED,
+)
+"""Which state stands for many steps, if any of them is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +189,8 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
     total = sum(counts.values())
     plan = plan_of_version(run.version_id)
     is_drawn = len(plan.nodes) - 1 <= MOST_DRAWN
-    light = list(Step.objects.filter(run=run.pk).only(*_LIGHT)[:MOST_DRAWN]) if is_drawn else []
+    light = _single(run.pk, plan) if is_drawn else []
+    many = _many(run.pk, plan) if is_drawn and total <= MOST_COUNTED else {}
     open_ones = Incident.objects.filter(run=run.pk, resolution="").order_by("id")
     incidents = list(open_ones[: INCIDENTS_SHOWN + 1])
     for incident in incidents:
@@ -173,7 +198,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
     journal = list(Journal.objects.filter(run=run.pk).order_by("-id")[:LINES_SHOWN])
     open_incidents = len(incidents) if len(incidents) <= INCIDENTS_SHOWN else open_ones.count()
     asked = _asked(run, now) if counts.get(StepState.WAITING) else []
-    timed = light or list(_timed(run.pk))
+    timed = list(_timed(run.pk)) if plan.has_loops or not light else light
     bars = _bars(run, timed, now=now)
     rows, pages = _rows(run.pk, page=page, state=state)
     return RunPage(
@@ -200,7 +225,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         ],
         total=total,
         done=sum(counts.get(one, 0) for one in ("COMPLETED", "SKIPPED")),
-        pictures=_pictures(run, light) if is_drawn else [],
+        pictures=_pictures(run, light, many) if is_drawn else [],
         bars=bars[:BARS_SHOWN],
         bars_left_out=max(len(bars) - BARS_SHOWN, 0),
         rows=rows,
@@ -250,13 +275,38 @@ def cut(text: str, longest: int) -> str:
     return f"{text[:longest]}\n... and {len(text) - longest:,} characters more"
 
 
-def _pictures(run: Run, steps: Sequence[Step]) -> list[Picture]:
+def _single(run_id: UUID, plan: Plan) -> list[Step]:
+    """Return the steps of a run that are no items of a loop, as many as are drawn."""
+    paths = [path for path in plan.by_path if "[]" not in path]
+    return list(Step.objects.filter(run=run_id, path__in=paths).only(*_LIGHT).order_by("node"))
+
+
+def _many(run_id: UUID, plan: Plan) -> dict[str, dict[StepState, int]]:
+    """Return how many items of loops are in which state, by the path that they have in common."""
+    if not plan.has_loops:
+        return {}
+    nodes = {node.index: node.path for node in plan.nodes if "[]" in node.path}
+    found = Step.objects.filter(run=run_id, node__in=nodes).order_by()
+    counted: dict[str, dict[StepState, int]] = {}
+    for node, state, number in found.values_list("node", "state").annotate(number=Count("pk")):
+        counted.setdefault(nodes[node], {})[StepState(state)] = number
+    return counted
+
+
+def _pictures(
+    run: Run, steps: Sequence[Step], many: Mapping[str, Mapping[StepState, int]]
+) -> list[Picture]:
     by_path = {step.path: step for step in steps}
     return [
         Picture(
             name,
             layout,
-            [_drawn(run, box, by_path.get(box.path)) for box in layout.boxes],
+            [
+                _drawn_many(box, many[box.path])
+                if box.path in many
+                else _drawn(run, box, by_path.get(box.path))
+                for box in layout.boxes
+            ],
             _edges(layout, by_path),
         )
         for name, layout in _layouts_of_version(run.version_id)
@@ -279,7 +329,7 @@ def _counts(run_id: UUID) -> dict[str, int]:
 
 def _timed(run_id: UUID) -> QuerySet[Step]:
     found = Step.objects.filter(run=run_id, queued_at__isnull=False).only(*_LIGHT)
-    return found.order_by("node", "path")[:MOST_DRAWN]
+    return found.order_by("node", "id")[:MOST_DRAWN]
 
 
 def _facts(
@@ -334,9 +384,11 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
     parts = [words]
     if step.attempt > 1:
         parts.append(f"try {step.attempt}")
+    if progress := _progress(step):
+        parts.append(progress)
     if step.started_at and step.finished_at and not box.is_frame:
         parts.append(duration(step.started_at, step.finished_at))
-    said = f"{box.path}: {words}"
+    said = ": ".join(filter(None, [box.path, words, _progress(step)]))
     if step.reason:
         said = f"{said}, {reason_words(step.reason)}"
     return DrawnStep(
@@ -348,6 +400,26 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
         _short(" · ".join(parts), DETAIL_SHOWN),
         _step_url(step),
     )
+
+
+def _drawn_many(box: Box, counts: Mapping[StepState, int]) -> DrawnStep:
+    """Draw the step that many are instances of, in the colours of the worst of them."""
+    worst = next(state for state in WORST_FIRST if counts.get(state))
+    look = look_of(worst)
+    parts = [f"{counts[one]:,} {words_of(one).lower()}" for one in WORST_FIRST if counts.get(one)]
+    said = f"{box.path}: {', '.join(parts)}. {box.detail}"
+    title = _short(box.title, NAME_SHOWN)
+    detail = parts[0] if len(parts) == 1 else f"{parts[0]} of {sum(counts.values()):,}"
+    return DrawnStep(box, look.tone, look.icon, said, title, _short(detail, DETAIL_SHOWN), "")
+
+
+def _progress(step: Step) -> str:
+    """Return how far a loop has come; nothing of any other step."""
+    if step.born is None:
+        return ""
+    ended = step.ok + step.failed + step.skipped + step.upstream_failed
+    of = f"{ended:,} of {step.total:,}" if step.total else f"{ended:,} of {step.born:,} begun"
+    return f"{of}, {step.failed:,} failed" if step.failed else of
 
 
 def _blank(box: Box) -> DrawnStep:
@@ -413,7 +485,7 @@ def _percent(moment: datetime, begin: datetime, whole: float) -> float:
 
 
 def _rows(run_id: UUID, *, page: str, state: str) -> tuple[list[StepRow], Any]:
-    found = Step.objects.filter(run=run_id).order_by("node", "path")
+    found = Step.objects.filter(run=run_id).order_by("node", "id")
     if state in {one.value for one in StepState}:
         found = found.filter(state=state)
     text = Cast("output", TextField())

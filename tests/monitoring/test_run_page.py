@@ -93,3 +93,28 @@ def test_a_bar_stays_inside_the_time_of_its_run() -> None:
 def test_a_run_that_is_over_is_not_asked_for_again() -> None:
     assert page_of(started()).is_live
     assert not page_of(completed()).is_live
+
+
+def test_a_loop_says_how_far_it_has_come_and_its_body_how_its_items_stand() -> None:
+    text = (
+        "workflow: looped\nretry: {max_attempts: 1}\nsteps:\n"
+        "  - {id: each, foreach: [1, 2, 3], on_item_failure: continue,"
+        " steps: [{id: one, uses: log, with: {message: x}}]}\n"
+    )
+    run = worked_off(started(text).pk, {"each[1].one": permanent()})
+
+    drawn = {one.box.path: one.detail for one in page_of(run).pictures[0].drawn}
+
+    assert drawn == {"each": "Failed · 3 of 3, 1 failed", "each[].one": "1 failed of 3"}
+
+
+def test_the_items_of_a_loop_are_shown_in_the_order_of_their_numbers() -> None:
+    items = ", ".join(map(str, range(12)))
+    text = (
+        f"workflow: counted\nsteps:\n  - {{id: each, foreach: [{items}],"
+        " steps: [{id: one, uses: log, with: {message: x}}]}\n"
+    )
+
+    page = page_of(worked_off(started(text).pk, {}))
+
+    assert [row.step.path for row in page.rows][1:] == [f"each[{n}].one" for n in range(12)]

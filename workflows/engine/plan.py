@@ -265,6 +265,11 @@ class Plan:
         return frozenset(node.guard for node in self.nodes if node.guard)
 
     @cached_property
+    def has_loops(self) -> bool:
+        """Whether a step may be done many times."""
+        return any(node.kind in LOOPS for node in self.nodes)
+
+    @cached_property
     def memory(self) -> dict[Hashable, Any]:
         """What was found out about the plan once and need not be found out again."""
         return {}
