@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from workflows.testing import Workflow, calls, cancel, event, never
+from workers.registry import catalog
+from workflows.language.loader import check
+from workflows.testing import Workflow, callback, calls, cancel, event, fails, never
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "patterns"
 
@@ -212,3 +214,26 @@ def test_23_24_what_comes_early_is_kept_or_missed_as_the_step_says() -> None:
     run.assert_completed()
     run.assert_step("kept", "COMPLETED")
     run.assert_step("missed", "FAILED", reason="optional")
+
+
+def test_a_saga_undoes_what_was_done_the_last_first() -> None:
+    run = pattern("saga").run(stubs={"pay": fails("business")})
+
+    run.assert_compensated("hotel", "flight")
+
+
+def test_an_answer_of_the_vendor_is_what_the_step_hands_on() -> None:
+    run = pattern("callback").run(callback("delivered", {"parcel": "P-7"}, after="2d"))
+
+    run.assert_completed()
+    run.assert_called("book", message="P-7")
+    run.assert_took("2d")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_one_that_the_platform_takes(path: Path) -> None:
+    spec, findings = check(path.read_text(), source=path.name, catalog=catalog)
+
+    assert findings == ()
+    assert spec is not None
+    assert spec.workflow == path.stem
