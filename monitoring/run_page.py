@@ -31,12 +31,14 @@ from workflows.engine.plan import Plan
 from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, Reason, StepState
 from workflows.models import Approval, Attempt, Incident, Journal, Run, Step
 from workflows.selectors.guards import parked_sentences
+from workflows.selectors.runs import child_runs
 from workflows.services.plans import plan_of_version
 
 MOST_DRAWN = 300
 STEPS_SHOWN = 50
 INCIDENTS_SHOWN = 10
 APPROVALS_SHOWN = 10
+CHILDREN_SHOWN = 10
 BARS_SHOWN = 60
 LINES_SHOWN = 15
 VALUE_SHOWN = 2000
@@ -142,6 +144,7 @@ class StepRow:
     url: str
     output: str = ""
     attempts: list[Attempt] = field(default_factory=list)
+    child: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,9 @@ class RunPage:
     journal: list[Journal]
     input: str
     output: str
+    parent: Run | None
+    children: list[Run]
+    more_children: bool
 
 
 def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: str = "") -> RunPage:
@@ -201,6 +207,10 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
     timed = list(_timed(run.pk)) if plan.has_loops or not light else light
     bars = _bars(run, timed, now=now)
     rows, pages = _rows(run.pk, page=page, state=state)
+    children: list[Run] = []
+    if plan.has_children:
+        children = list(child_runs(run.pk)[: CHILDREN_SHOWN + 1])
+        _link_children(run.pk, rows)
     return RunPage(
         run=run,
         is_live=run.state in LIVE_RUNS,
@@ -234,7 +244,27 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         journal=journal,
         input=pretty(run.input),
         output="" if run.output is None else pretty(run.output),
+        parent=_parent(run),
+        children=children[:CHILDREN_SHOWN],
+        more_children=len(children) > CHILDREN_SHOWN,
     )
+
+
+def _parent(run: Run) -> Run | None:
+    if run.parent_id is None:
+        return None
+    found = Run.objects.select_related("workflow").only("workflow__name")
+    return found.filter(pk=run.parent_id).first()
+
+
+def _link_children(run_id: UUID, rows: Sequence[StepRow]) -> None:
+    """Give each row the newest child run of its step."""
+    paths = [row.step.path for row in rows]
+    newest: dict[str | None, Run] = {}
+    for child in child_runs(run_id, paths=paths)[:MOST_DRAWN]:
+        newest.setdefault(child.parent_path, child)
+    for row in rows:
+        row.child = newest.get(row.step.path)
 
 
 def plan_pictures(plan: Plan) -> list[Picture]:

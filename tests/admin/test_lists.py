@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from environments.services import create_environment
 from tests.admin.builders import TWO_STEPS, completed, failed, incident_of, started
+from workflows.models import Run
 
 LISTS = (
     "workflows_workflow",
@@ -95,6 +96,18 @@ def test_runs_are_filtered_by_what_needs_a_person(door: Door) -> None:
     )
 
     assert [one.pk for one in answer.context["cl"].result_list] == [broken.pk]
+
+
+@pytest.mark.parametrize("level", ["top", "child", "of"])
+def test_child_runs_are_told_from_those_that_no_step_has_started(level: str, door: Door) -> None:
+    top, child = started(), started()
+    Run.objects.filter(pk=child.pk).update(parent=top, parent_path="call")
+    query = {"parent": str(top.pk)} if level == "of" else {"level": level}
+
+    answer = door("viewers").get(reverse("admin:workflows_run_changelist"), query)
+
+    wanted = top if level == "top" else child
+    assert [one.pk for one in answer.context["cl"].result_list] == [wanted.pk]
 
 
 def test_the_incidents_shown_at_first_are_the_open_ones_by_their_causes(door: Door) -> None:

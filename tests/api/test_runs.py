@@ -28,6 +28,7 @@ KEYS_OF_A_RUN = [
     "started_at",
     "finished_at",
     "late_since",
+    "parent",
     "steps",
 ]
 
@@ -276,6 +277,23 @@ def test_runs_are_filtered_by_the_query() -> None:
         assert all(row["workflow"] == "weekly" for row in rows if "id=" not in query), query
 
 
+def test_a_child_run_names_its_parent_and_is_found_by_it() -> None:
+    top = a_run("weekly")
+    child = a_run("nightly")
+    Run.objects.filter(pk=child.pk).update(parent=top, parent_path="call")
+    client = a_client("view_run")
+
+    def found(query: str) -> list[str]:
+        return [row["id"] for row in client.get(f"{API}/runs/?{query}").json()["results"]]
+
+    assert found(f"child_of={top.pk}") == [str(child.pk)]
+    assert found("top_level=true") == [str(top.pk)]
+    assert found("top_level=false") == [str(child.pk)]
+    shown = client.get(f"{API}/runs/{child.pk}/").json()
+    assert shown["parent"] == {"run": str(top.pk), "path": "call"}
+    assert client.get(f"{API}/runs/{top.pk}/").json()["parent"] is None
+
+
 def test_the_pages_of_a_list_are_followed_by_next() -> None:
     started = [str(a_run().pk) for _ in range(3)]
     client = a_client("view_run")
@@ -300,6 +318,8 @@ def test_the_pages_of_a_list_are_followed_by_next() -> None:
         "created_after=yesterday",
         "has_open_incident=maybe",
         "id=xyz",
+        "child_of=xyz",
+        "top_level=maybe",
         "cursor=%00",
     ],
 )

@@ -17,7 +17,7 @@ from tests.chaos.solo import QUEUE, Platform
 from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
-from workflows.services import incidents, runs
+from workflows.services import children, incidents, runs
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import Order, start_runs
@@ -85,25 +85,57 @@ steps:
   - {id: after, needs: [lost, unsent], uses: chaos.effect}
 """
 
-DEFINITIONS = (WHOLE, SMALL, WRONG, TANGLE)
+INNER = """
+workflow: kill-inner
+retry: {max_attempts: 1}
+input: {type: object, properties: {fails: {type: integer, default: 0}}}
+steps:
+  - {id: only, uses: chaos.effect, with: {fails: "${{ input.fails }}", value: 7}}
+output: "${{ steps.only.output.value }}"
+"""
+
+OUTER = """
+workflow: kill-outer
+steps:
+  - {id: call, workflow: kill-inner}
+  - {id: last, uses: chaos.effect, with: {value: "${{ steps.call.output }}"}}
+"""
+
+OUTER_WRONG = """
+workflow: kill-outer-wrong
+steps:
+  - {id: call, workflow: kill-inner, with: {fails: 1}}
+  - {id: last, uses: chaos.effect, with: {value: "${{ steps.call.output }}"}}
+"""
+
+DEFINITIONS = (WHOLE, SMALL, WRONG, TANGLE, INNER, OUTER, OUTER_WRONG)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The runs of one kill, known by the beginning of their idempotency keys."""
+    """The runs of one kill, known by the beginning of their keys, and the children of those."""
 
     token: str
 
     @property
     def runs(self) -> list[Run]:
-        """The runs, in the order of their keys."""
+        """The runs in the order of their keys, then their children, and so on."""
+        level, found = self.tops, []
+        while level:
+            found += level
+            level = list(Run.objects.filter(parent__in=level).order_by("parent_path", "id"))
+        return found
+
+    @property
+    def tops(self) -> list[Run]:
+        """The runs that no step has started."""
         found = Run.objects.filter(idempotency_key__startswith=f"{self.token}-")
         return list(found.order_by("idempotency_key"))
 
     @property
     def run(self) -> Run:
-        """The only run."""
-        [run] = self.runs
+        """The only run that no step has started."""
+        [run] = self.tops
         return run
 
     def start(self, workflow: str, *, number: int = 1) -> None:
@@ -158,6 +190,32 @@ def _tangled(stage: Stage) -> None:
     _fail(stage.claim("retried"))
 
 
+def _called(stage: Stage) -> None:
+    """Leave a run that waits for a child run, of which a worker has a step."""
+    stage.start("kill-outer")
+    children.attend(run_id=stage.run.pk)
+    child = Run.objects.get(parent=stage.run.pk)
+    taker, now = Taker("worker-that-dies", QUEUE), timezone.now()
+    claim_step(pin=pinned(child.pk), path="only", attempt=1, taker=taker, now=now)
+
+
+def _cancelled(stage: Stage) -> None:
+    """Cancel, and do what is to be done about the child run."""
+    runs.cancel_run(run_id=stage.run.pk, by=BY)
+    children.attend(run_id=stage.run.pk)
+
+
+def _failed_below(stage: Stage) -> None:
+    stage.start("kill-outer-wrong")
+    Platform().serve()
+
+
+def _replayed_from_above(stage: Stage) -> None:
+    if stage.run.state == "FAILED":
+        incidents.replay_run(run_id=stage.run.pk, by=BY)
+    children.attend(run_id=stage.run.pk)
+
+
 def _fail(work: Work) -> None:
     error = StepError(ErrorClass.TRANSIENT, "chaos.broken", "It broke.")
     _record(work, Failed(work.path, work.attempt, error))
@@ -184,6 +242,9 @@ class Drill:
 DRILLS: Mapping[str, Drill] = {
     "work": Drill(_started("kill-whole"), lambda _: Platform().serve()),
     "start": Drill(_nothing, lambda stage: stage.start("kill-small", number=3)),
+    "child": Drill(_started("kill-outer"), lambda _: Platform().serve()),
+    "child_cancel": Drill(_called, _cancelled),
+    "child_replay": Drill(_failed_below, _replayed_from_above),
     "pause": Drill(
         _half_done,
         lambda stage: runs.pause_run(run_id=stage.run.pk, by=BY),

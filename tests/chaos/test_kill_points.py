@@ -34,10 +34,19 @@ def drill(process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProc
     [
         (["work"], 60),
         (["start", "sweep"], 4),
+        (["child"], 30),
+        (["child_cancel", "child_replay"], 10),
         (["pause", "resume", "cancel"], 10),
         (["replay", "replay_run", "skip", "discard"], 10),
     ],
-    ids=["a worker", "a caller, a sweep", "a person who holds or ends", "a person who mends"],
+    ids=[
+        "a worker",
+        "a caller, a sweep",
+        "a parent",
+        "a parent that ends or goes on",
+        "a person who holds or ends",
+        "a person who mends",
+    ],
 )
 def test_nothing_is_lost_or_repeated_wherever_a_process_is_killed(
     drill: Callable[..., subprocess.CompletedProcess[str]], names: list[str], least: int

@@ -1,13 +1,16 @@
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from monitoring.run_page import MOST_DRAWN, STEPS_SHOWN, VALUE_SHOWN, RunPage, run_page
 from tests.admin.builders import completed, failed, permanent, started, worked_off
 from workflows.models import Run
 from workflows.selectors.runs import get_run
+from workflows.services import children
 
 pytestmark = pytest.mark.django_db
 
@@ -39,6 +42,36 @@ def test_what_needs_a_person_comes_first_with_its_buttons() -> None:
     labels = [button.label for button in buttons]
     assert labels == ["Replay", "Correct and replay", "Skip", "Discard"]
     assert [button.label for button in page.buttons] == ["Replay what failed", "Start another"]
+
+
+CALLER = """
+workflow: caller
+steps:
+  - {id: call, workflow: two-steps, with: {name: Ann}}
+  - {id: after, uses: log, with: {message: done}}
+"""
+
+
+def test_parent_and_child_run_lead_to_each_other(client: Client) -> None:
+    started()
+    parent = started(CALLER)
+    children.attend(run_id=parent.pk)
+    child = Run.objects.get(parent=parent)
+    client.force_login(get_user_model().objects.create_superuser("root"))
+
+    pages = {
+        run.pk: client.get(reverse("admin:workflows_run_change", args=[run.pk])).content.decode()
+        for run in (parent, child)
+    }
+
+    assert page_of(parent).children == [child]
+    assert [row.child for row in page_of(parent).rows] == [child, None]
+    assert page_of(child).parent == parent
+    assert reverse("admin:workflows_run_change", args=[child.pk]) in pages[parent.pk]
+    assert reverse("admin:workflows_run_change", args=[parent.pk]) in pages[child.pk]
+    step = parent.steps.get(path="call")
+    shown = client.get(reverse("admin:workflows_step_change", args=[step.pk])).content.decode()
+    assert reverse("admin:workflows_run_change", args=[child.pk]) in shown
 
 
 def test_a_page_of_many_steps_costs_as_many_queries_as_one_of_few() -> None:

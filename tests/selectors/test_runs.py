@@ -33,6 +33,7 @@ KEYS_OF_A_RUN = [
     "started_at",
     "finished_at",
     "late_since",
+    "parent",
     "steps",
 ]
 KEYS_OF_A_STEP = [

@@ -90,6 +90,15 @@ def uuid_or_404(text: str) -> UUID:
         raise Http404 from None
 
 
+def is_uuid(text: str) -> bool:
+    """Say whether a text is a whole id."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
 def ids_beginning_with(text: str) -> tuple[UUID, UUID] | None:
     """Return the first and the last id that begin like this; None if no id does."""
     digits = text.strip().replace("-", "").lower()

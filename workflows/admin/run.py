@@ -1,6 +1,7 @@
 """Runs: the list, the run page, and the buttons on both."""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -22,6 +23,7 @@ from workflows.admin.base import (
     demand,
     duration,
     found_by_id,
+    is_uuid,
     short,
     uuid_or_404,
 )
@@ -50,6 +52,36 @@ class NeedsPersonFilter(DropdownFilter):
         return queryset
 
 
+class LevelFilter(DropdownFilter):
+    """Runs that people and triggers have started, or those that steps have."""
+
+    title = "level"
+    parameter_name = "level"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("top", "Top level only"), ("child", "Child runs only")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
+        if self.value() in {"top", "child"}:
+            return queryset.filter(parent__isnull=self.value() == "top")
+        return queryset
+
+
+class ParentFilter(DropdownFilter):
+    """The child runs of one run; chosen by the link on its page."""
+
+    title = "child runs of"
+    parameter_name = "parent"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        asked = request.GET.get("parent", "")
+        return [(asked, f"The run {asked}")] if is_uuid(asked) else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
+        asked = str(self.value() or "")
+        return queryset.filter(parent=UUID(asked)) if is_uuid(asked) else queryset
+
+
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     list_display = ("name", "badge", "environment", "created_at", "took", "person", "needs")
@@ -58,6 +90,8 @@ class RunAdmin(ReadOnlyAdmin):
         ("workflow", RelatedDropdownFilter),
         ("environment", RelatedDropdownFilter),
         NeedsPersonFilter,
+        LevelFilter,
+        ParentFilter,
         CreatedFilter,
     )
     search_fields = ("id",)
@@ -84,10 +118,11 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="Run")
     def name(self, run: Run) -> SafeString:
         return format_html(
-            '<span>{} <span class="soft">v{}</span> <code class="soft">{}</code></span>',
+            '<span>{} <span class="soft">v{}</span> <code class="soft">{}</code>{}</span>',
             run.workflow.name,
             run.version.number,
             short(run.pk),
+            format_html(' <span class="soft">{}</span>', "child run") if run.parent_id else "",
         )
 
     @admin.display(description="State")

@@ -26,7 +26,7 @@ from workflows.admin.operations import buttons_of_incident
 from workflows.engine.states import StepState
 from workflows.models import Attempt, Incident, Journal, Step
 from workflows.selectors.guards import parked_sentences
-from workflows.selectors.runs import get_run
+from workflows.selectors.runs import child_runs, get_run
 from workflows.services.plans import plan_of_version
 
 LINES_SHOWN = 100
@@ -128,6 +128,7 @@ class StepAdmin(ReadOnlyAdmin):
             "incidents": incidents,
             "buttons": buttons_of_incident(opened[0], request.user) if opened else [],
             "journal": journal[:LINES_SHOWN],
+            "children": list(child_runs(run.pk, paths=[step.path])[:LINES_SHOWN]),
         }
         return TemplateResponse(request, "workflows/step.html", self.context(request, **page))
 

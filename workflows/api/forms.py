@@ -111,6 +111,14 @@ class RunQuery(PageQuery):
         required=False,
         help_text="The beginning of the run's id.",
     )
+    child_of = serializers.UUIDField(
+        source="parent", required=False, help_text="The child runs of this run."
+    )
+    top_level = serializers.BooleanField(
+        source="is_top_level",
+        required=False,
+        help_text="Whether no step of another run has started it.",
+    )
 
 
 class DocumentQuery(Form):

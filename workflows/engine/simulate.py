@@ -225,6 +225,7 @@ class Simulation:
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
             "late_since": None,
+            "parent": None,
             "steps": [_step_dict(row) for row in self._ordered()],
         }
 

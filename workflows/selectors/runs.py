@@ -14,6 +14,7 @@ from workflows.selectors.counts import number_of
 from workflows.selectors.errors import AmbiguousError, MissingError
 from workflows.selectors.paging import NEWEST_FIRST, PAGE, Page, page_of
 from workflows.selectors.shapes import (
+    ParentDocument,
     RunDocument,
     RunFacts,
     RunSummary,
@@ -39,6 +40,10 @@ class RunFilter:
     has_open_incident: bool | None = None
     started_by: str | None = None
     id_prefix: str | None = None
+    parent: UUID | None = None
+    """Only the child runs of this run."""
+    is_top_level: bool | None = None
+    """Only runs that no step has started; False: only those that one has."""
 
 
 EVERY_RUN = RunFilter()
@@ -67,6 +72,10 @@ def runs(where: RunFilter = EVERY_RUN) -> QuerySet[Run]:
         )
     if where.started_by is not None:
         found = found.filter(started_by=where.started_by)
+    if where.parent is not None:
+        found = found.filter(parent=where.parent)
+    if where.is_top_level is not None:
+        found = found.filter(parent__isnull=where.is_top_level)
     if where.has_open_incident is not None:
         has_one = Exists(open_ones)
         found = found.filter(has_one if where.has_open_incident else ~has_one)
@@ -117,6 +126,7 @@ def run_summary(run: Run) -> RunSummary:
         "started_at": json_time_or_none(run.started_at),
         "finished_at": json_time_or_none(run.finished_at),
         "late_since": json_time_or_none(run.sla_breached_at),
+        "parent": _parent(run),
     }
 
 
@@ -136,7 +146,20 @@ def run_facts(run: Run) -> RunFacts:
         "started_at": json_time_or_none(run.started_at),
         "finished_at": json_time_or_none(run.finished_at),
         "late_since": json_time_or_none(run.sla_breached_at),
+        "parent": _parent(run),
     }
+
+
+def _parent(run: Run) -> ParentDocument | None:
+    if run.parent_id is None:
+        return None
+    return {"run": str(run.parent_id), "path": run.parent_path or ""}
+
+
+def child_runs(run_id: UUID, *, paths: Sequence[str] | None = None) -> QuerySet[Run]:
+    """Return the child runs that steps of a run have started, the newest first."""
+    found = runs(RunFilter(parent=run_id)).order_by("-id")
+    return found if paths is None else found.filter(parent_path__in=paths)
 
 
 def run_document(run: Run) -> RunDocument:

@@ -60,8 +60,18 @@ class StepDocument(TypedDict):
     finished_at: Time | None
 
 
+class ParentDocument(TypedDict):
+    """The step that waits, or waited, for a child run."""
+
+    run: Id
+    path: str
+
+
 class RunFacts(TypedDict):
-    """A run without its steps; `late_since` its SLA passed, if it had not ended by then."""
+    """A run without its steps; `late_since` its SLA passed, if it had not ended by then.
+
+    It has a parent if a step of another run has started it.
+    """
 
     id: Id
     workflow: str
@@ -76,6 +86,7 @@ class RunFacts(TypedDict):
     started_at: Time | None
     finished_at: Time | None
     late_since: Time | None
+    parent: ParentDocument | None
 
 
 class RunDocument(RunFacts):
@@ -100,6 +111,7 @@ class RunSummary(TypedDict):
     started_at: Time | None
     finished_at: Time | None
     late_since: Time | None
+    parent: ParentDocument | None
 
 
 class AttemptDocument(TypedDict):

@@ -110,7 +110,7 @@ def _start(one: ChildWait) -> bool:
         is_started = start_child(order=order, wait=one.id, by=by)
     except ServiceError as error:
         return _answer(one, error=_refusal(one, error))
-    log.info("child.started", run=str(one.run), path=one.path, workflow=one.workflow)
+    log.debug("child.started", run=str(one.run), path=one.path, workflow=one.workflow)
     return is_started
 
 
