@@ -104,6 +104,28 @@ def test_durations_may_be_the_medians_of_the_runs_so_far(tmp_path: Path) -> None
     assert ended - begun == timedelta(seconds=60)
 
 
+def test_what_is_waited_for_comes_at_once(tmp_path: Path) -> None:
+    text = (
+        "workflow: w\nsteps:\n  - {id: sign, approval: {group: g}}\n  - {id: e, event: {type: t}}\n"
+    )
+
+    answer = manage("workflow", "simulate", saved(tmp_path, text), "--json")
+
+    assert answer.json()["state"] == "COMPLETED"
+    assert answer.json()["steps"][0]["output"]["approved"] is True
+
+
+def test_child_runs_are_those_of_the_other_files(tmp_path: Path) -> None:
+    saved(tmp_path, COPY, "1.yaml")
+    parent = "workflow: parent\nsteps: [{id: c, workflow: copy}]\n"
+    saved(tmp_path, parent, "2.yaml")
+
+    answer = manage("workflow", "simulate", tmp_path, "--fail", "fetch:permanent")
+
+    assert [run["state"] for run in answer.lines()] == ["FAILED", "FAILED"]
+    assert answer.lines()[1]["steps"][0]["error"]["code"] == "drill.failed"
+
+
 def test_the_input_gets_its_defaults(tmp_path: Path) -> None:
     answer = manage("workflow", "simulate", saved(tmp_path, INLINE), "--json")
 

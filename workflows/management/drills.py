@@ -123,22 +123,28 @@ def durations_of(named: str | None, compiled: Sequence[Compiled]) -> list[Mappin
 def play(  # noqa: PLR0913 - what a dry run can be told, each by its name
     one: Compiled,
     *,
+    others: Sequence[Compiled],
     given: Mapping[str, Any],
     variables: Mapping[str, Any] | None,
     drills: Sequence[Drill],
     durations: Mapping[str, float],
     seed: int,
 ) -> Run:
-    """Return the run that the plan makes in memory."""
-    known = {node.uses for node in one.plan.nodes if node.uses}
-    return Workflow(one.plan, one.text, one.file, catalog()).run(
+    """Return the run that the plan makes in memory; child runs are made of the others."""
+    return _workflow(one, drills).run(
         input=given,
-        stubs=dict.fromkeys(known, failing(drills)) if drills else {},
+        children={other.plan.workflow: _workflow(other, drills) for other in others},
         durations=durations,
         env=variables,
         seed=seed,
         assume=True,
     )
+
+
+def _workflow(one: Compiled, drills: Sequence[Drill]) -> Workflow:
+    known = {node.uses for node in one.plan.nodes if node.uses}
+    stubs = dict.fromkeys(known, failing(drills)) if drills else {}
+    return Workflow(one.plan, one.text, one.file, catalog(), stubs)
 
 
 def document(run: Run) -> dict[str, Any]:

@@ -165,6 +165,7 @@ class Command(Door):
         for one, one_input, usual in zip(compiled, inputs, taking, strict=True):
             run = drills.play(
                 one,
+                others=compiled,
                 given=one_input,
                 variables=variables,
                 drills=fail,
