@@ -10,14 +10,40 @@ from tests.commands.builders import COPY, INLINE, a_finished_run, manage, manage
 from workflows.selectors.shapes import RunDocument, StepDocument
 
 
+WAY = ["path", "compensated", "compensable", "irreversible"]
+
+
 def test_a_simulated_run_has_the_keys_of_a_stored_one(tmp_path: Path) -> None:
     answer = manage("workflow", "simulate", saved(tmp_path, COPY), "--json")
 
     (run,) = answer.lines()
     assert answer.status == 0
-    assert list(run) == [*RunDocument.__annotations__, "path"]
+    assert list(run) == [*RunDocument.__annotations__, *WAY]
     assert list(run["steps"][0]) == list(StepDocument.__annotations__)
     assert run["state"] == "COMPLETED"
+
+
+def test_what_an_undo_would_undo_is_shown_and_what_none_could(tmp_path: Path) -> None:
+    undo = "compensate: {uses: log, with: {message: undone}}"
+    text = COPY.replace("with: {message: fetching}", f"with: {{message: x}}, {undo}")
+
+    answer = manage("workflow", "simulate", saved(tmp_path, text))
+
+    assert "an undo would undo: fetch\n" in answer.out
+    assert "nothing undoes: check\n" in answer.out
+
+
+def test_what_was_undone_is_shown(tmp_path: Path) -> None:
+    undo = "compensate: {uses: log, with: {message: undone}}"
+    text = COPY.replace("with: {message: fetching}", f"with: {{message: x}}, {undo}")
+    file = saved(tmp_path, f"on_failure: compensate\n{text}")
+
+    shown = manage("workflow", "simulate", file, "--fail", "check:permanent")
+    told = manage("workflow", "simulate", file, "--fail", "check:permanent", "--json")
+
+    assert "undone: fetch\n" in shown.out
+    assert told.json()["compensated"] == ["fetch"]
+    assert told.json()["state"] == "COMPENSATED"
 
 
 def test_a_folder_is_played_in_the_order_of_its_names_one_run_a_line(tmp_path: Path) -> None:

@@ -149,7 +149,13 @@ def _workflow(one: Compiled, drills: Sequence[Drill]) -> Workflow:
 
 def document(run: Run) -> dict[str, Any]:
     """Return a simulated run as JSON: the keys of a stored one, and the way that it took."""
-    return {**run.simulation.as_dict(), "path": list(run.path)}
+    return {
+        **run.simulation.as_dict(),
+        "path": list(run.path),
+        "compensated": list(run.compensated),
+        "compensable": list(run.compensable),
+        "irreversible": list(run.irreversible),
+    }
 
 
 def _durations_in(file: Path) -> Mapping[str, float]:

@@ -74,6 +74,7 @@ def simulated_picture(run: Run) -> RenderableType:
     """Return a simulated run as it is shown to its author."""
     parts: list[RenderableType] = [_facts(run), _steps(run)]
     passed_over = [cell(line) for line in _passed_over(run)]
+    parts += [cell(line) for line in _undo(run)]
     if passed_over:
         parts += [Text("passed over", style="bold"), *passed_over[:MOST_STEPS]]
     errors = [one for one in run.steps.values() if one.error is not None]
@@ -103,6 +104,20 @@ def _facts(run: Run) -> RenderableType:
             ("path", " > ".join(way)),
         ]
     )
+
+
+def _undo(run: Run) -> Iterator[str]:
+    """Yield what was undone, what an undo would undo, and what none could."""
+    if not run.simulation.plan.can_be_undone:
+        return
+    for title, paths in (
+        ("undone", run.compensated),
+        ("an undo would undo", run.compensable),
+        ("nothing undoes", run.irreversible),
+    ):
+        if paths:
+            more = f" and {len(paths) - MOST_ON_THE_WAY} more" * (len(paths) > MOST_ON_THE_WAY)
+            yield f"{title}: {' > '.join(paths[:MOST_ON_THE_WAY])}{more}"
 
 
 def _steps(run: Run) -> RenderableType:

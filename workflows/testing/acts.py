@@ -11,6 +11,7 @@ from typing import Any
 
 from workflows.engine.events import (
     CancelRequested,
+    CompensationRequested,
     Discarded,
     Event,
     PauseRequested,
@@ -21,6 +22,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.plan import ROOT
 from workflows.engine.states import Reason
+from workflows.language.words import ErrorClass
 from workflows.testing.errors import KitError
 from workflows.testing.stubs import Duration, seconds_of
 
@@ -40,8 +42,8 @@ class Command:
     said: str
     step: str
     when: When
-    event: Callable[[str], Event]
-    """What the run hears, told the path that is meant."""
+    event: Callable[[str, StepError | None], Event]
+    """What the run hears, told the path that is meant and why the run has failed, if it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +139,26 @@ _NUMBERS = count(1)
 
 def pause(*, at: Duration) -> Command:
     """Have the run held."""
-    return Command("pause", ROOT, _at(at), lambda _: PauseRequested())
+    return Command("pause", ROOT, _at(at), lambda *_: PauseRequested())
 
 
 def resume(*, at: Duration) -> Command:
     """Have a run that is held go on."""
-    return Command("resume", ROOT, _at(at), lambda _: ResumeRequested())
+    return Command("resume", ROOT, _at(at), lambda *_: ResumeRequested())
 
 
-def cancel(*, at: Duration) -> Command:
-    """Have the run cancelled."""
-    return Command("cancel", ROOT, _at(at), lambda _: CancelRequested())
+def cancel(*, at: Duration, compensate: bool = False) -> Command:
+    """Have the run cancelled; with `compensate`, undone as well."""
+    return Command("cancel", ROOT, _at(at), lambda *_: CancelRequested(undo=compensate))
+
+
+def compensate(*, at: Duration | None = None, after: Duration | None = None) -> Command:
+    """Have a failed run undone."""
+    when = when_of("compensate", at, after)
+    return Command("compensate", ROOT, when, lambda _, error: CompensationRequested(error or _NONE))
+
+
+_NONE = StepError(ErrorClass.PERMANENT, "run.failed", "the run failed")
 
 
 def replay(
@@ -159,19 +170,21 @@ def replay(
 ) -> Command:
     """Have a failed step tried again, with corrected arguments if given; or all that failed."""
     when = when_of("replay", at, after)
-    return Command("replay", step, when, lambda path: Replayed(path, arguments))
+    return Command("replay", step, when, lambda path, _: Replayed(path, arguments))
 
 
 def skip(
     step: str, *, at: Duration | None = None, after: Duration | None = None, output: Any = None
 ) -> Command:
     """Have a failed step count as done, with an output in its place."""
-    return Command("skip", step, when_of("skip", at, after), lambda path: SkipDecided(path, output))
+    when = when_of("skip", at, after)
+    return Command("skip", step, when, lambda path, _: SkipDecided(path, output))
 
 
 def discard(step: str, *, at: Duration | None = None, after: Duration | None = None) -> Command:
     """Have a failed step given up for good."""
-    return Command("discard", step, when_of("discard", at, after), Discarded)
+    when = when_of("discard", at, after)
+    return Command("discard", step, when, lambda path, _: Discarded(path))
 
 
 def when_of(said: str, at: Duration | None, after: Duration | None) -> When:

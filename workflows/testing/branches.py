@@ -22,7 +22,7 @@ from workflows.language.reader import parse
 from workflows.language.words import Join, StepKind
 from workflows.testing.stage import Line
 
-RUNS = "runs"
+RUNS, UNDONE = "runs", "is undone"
 ANSWERED, UNANSWERED = "is answered", "is not answered"
 LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT})
 OUTSIDE = frozenset({StepKind.APPROVAL, StepKind.CALLBACK, StepKind.EVENT, StepKind.WORKFLOW})
@@ -123,6 +123,8 @@ def _ends_of(plan: Plan, node: Node, step: Step) -> Iterator[tuple[str, tuple[in
     if node.join is not Join.NONE_FAILED and node.join is not Join.ALWAYS and node.needs:
         yield "join is met", step.node.key_place("join")
         yield "join is not met", step.node.key_place("join")
+    if node.undo != NO_NODE:
+        yield UNDONE, step.node.key_place("compensate")
     if node.optional:
         yield "fails, and counts as done", step.node.key_place("optional")
 
@@ -180,6 +182,8 @@ def _ways(plan: Plan, node: Node, line: Line) -> Iterator[Key]:
             yield from _around(plan, node)
         case _, StepState.COMPLETED, _:
             yield from ((node.path, way) for way in ("leaves", ANSWERED, "wins"))
+        case _, StepState.COMPENSATED, _:
+            yield node.path, UNDONE
         case _, StepState.FAILED, Reason.OPTIONAL:
             yield node.path, "fails, and counts as done"
     if node.kind in OUTSIDE and line.error is not None:

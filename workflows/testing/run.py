@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from workflows.engine.events import StepError
-from workflows.engine.plan import SCOPES, Plan
+from workflows.engine.plan import NO_NODE, SCOPES, Plan
 from workflows.engine.simulate import FOREVER, Call, Clock, StepRow
-from workflows.engine.states import RunState, StepState
+from workflows.engine.states import TO_BE_UNDONE, RunState, StepState
 from workflows.language.words import StepKind
 from workflows.testing.acts import Act
 from workflows.testing.errors import UnknownNameError
@@ -40,6 +40,17 @@ class Step:
     def kind(self) -> StepKind:
         """What it is."""
         return self.plan.nodes[self.row.view.node].kind
+
+    @property
+    def is_task(self) -> bool:
+        """Whether a worker carries it out, and it undoes nothing."""
+        node = self.plan.nodes[self.row.view.node]
+        return node.kind is StepKind.TASK and node.undoes == NO_NODE
+
+    @property
+    def has_undo(self) -> bool:
+        """Whether it says what undoes it."""
+        return self.plan.nodes[self.row.view.node].undo != NO_NODE
 
     @property
     def state(self) -> StepState:
@@ -139,14 +150,32 @@ class Run:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The steps that were carried out, in the order in which they ended; without blocks."""
+        """The steps that were carried out, in the order in which they ended.
+
+        Without blocks, and without what undoes steps: that is in `compensated`.
+        """
         ends = {StepState.COMPLETED, StepState.FAILED}
-        return tuple(line.path for line in self._ended(ends) if not self._is_block(line.path))
+        return tuple(line.path for line in self._ended(ends) if self._is_own_work(line.path))
 
     @property
     def compensated(self) -> tuple[str, ...]:
         """The steps that were undone, in the order in which they were."""
         return tuple(line.path for line in self._ended({StepState.COMPENSATED}))
+
+    @property
+    def compensable(self) -> tuple[str, ...]:
+        """What an undo would undo now, in its order: the steps completed last come first."""
+        done = [row for row in self.simulation.rows.values() if row.completion]
+        left = [row for row in done if row.view.state in TO_BE_UNDONE]
+        in_order = sorted(left, key=lambda row: row.completion, reverse=True)
+        return tuple(row.view.path for row in in_order)
+
+    @property
+    def irreversible(self) -> tuple[str, ...]:
+        """The tasks that were completed and do not say what would undo them."""
+        steps = self.steps.values()
+        done = [one for one in steps if one.state is StepState.COMPLETED and one.is_task]
+        return tuple(one.path for one in done if not one.has_undo)
 
     @property
     def skipped(self) -> Mapping[str, str]:
@@ -352,9 +381,9 @@ class Run:
     def _ended(self, states: set[StepState]) -> Iterator[Line]:
         return (line for line in self._stage.lines if line.path and line.after in states)
 
-    def _is_block(self, path: str) -> bool:
+    def _is_own_work(self, path: str) -> bool:
         node = self.simulation.plan.nodes[self.simulation.rows[path].view.node]
-        return node.kind in SCOPES
+        return node.kind not in SCOPES and node.undoes == NO_NODE
 
     def _step(self, path: str) -> Step:
         tries = tuple(self._stage.tries.get(path, ()))

@@ -154,7 +154,7 @@ class World:
     def _told(self, part: Part, act: Command, step: str, now: datetime) -> Iterable[Event]:
         part.stage.lines.append(Line(now, step, "", "", act=act.said))
         paths = [ROOT] if step == ROOT else paths_named(part.run, step)
-        return tuple(act.event(path) for path in paths)
+        return tuple(act.event(path, part.run.error) for path in paths)
 
     def _failed(self, clock: Clock, part: Part, path: str, now: datetime) -> None:
         """Have done about a failure what is to be done next about one of that step."""
