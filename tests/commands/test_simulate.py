@@ -9,7 +9,6 @@ import pytest
 from tests.commands.builders import COPY, INLINE, a_finished_run, manage, manage_apart, saved
 from workflows.selectors.shapes import RunDocument, StepDocument
 
-
 WAY = ["path", "compensated", "compensable", "irreversible"]
 
 
