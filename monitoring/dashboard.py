@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from environments.badges import ENVIRONMENT_LOOKS, Look, badge
 from environments.models import Environment
 from environments.states import EnvironmentState
+from monitoring.navigation import may_have_approvals
 from workers.canaries import verdicts
 from workers.vitals import Health, Verdict
 from workflows.admin.base import duration, newest_of
@@ -65,7 +66,7 @@ class QueueLine:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what the first page shows, as far as this person may see it."""
     if not request.user.has_perm("workflows.view_run"):
-        return context
+        return {**context, "has_inbox": may_have_approvals(request)}
     now = timezone.now()
     context.update(
         {

@@ -281,3 +281,18 @@ def test_the_run_page_says_whom_it_waits_for() -> None:
 
     assert "The run waits for a decision of finance." in seen
     assert url_of(request, "change") in seen
+
+
+def test_the_page_of_the_step_leads_to_the_request() -> None:
+    request = a_request()
+    root = client_of(person("root", "root"))
+
+    seen = root.get(reverse("admin:workflows_step_change", args=[request.step_id])).content.decode()
+
+    assert url_of(request, "change") in seen
+
+
+def test_who_only_decides_is_led_to_the_inbox(ben: Client) -> None:
+    seen = ben.get(reverse("admin:index")).content.decode()
+
+    assert "You decide on what your groups are asked." in seen

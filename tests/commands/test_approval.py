@@ -3,7 +3,9 @@ import pytest
 from environments.services import ensure_default
 from tests.commands.builders import manage
 from tests.support.approvals import a_person, a_request
+from workflows.management.watching import advice_on
 from workflows.models import Delegation, Run, Vote
+from workflows.selectors.counts import steps_by_state
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,17 @@ def test_the_open_requests_are_listed_and_those_of_one_person() -> None:
     assert [one["id"] for one in every] == [str(mine.pk), str(other.pk)]
     assert [one["id"] for one in bens] == [str(mine.pk)]
     assert str(mine.pk) in manage("approval", "list").out
+
+
+def test_who_watches_a_run_is_told_whom_it_asks() -> None:
+    request = a_request()
+    counts = steps_by_state([request.run_id])[request.run_id]
+
+    said = advice_on(request.run_id, "RUNNING", counts)
+
+    assert said == (
+        f"The run waits for finance to decide: manage.py approval list --run {request.run_id}"
+    )
 
 
 def test_nothing_to_decide_is_said() -> None:

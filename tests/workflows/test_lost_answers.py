@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from django.utils import timezone
 
+from tests.support.approvals import a_person, a_request, say
 from tests.support.proxy import Proxy, proxied_database
 from tests.support.publisher import Recorder
 from tests.workflows.builders import (
@@ -28,7 +29,7 @@ from tests.workflows.builders import (
 )
 from workers.outage import outlast
 from workflows.dispatch import Segment
-from workflows.models import Attempt, Run, Step
+from workflows.models import Attempt, Run, Step, Vote
 from workflows.services.plans import pinned
 from workflows.services.runs import Order, start_run, start_runs
 from workflows.services.steps import Taker, claim_any_step, claim_step, record_outcome, settle_scope
@@ -73,6 +74,21 @@ def test_a_claim_that_an_earlier_call_made_unheard_is_the_workers_own() -> None:
     assert work is not None
     finish(work)
     assert ends(run, "only") == [(1, "completed")]
+
+
+@pytest.mark.parametrize("after", range(18))
+def test_a_decision_that_nobody_heard_of_is_one_vote_and_ends_the_step_once(
+    network: Proxy, after: int
+) -> None:
+    request, ben = a_request(task("after")), a_person("ben", "finance")
+
+    network.lose_an_answer(after=after)
+    vote = say(request, ben)
+
+    network.resume()
+    assert [one.pk for one in Vote.objects.all()] == [vote.pk]
+    assert states(request.run) == {"sign": "COMPLETED", "after": "QUEUED"}
+    assert ends(request.run, "sign") == [(1, "completed")]
 
 
 @pytest.mark.parametrize("after", range(4))

@@ -303,8 +303,13 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Return what is for this person first, the oldest first; what has ended newest first."""
-        over = request.GET.get("show") in {"closed", "all"}
-        return ("-id",) if over else ("-mine", "id")
+        match request.GET.get("show"):
+            case "closed" | "all":
+                return ("-id",)
+            case "open":
+                return ("-mine", "id")
+            case _:
+                return ("id",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Approval], search_term: str

@@ -23,8 +23,8 @@ from workflows.admin.base import (
 )
 from workflows.admin.looks import reason_words, state_badge
 from workflows.admin.operations import buttons_of_incident
-from workflows.engine.states import StepState
-from workflows.models import Attempt, Incident, Journal, Step
+from workflows.engine.states import Reason, StepState
+from workflows.models import Approval, Attempt, Incident, Journal, Step
 from workflows.selectors.guards import parked_sentences
 from workflows.selectors.runs import child_runs, get_run
 from workflows.services.plans import plan_of_version
@@ -126,11 +126,19 @@ class StepAdmin(ReadOnlyAdmin):
             "took": duration(step.started_at, step.finished_at),
             "attempts": list(step.attempts.order_by("-number")[:LINES_SHOWN]),
             "incidents": incidents,
+            "asked": _request_of(step),
             "buttons": buttons_of_incident(opened[0], request.user) if opened else [],
             "journal": journal[:LINES_SHOWN],
             "children": list(child_runs(run.pk, paths=[step.path])[:LINES_SHOWN]),
         }
         return TemplateResponse(request, "workflows/step.html", self.context(request, **page))
+
+
+def _request_of(step: Step) -> Approval | None:
+    """Return the request for a decision that the step waits for."""
+    if step.state != StepState.WAITING or step.reason != Reason.APPROVAL:
+        return None
+    return Approval.objects.filter(step=step, closed_at__isnull=True).first()
 
 
 @admin.register(Attempt)

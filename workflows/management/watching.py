@@ -22,6 +22,7 @@ from workflows.management.door import Door, Exit
 from workflows.management.output import plain, say
 from workflows.management.pictures import ending, print_output, run_picture
 from workflows.models import Journal, Run
+from workflows.selectors.approvals import ApprovalFilter, list_approvals
 from workflows.selectors.counts import steps_by_state
 from workflows.selectors.incidents import IncidentFilter, list_incidents
 from workflows.selectors.runs import get_run, run_document, run_facts
@@ -235,7 +236,17 @@ def advice_on(run_id: UUID, state: str, counts: Mapping[str, int]) -> str:
             "The run waits for a person to decide about a failed step: "
             f"manage.py incident list --run {run_id}"
         )
+    if StepState.WAITING in counts and not counts.keys() & _MOVING:
+        return _whom_it_asks(run_id)
     return ""
+
+
+def _whom_it_asks(run_id: UUID) -> str:
+    asked = list_approvals(ApprovalFilter(run=run_id), now=timezone.now(), limit=3).rows
+    groups = " and ".join(dict.fromkeys(one["group"] for one in asked))
+    return groups and (
+        f"The run waits for {groups} to decide: manage.py approval list --run {run_id}"
+    )
 
 
 def watch_to_the_end(

@@ -7,7 +7,7 @@ from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
 from workflows.engine.decision import AttemptEnd
-from workflows.engine.states import OUTSIDE, Due
+from workflows.engine.states import OUTSIDE, Due, Reason
 from workflows.models import law
 from workflows.models.run import Run
 from workflows.models.step import Step
@@ -76,6 +76,9 @@ class Wait(models.Model):
             ),
         ]
         indexes = [
+            models.Index(
+                fields=["-id"], name="approvals_by_age", condition=Q(kind=Reason.APPROVAL.value)
+            ),
             models.Index(
                 fields=["kind", "name", "id"],
                 name="waits_that_are_open",
