@@ -1,4 +1,4 @@
-"""`python -m examples.onboarding`: start the targets, apply the workflow, run it, show the result."""
+"""`python -m examples.onboarding`: start the targets, apply the workflow and run it."""
 
 import sys
 from pathlib import Path

@@ -327,3 +327,12 @@ def test_enough_items_are_enough_and_those_under_way_are_let_finish_or_withdrawn
 
     assert run.states()["each[2].one"] == last
     assert run.state is (RunState.RUNNING if last == "QUEUED" else RunState.COMPLETED)
+
+
+def test_what_a_loop_hands_on_may_be_made_of_what_it_would_hand_on() -> None:
+    loop = each(output={"first": "${{ steps.each.output[0] }}"})
+    run = play(plan_from(loop, output="${{ steps.each.output }}"))
+
+    run.hear(*(done(f"each[{n}].one", f"v{n}") for n in range(3)))
+
+    assert ended(run) == (RunState.COMPLETED, {"first": "v0"})

@@ -48,3 +48,12 @@ def test_a_run_whose_output_is_too_large_fails() -> None:
     assert run.state is RunState.FAILED
     assert run.error is not None
     assert run.error.code == "value.too_large"
+
+
+def test_what_a_block_hands_on_may_be_made_of_what_it_would_hand_on() -> None:
+    block = {"id": "b", "steps": [task("a")], "output": {"n": "${{ steps.b.output }}"}}
+    run = play(plan_from(block, output="${{ steps.b.output }}"))
+
+    run.hear(done("b.a", 7))
+
+    assert run.output == {"n": 7}

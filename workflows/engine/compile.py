@@ -296,9 +296,10 @@ class _Compiler:
         return Reads(reads.roots - {"event"}, reads.steps)
 
     def _collected(self, index: int) -> Reads:
-        """Return the steps whose outputs make up the output of a scope, unless it says its own."""
+        """Return the steps whose outputs make up that of a scope, unless it says another."""
         node = self.nodes[index]
-        if node.output is not None and node.kind is not StepKind.FIRST:
+        reads_itself = node.id in expressions.references(node.output).steps
+        if node.output is not None and not reads_itself and node.kind is not StepKind.FIRST:
             return Reads()
         match node.kind:
             case StepKind.PARALLEL | StepKind.FIRST:

@@ -240,18 +240,14 @@ def _failure_of(draft: Draft, view: StepView, tally: ScopeTally) -> StepError | 
 
 
 def _close(draft: Draft, view: StepView) -> None:
-    node = draft.node_of(view)
-    if node.output is None:
-        collected = scopes.output(draft.plan, view, draft.slice.records)
-        complete(draft, view, None if too_large(view.path, collected) else collected)
-        return
+    collected = scopes.output(draft.plan, view, draft.slice.records)
     try:
-        names = draft.names(view.path, node.yields)
-        output = rendered(f"the output of {view.path}", node.output, names)
+        output = own_output(draft, view, collected)
     except NO_VALUE as error:
         give_up(draft, view, refusal(error))
     else:
-        complete(draft, view, output)
+        is_too_much = output is collected and too_large(view.path, collected)
+        complete(draft, view, None if is_too_much else output)
 
 
 def close_loop(draft: Draft, loop: StepView) -> None:
@@ -263,7 +259,7 @@ def close_loop(draft: Draft, loop: StepView) -> None:
     if loop.state is not StepState.WAITING or loop.reason is not Reason.CHILDREN:
         return
     try:
-        output = looping.output(draft, loop)
+        output = own_output(draft, loop, looping.output(draft, loop))
     except NO_VALUE as error:
         give_up(draft, loop, refusal(error))
         return

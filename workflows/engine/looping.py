@@ -18,7 +18,7 @@ from workflows.engine.events import Drained, Gathered, Halted, Reached, Refilled
 from workflows.engine.plan import NO_NODE, Node, Transition, number_of
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import Reason, StepState
-from workflows.engine.values import NO_VALUE, ItemsError, ValueTooLargeError, refusal, rendered
+from workflows.engine.values import NO_VALUE, ItemsError, ValueTooLargeError, refusal
 from workflows.language import expressions
 from workflows.language.limits import MOST_ITEMS, too_large
 from workflows.language.words import ErrorClass, Losers, OnItemFailure, StepKind
@@ -224,11 +224,8 @@ def wake(draft: Draft, loop: StepView) -> bool:
 
 
 def output(draft: Draft, loop: StepView) -> Any:
-    """Return what the loop hands on. Raises one of NO_VALUE."""
+    """Return what the loop hands on, unless its definition says otherwise."""
     node = draft.node_of(loop)
-    if node.output is not None:
-        names = draft.names(loop.path, node.yields)
-        return rendered(f"the output of {loop.path}", node.output, names)
     outputs = draft.slice.gathered[loop.path]
     if outputs is None:
         return None
