@@ -20,7 +20,7 @@ from monitoring.advice import Advice, Facts, advise
 from monitoring.layout import Box, Edge, Layout, layout_of
 from workflows.admin.approval import due_in
 from workflows.admin.base import duration, short
-from workflows.admin.looks import RUN_REASONS, look_of, reason_words, words_of
+from workflows.admin.looks import RUN_REASONS, look_of, reason_words, waiting_words, words_of
 from workflows.admin.operations import (
     Asker,
     Button,
@@ -531,10 +531,11 @@ def _rows(run_id: UUID, *, page: str, state: str) -> tuple[list[StepRow], Any]:
         "step", "number"
     ):
         attempts.setdefault(attempt.step_id, []).append(attempt)
-    parked = parked_sentences(row.step for row in rows)
+    steps = [row.step for row in rows]
+    said = {**waiting_words(steps), **parked_sentences(steps)}
     for row in rows:
         row.attempts = attempts.get(row.step.pk, [])[-10:]
-        row.reason = parked.get((run_id, row.step.path), row.reason)
+        row.reason = said.get((run_id, row.step.path), row.reason)
     return rows, pages
 
 

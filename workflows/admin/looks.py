@@ -4,22 +4,26 @@ A state that is added there gets the tone of its set; only its icon must be give
 a test misses it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from uuid import UUID
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 
 from environments.badges import Look, badge
 from workflows.engine.states import (
     FINISHED_RUNS,
     FINISHED_STEPS,
     LIVE_STEPS,
+    OUTSIDE,
     Reason,
     RunReason,
     RunState,
     StepState,
 )
-from workflows.models import Run
+from workflows.models import Run, Step, Wait
 
 State = RunState | StepState
 
@@ -111,6 +115,42 @@ def run_badge(run: Run) -> SafeString:
 def reason_words(reason: str) -> str:
     """Return why a step or a run is where it is, in words; nothing if its state says it all."""
     return _WORDS.get(reason, reason.replace("_", " ")) if reason else ""
+
+
+def waiting_words(steps: Iterable[Step]) -> dict[tuple[UUID, str], str]:
+    """Return what steps wait for from outside, since when and until when, by run and path.
+
+    One query, and none where no step waits so.
+    """
+    waiting = {
+        (step.run_id, step.path): step
+        for step in steps
+        if step.state == StepState.WAITING and step.reason in OUTSIDE
+    }
+    if not waiting:
+        return {}
+    open_ones = Wait.objects.filter(
+        run__in={run for run, _ in waiting},
+        path__in={path for _, path in waiting},
+        closed_at=None,
+    )
+    return {
+        place: _waiting(waiting[place], wait)
+        for wait in open_ones.defer("answer")
+        if (place := (wait.run_id, wait.path)) in waiting
+    }
+
+
+def _waiting(step: Step, wait: Wait) -> str:
+    if wait.kind == Reason.TIME and step.wake_at:
+        return f"waits until {_moment(step.wake_at)}, since {_moment(wait.opened_at)}"
+    said = reason_words(wait.kind) + (f" ({wait.name})" if wait.name else "")
+    said += f" since {_moment(wait.opened_at)}"
+    return f"{said}, until {_moment(step.wake_at)} at the latest" if step.wake_at else said
+
+
+def _moment(moment: datetime) -> str:
+    return f"{localtime(moment):%Y-%m-%d %H:%M:%S}"
 
 
 def _tone(state: str) -> str:

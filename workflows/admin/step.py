@@ -21,12 +21,15 @@ from workflows.admin.base import (
     short,
     uuid_or_404,
 )
-from workflows.admin.looks import reason_words, state_badge
+from workflows.admin.looks import reason_words, state_badge, waiting_words
 from workflows.admin.operations import buttons_of_incident
-from workflows.engine.states import Reason, StepState
+from workflows.engine.plan import Node
+from workflows.engine.states import LIVE_STEPS, Reason, StepState
+from workflows.language.words import StepKind
 from workflows.models import Approval, Attempt, Incident, Journal, Step
 from workflows.selectors.guards import parked_sentences
 from workflows.selectors.runs import child_runs, get_run
+from workflows.services.callbacks import link_of
 from workflows.services.plans import plan_of_version
 
 LINES_SHOWN = 100
@@ -57,6 +60,14 @@ def run_link(run_id: Any) -> SafeString:
     """Return a link to a run page."""
     url = reverse("admin:workflows_run_change", args=[run_id])
     return format_html('<a class="link" href="{}"><code>{}</code></a>', url, short(run_id))
+
+
+def _link_of(step: Step, node: Node, request: HttpRequest) -> str:
+    """Return where the callback of a live step is to be sent, to those who may see it."""
+    may_see = request.user.has_perm("workflows.see_callback_url")
+    if node.kind is not StepKind.CALLBACK or step.state not in LIVE_STEPS or not may_see:
+        return ""
+    return link_of(run_id=step.run_id, path=step.path).url
 
 
 @admin.register(Step)
@@ -111,6 +122,7 @@ class StepAdmin(ReadOnlyAdmin):
         if step is None:
             raise Http404(f"There is no step {object_id}.")
         run = get_run(step.run_id)
+        node = plan_of_version(run.version_id).nodes[step.node]
         incidents = list(Incident.objects.filter(step=step).order_by("-id")[:LINES_SHOWN])
         opened = [incident for incident in incidents if not incident.resolution]
         journal = Journal.objects.filter(run=step.run_id, path=step.path).order_by("-id")
@@ -119,10 +131,12 @@ class StepAdmin(ReadOnlyAdmin):
             "original": step,
             "step": step,
             "run": run,
-            "node": plan_of_version(run.version_id).nodes[step.node],
+            "node": node,
             "badge": state_badge(step.state),
-            "reason": parked_sentences([step]).get((step.run_id, step.path))
-            or reason_words(step.reason),
+            "reason": {**waiting_words([step]), **parked_sentences([step])}.get(
+                (step.run_id, step.path), reason_words(step.reason)
+            ),
+            "link": _link_of(step, node, request),
             "took": duration(step.started_at, step.finished_at),
             "attempts": list(step.attempts.order_by("-number")[:LINES_SHOWN]),
             "incidents": incidents,
