@@ -50,10 +50,14 @@ class Advice:
     next: str
 
 
+OVER_FOR_GOOD = frozenset({RunState.CANCELLED, RunState.COMPENSATED})
+"""From these no run goes on: what is open of it is what nobody knows the effect of."""
+
+
 def advise(facts: Facts) -> Advice:  # noqa: PLR0911 - a table of the states
     """Say what is the matter with a run and what to do next."""
     if facts.incidents and facts.state != RunState.CANCELLING:
-        return _in_doubt(facts) if facts.state == RunState.CANCELLED else _with_incidents(facts)
+        return _in_doubt(facts) if facts.state in OVER_FOR_GOOD else _with_incidents(facts)
     match RunState(facts.state):
         case RunState.COMPLETED:
             return Advice("ok", "The run has completed.", "Nothing to do.")
@@ -82,6 +86,8 @@ def _with_incidents(facts: Facts) -> Advice:
     more = f" and {others} more" if others else ""
     verb = "need" if others else "needs"
     goes_on = " Other steps go on meanwhile." if facts.state == RunState.RUNNING else ""
+    if facts.state == RunState.COMPENSATING:
+        goes_on = " Other steps are undone meanwhile."
     if facts.reason == RunReason.PARKED:
         goes_on = " The run is parked: it goes on, or ends, when a person has decided."
     matter = f"{path}{more} {verb} a person.{goes_on}"
@@ -91,7 +97,8 @@ def _with_incidents(facts: Facts) -> Advice:
 def _in_doubt(facts: Facts) -> Advice:
     path, others = facts.incidents[0][0], len(facts.incidents) - 1
     more = f" and {others} more" if others else ""
-    matter = f"The run was cancelled, and nobody knows whether {path}{more} took effect."
+    end = "cancelled" if facts.state == RunState.CANCELLED else "undone"
+    matter = f"The run was {end}, and nobody knows whether {path}{more} took effect."
     hint = "Look into the other system, put right what is to be put right, then discard"
     return Advice("bad", matter, f"{hint} the incident with a note of what you found.")
 

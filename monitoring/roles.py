@@ -34,6 +34,7 @@ OPERATED = (
     "workflows.start_workflow",
     "workflows.pause_run",
     "workflows.cancel_run",
+    "workflows.compensate_run",
     "workflows.replay_incident",
     "workflows.skip_incident",
     "workflows.discard_incident",

@@ -34,7 +34,7 @@ def test_every_operation_has_a_name_a_summary_and_its_refusals() -> None:
 
     names = [operation["operationId"] for operation in operations]
 
-    assert len(set(names)) == len(names) == 49
+    assert len(set(names)) == len(names) == 51
     assert all(operation["summary"] for operation in operations)
     assert all("default" in operation["responses"] for operation in operations)
 
@@ -83,6 +83,7 @@ def answers() -> list[tuple[str, str, Any]]:
         "/runs/{run_id}/steps/{path}/": f"/runs/{run.pk}/steps/copy/",
         "/runs/{run_id}/steps/{path}/attempts/": f"/runs/{run.pk}/steps/copy/attempts/",
         "/runs/{run_id}/journal/": f"/runs/{run.pk}/journal/",
+        "/runs/{run_id}/undo/": f"/runs/{run.pk}/undo/",
         "/runs/{run_id}/waits/": f"/runs/{run.pk}/waits/",
         "/incidents/": "/incidents/?open=any",
         "/incidents/{incident_id}/": f"/incidents/{incident}/",

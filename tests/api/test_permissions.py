@@ -26,6 +26,8 @@ DOORS = [
     ("POST", "/runs/{run_id}/resume/", "workflows.pause_run"),
     ("POST", "/runs/{run_id}/cancel/", "workflows.cancel_run"),
     ("POST", "/runs/{run_id}/replay/", "workflows.replay_incident"),
+    ("GET", "/runs/{run_id}/undo/", "workflows.view_run"),
+    ("POST", "/runs/{run_id}/undo/", "workflows.compensate_run"),
     ("GET", "/runs/{run_id}/journal/", "workflows.view_run"),
     ("GET", "/runs/{run_id}/steps/", "workflows.view_run"),
     ("GET", "/runs/{run_id}/steps/{path}/", "workflows.view_run"),

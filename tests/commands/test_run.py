@@ -1,5 +1,6 @@
 import pytest
 
+from tests.admin.builders import worked_off
 from tests.commands.builders import INLINE, a_run, an_incident, manage, manage_on_terminal
 from workflows.models import Incident, Run
 from workflows.selectors.runs import get_run, run_document
@@ -164,3 +165,31 @@ def test_a_run_without_incidents_has_nothing_to_replay() -> None:
 
     assert answer.status == 2
     assert "has no open incident" in answer.err
+
+
+UNDOABLE = """
+workflow: undoable
+steps:
+  - {id: made, uses: log, with: {message: made}, compensate: {uses: log, with: {message: unmade}}}
+  - {id: out, exit: {status: failed}}
+"""
+
+
+def test_what_an_undo_would_do_is_shown_and_done_after_a_yes() -> None:
+    run = a_run(UNDOABLE)
+    worked_off(run.pk, steps=1)
+
+    shown = manage("run", "undo", str(run.pk), "--preview").out
+    manage("run", "undo", str(run.pk), "--yes")
+
+    assert '1. made is undone by log with {"message": "unmade"}' in shown
+    assert state_of(run) == "COMPENSATING"
+
+
+def test_a_cancelled_run_can_be_undone_at_once() -> None:
+    run = a_run()
+    worked_off(run.pk, steps=1)
+
+    manage("run", "cancel", str(run.pk), "--undo", "--yes")
+
+    assert state_of(run) == "COMPENSATED"

@@ -47,6 +47,14 @@ BROKEN = [
     ("wrong-type", document("[{id: a, uses: noop, retry: {max_attempts: §'3'}}]")),
     ("wrong-type", document("[{id: a, uses: noop, with: §[x]}]")),
     ("wrong-type", document("[{id: a, uses: noop}, §b]")),
+    (
+        "irreversible-undone",
+        document("[{id: a, uses: noop, §irreversible: true, compensate: {uses: noop}}]"),
+    ),
+    (
+        "reserved-id",
+        document("[{id: a, steps: [{id: §compensate, uses: noop}], compensate: {uses: noop}}]"),
+    ),
     ("unknown-word", document(f"[{A}]", head="on_failure: §compensat")),
     ("unknown-word", document("[{id: a, uses: noop, losers: §kill}]")),
     ("out-of-range", document("[{id: a, uses: noop, retry: {max_attempts: §0}}]")),

@@ -14,6 +14,7 @@ from django import forms
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from workflows.engine.operators import UNDOABLE
 from workflows.engine.states import LIVE_RUNS, RunState
 from workflows.language.words import StepKind
 from workflows.models import Incident, Run
@@ -178,6 +179,31 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             many=lambda ids, _, by: runs.cancel_many(run_ids=ids, by=by),
         ),
         Operation(
+            name="undo",
+            label="Undo",
+            icon="undo",
+            tone="danger",
+            permission="workflows.compensate_run",
+            meaning="What the run has done is undone, one step after the other, the last one "
+            "first: each step that was completed and says how. A step whose undo fails becomes an "
+            "incident, and the others go on. A run that is undone cannot be replayed any more.",
+            done="The run is being undone.",
+            do=lambda one, _, by: runs.compensate_run(run_id=one, by=by),
+            many=lambda ids, _, by: runs.compensate_many(run_ids=ids, by=by),
+        ),
+        Operation(
+            name="cancel_undo",
+            label="Cancel and undo",
+            icon="undo",
+            tone="danger",
+            permission="workflows.compensate_run",
+            meaning="No further step is started; once what is under way has come to its end, "
+            "what the run has done is undone, the last step first. A step that is completed "
+            "meanwhile is undone too. The run cannot go on; it can only be started anew.",
+            done="The run is being cancelled, and undone then.",
+            do=lambda one, _, by: runs.cancel_run(run_id=one, compensate=True, by=by),
+        ),
+        Operation(
             name="replay",
             label="Replay what failed",
             icon="replay",
@@ -272,11 +298,15 @@ def buttons_of_run(run: Run, user: Asker, *, open_incidents: int) -> list[Button
         "resume": run.state == RunState.PAUSED,
         "replay": (open_incidents > 0 and not _is_given_up(run))
         or incidents.is_out_of_time(run.state, run.error),
+        "undo": run.state == RunState.FAILED and _has_undo(run),
+        "cancel_undo": run.state in UNDOABLE
+        and _has_undo(run)
+        and user.has_perm(RUN_OPERATIONS["cancel"].permission),
         "cancel": run.state in LIVE_RUNS and run.state != RunState.CANCELLING,
     }
     buttons = [
         _button(RUN_OPERATIONS[name], "run", run.pk, user)
-        for name in ("replay", "resume", "pause", "cancel")
+        for name in ("replay", "resume", "pause", "undo", "cancel_undo", "cancel")
         if wanted[name]
     ]
     if user.has_perm("workflows.start_workflow"):
@@ -305,8 +335,14 @@ def _calls_a_task(incident: Incident) -> bool:
 
 
 def _is_given_up(run: Run) -> bool:
-    """Say whether the run was cancelled: then nothing in it can go on."""
-    return run.state in {RunState.CANCELLING, RunState.CANCELLED}
+    """Say whether the run was cancelled or undone: then nothing in it can go on."""
+    return run.state in {RunState.CANCELLING, RunState.CANCELLED, RunState.COMPENSATED}
+
+
+def _has_undo(run: Run) -> bool:
+    """Say whether a step of the run can be undone, and nobody has begun to."""
+    begun = bool(run.ending and run.ending.get("undo"))
+    return not begun and plan_of_version(run.version_id).can_be_undone
 
 
 def _button(operation: Operation, model: str, pk: UUID, user: Asker) -> Button | None:

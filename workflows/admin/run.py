@@ -33,6 +33,10 @@ from workflows.admin.operations import RUN_OPERATIONS, Operation
 from workflows.models import Incident, Run, Workflow
 from workflows.selectors.errors import MissingError
 from workflows.selectors.runs import get_run, runs
+from workflows.selectors.undoing import undo_preview
+
+UNDOING = frozenset({"undo", "cancel_undo"})
+"""The operations whose pages show beforehand what would be undone."""
 
 
 class NeedsPersonFilter(DropdownFilter):
@@ -98,7 +102,7 @@ class RunAdmin(ReadOnlyAdmin):
     search_help_text = "The beginning or the end of a run's id, or a workflow's name."
     ordering = ("-id",)
     sortable_by = ()
-    actions = ("pause", "resume", "cancel")
+    actions = ("pause", "resume", "cancel", "undo")
     list_before_template = "workflows/runs_head.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
@@ -160,6 +164,13 @@ class RunAdmin(ReadOnlyAdmin):
     def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         return confirm_many(self, request, RUN_OPERATIONS["cancel"], queryset)
 
+    def has_undo_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workflows.compensate_run")
+
+    @admin.action(permissions=["undo"], description="Undo the selected runs")
+    def undo(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        return confirm_many(self, request, RUN_OPERATIONS["undo"], queryset)
+
     def get_urls(self) -> list[URLPattern]:
         return [
             *(
@@ -174,6 +185,8 @@ class RunAdmin(ReadOnlyAdmin):
 
         def view(request: HttpRequest, object_id: str) -> HttpResponse:
             demand(request, operation.permission)
+            if operation.name == "cancel_undo":
+                demand(request, RUN_OPERATIONS["cancel"].permission)
             run = self.run_or_404(object_id)
             return confirm_one(
                 self,
@@ -182,6 +195,7 @@ class RunAdmin(ReadOnlyAdmin):
                 pk=run.pk,
                 subject=f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}",
                 back=reverse("admin:workflows_run_change", args=[run.pk]),
+                more={"undo": undo_preview(run.pk)} if operation.name in UNDOING else None,
             )
 
         return view

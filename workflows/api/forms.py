@@ -127,6 +127,22 @@ class DocumentQuery(Form):
     steps = serializers.BooleanField(default=True, help_text="Whether to show its steps.")
 
 
+class CancelOrder(Form):
+    """How a run is to be ended."""
+
+    compensate = serializers.BooleanField(
+        default=False, help_text="Whether to undo then what it has done."
+    )
+
+
+class UndoQuery(Form):
+    """How much to show of what an undo would do."""
+
+    limit = serializers.IntegerField(
+        default=PAGE, min_value=1, max_value=LONGEST_PAGE, help_text="How many steps at most."
+    )
+
+
 class StepQuery(PageQuery):
     """Which steps of a run."""
 

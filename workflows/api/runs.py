@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,16 +13,19 @@ from workflows.api.door import Door
 from workflows.api.forms import (
     MAX_KEY,
     BulkOrder,
+    CancelOrder,
     DocumentQuery,
     KeyHeader,
     NoForm,
     RunQuery,
     StartOrder,
+    UndoQuery,
     read,
 )
 from workflows.api.shapes import BulkDocument, ReportDocument
 from workflows.selectors.runs import RunFilter, get_run, list_runs, run_document, run_facts
-from workflows.selectors.shapes import PageDocument, RunDocument, RunSummary
+from workflows.selectors.shapes import PageDocument, RunDocument, RunSummary, UndoDocument
+from workflows.selectors.undoing import undo_preview
 from workflows.services.errors import StateRefusedError
 from workflows.services.incidents import replay_run
 from workflows.services.runs import (
@@ -30,11 +33,14 @@ from workflows.services.runs import (
     RefusedOrder,
     StartedRun,
     cancel_run,
+    compensate_run,
     pause_run,
     resume_run,
     start_run,
     start_runs,
 )
+
+MAY_UNDO = "workflows.compensate_run"
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -143,11 +149,35 @@ class CancelRun(Door):
 
     needs = {"POST": "workflows.cancel_run"}
 
-    @extend_schema(operation_id="cancel_run", request=NoForm, responses=RunDocument)
+    @extend_schema(operation_id="cancel_run", request=CancelOrder, responses=RunDocument)
     def post(self, request: Request, run_id: UUID) -> Response:
-        """End a run: at once what no worker holds, the rest when its worker lets go."""
+        """End a run: at once what no worker holds, the rest when its worker lets go.
+
+        With `compensate`, what it has done is then undone, which needs `compensate_run` too.
+        """
+        order = self.body(CancelOrder)
+        if order["compensate"] and not request.user.has_perm(MAY_UNDO):
+            raise PermissionDenied(f"You need the permission {MAY_UNDO} to have a run undone.")
+        cancel_run(run_id=run_id, **order, by=self.actor)
+        return Response(run_document(get_run(run_id)))
+
+
+class UndoRun(Door):
+    """Undo what a run has done."""
+
+    needs = {"GET": "workflows.view_run", "POST": MAY_UNDO}
+    query = {"GET": UndoQuery}
+
+    @extend_schema(operation_id="preview_undo", responses=UndoDocument)
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """Show what it would do to undo a run now, step by step, and what would remain."""
+        return Response(undo_preview(run_id, **self.asked.page))
+
+    @extend_schema(operation_id="undo_run", request=NoForm, responses=RunDocument)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Undo what a failed run has done: each step that says how, the last one first."""
         self.body(NoForm)
-        cancel_run(run_id=run_id, by=self.actor)
+        compensate_run(run_id=run_id, by=self.actor)
         return Response(run_document(get_run(run_id)))
 
 

@@ -137,6 +137,7 @@ class _Compiler:
             retry=self.retry if step.retry is None else self.spec.retry_of(step),
             optional=step.optional,
             idempotent=step.idempotent,
+            irreversible=step.irreversible,
             guard=step.guard or "",
             fail_fast=step.fail_fast,
             assigns=step.set,

@@ -159,6 +159,8 @@ class Node:
     """For a fallback path: the node whose failure it makes good."""
     undo: int = NO_NODE
     """The node that undoes what the step has done, if the run is compensated."""
+    irreversible: bool = False
+    """Whether the definition says that what the step does cannot be undone."""
     undoes: int = NO_NODE
     """For a compensation: the node that it undoes."""
     uses: str = ""

@@ -296,6 +296,9 @@ class StepSpec(Model):
     compensate: CompensateSpec | None = Field(
         None, description="Undoes the step when the run is compensated."
     )
+    irreversible: f.Flag = Field(
+        False, description="What it does cannot be undone; whoever undoes the run is told so."
+    )
     queue_class: f.Name | None = Field(None, alias="class", description="The queue class.")
     environment: f.Slug | None = Field(None, description="Moves this step to another environment.")
     profile: ProfileSpec | None = Field(None, description="The profile that the step leases.")

@@ -72,6 +72,7 @@ class Run(models.Model):
         permissions = [
             ("pause_run", "Can pause and resume runs"),
             ("cancel_run", "Can cancel runs"),
+            ("compensate_run", "Can have runs undone"),
         ]
         constraints = [
             models.UniqueConstraint(

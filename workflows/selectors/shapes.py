@@ -145,6 +145,42 @@ class WaitDocument(TypedDict):
     answered_by: str | None
 
 
+class UndoneStep(TypedDict):
+    """A step that would be undone: by what, and with which arguments.
+
+    `unresolved` says of each argument that nobody can know yet why; it stands as it was written.
+    """
+
+    path: str
+    state: StepStateName
+    uses: str
+    arguments: dict[str, Any]
+    unresolved: dict[str, str]
+
+
+class LastingStep(TypedDict):
+    """A step that has done something, or may have, which would not be undone; and why."""
+
+    path: str
+    state: StepStateName
+    why: str
+
+
+class UndoDocument(TypedDict):
+    """What it would do to undo a run now: the steps in the order in which they would be undone.
+
+    Both lists are cut off; `undone_in_all` and `lasting_in_all` count all.
+    """
+
+    run: Id
+    state: RunStateName
+    refused: str | None
+    undone: list[UndoneStep]
+    undone_in_all: int
+    lasting: list[LastingStep]
+    lasting_in_all: int
+
+
 class JournalLine(TypedDict):
     """A transition; of the run itself if the path is empty."""
 

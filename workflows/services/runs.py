@@ -500,9 +500,13 @@ def resume_many(*, run_ids: Iterable[UUID], by: str) -> Report:
     return each("Resume", run_ids, lambda run_id: resume_run(run_id=run_id, by=by))
 
 
-def cancel_many(*, run_ids: Iterable[UUID], by: str) -> Report:
-    """End each run, and report which could not be."""
-    return each("Cancel", run_ids, lambda run_id: cancel_run(run_id=run_id, by=by))
+def cancel_many(*, run_ids: Iterable[UUID], compensate: bool = False, by: str) -> Report:
+    """End each run, undoing it if asked to, and report which could not be."""
+    return each(
+        "Cancel",
+        run_ids,
+        lambda run_id: cancel_run(run_id=run_id, compensate=compensate, by=by),
+    )
 
 
 def compensate_many(*, run_ids: Iterable[UUID], by: str) -> Report:

@@ -29,6 +29,7 @@ KEYS_OF: Mapping[str, frozenset[Kind]] = {
     "version": frozenset({Kind.WORKFLOW}),
     "class": frozenset({Kind.TASK}),
     "idempotent": frozenset({Kind.TASK}),
+    "irreversible": _CALLS,
     "profile": frozenset({Kind.TASK}),
     "guard": frozenset({Kind.TASK}),
     "compensate": _WORKING,
@@ -66,6 +67,7 @@ def check(outline: Outline) -> None:
         _check_id(outline, step)
         _check_kind(outline, step)
         _check_keys(outline, step)
+        _check_undo(outline, step)
         if step.kind is Kind.SWITCH:
             _check_cases(outline, step)
         if step.kind is Kind.WAIT:
@@ -110,6 +112,28 @@ def _check_id(outline: Outline, step: Step) -> None:
             f"{step.path}.id",
             f"the id {step.id} is already that of the step on line {first.node.line}",
             "give one of them another id",
+        )
+
+
+def _check_undo(outline: Outline, step: Step) -> None:
+    if step.node.get("compensate") is None:
+        return
+    if step.node.value.get("irreversible") is True:
+        outline.report.add(
+            "irreversible-undone",
+            step.node.key_place("irreversible"),
+            f"{step.path}.irreversible",
+            f"{step.id} says how it is undone, and that it cannot be",
+            "remove one of the two",
+        )
+    taken = outline.by_id.get("compensate")
+    if taken is not None and next(iter(taken.owners()), None) is step:
+        outline.report.add(
+            "reserved-id",
+            taken.node.inside(["id"]),
+            f"{taken.path}.id",
+            f"{step.path}.compensate is what undoes the block around this step",
+            "give the step another id",
         )
 
 

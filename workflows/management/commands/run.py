@@ -36,9 +36,10 @@ from workflows.selectors.incidents import IncidentFilter, list_incidents
 from workflows.selectors.recordings import recording_of
 from workflows.selectors.runs import RunFilter, get_run, list_runs, run_document, run_facts
 from workflows.selectors.steps import list_steps
+from workflows.selectors.undoing import undo_lines, undo_preview
 from workflows.services.incidents import replay_run
 from workflows.services.report import Report
-from workflows.services.runs import cancel_many, pause_many, resume_many
+from workflows.services.runs import cancel_many, compensate_many, pause_many, resume_many
 
 _RUN = "the run's id, or the beginning of it"
 
@@ -68,14 +69,22 @@ class Command(Door):
         resume = action(actions, "resume", self.resume, "let paused runs go on")
         cancel = action(actions, "cancel", self.cancel, "end runs; this cannot be undone")
         replay = action(actions, "replay", self.replay, "try the failed steps of runs again")
-        for parser_of_many in (pause, resume, cancel, replay):
+        undo = action(actions, "undo", self.undo, "undo what failed runs have done")
+        for parser_of_many in (pause, resume, cancel, replay, undo):
             parser_of_many.add_argument("runs", nargs="+", metavar="RUN", help=_RUN)
         export = action(
             actions, "export-test", self.export_test, "make a test of a run that has ended"
         )
         export.add_argument("run", metavar="RUN", help=_RUN)
         export.add_argument("-o", "--output", metavar="FILE", help="write it there, not to stdout")
-        cancel.add_argument("--yes", action="store_true", help="do not ask")
+        cancel.add_argument(
+            "--undo", action="store_true", help="then undo what they have done; see run undo"
+        )
+        for parser_that_asks in (cancel, undo):
+            parser_that_asks.add_argument("--yes", action="store_true", help="do not ask")
+        undo.add_argument(
+            "--preview", action="store_true", help="only show what would be undone, and what not"
+        )
 
     def show_list(  # noqa: PLR0913 - the options of the command
         self,
@@ -123,10 +132,34 @@ class Command(Door):
     def resume(self, *, runs: list[str], as_json: bool, **_: Any) -> None:
         self.present(resume_many(run_ids=runs_named(runs), by=actor()), as_json=as_json)
 
-    def cancel(self, *, runs: list[str], yes: bool, as_json: bool, **_: Any) -> None:
+    def cancel(self, *, runs: list[str], undo: bool, yes: bool, as_json: bool, **_: Any) -> None:
         ids = runs_named(runs)
-        self.confirm(f"Cancel {_what(ids)}? This cannot be undone.", yes=yes)
-        self.present(cancel_many(run_ids=ids, by=actor()), as_json=as_json)
+        if undo:
+            self.show_undo(ids, as_json=as_json, quiet=yes)
+            self.confirm(f"Cancel {_what(ids)}, and undo what was done?", yes=yes)
+        else:
+            self.confirm(f"Cancel {_what(ids)}? This cannot be undone.", yes=yes)
+        self.present(cancel_many(run_ids=ids, compensate=undo, by=actor()), as_json=as_json)
+
+    def undo(self, *, runs: list[str], preview: bool, yes: bool, as_json: bool, **_: Any) -> None:
+        ids = runs_named(runs)
+        self.show_undo(ids, as_json=as_json, quiet=yes and not preview)
+        if preview:
+            return
+        self.confirm(f"Undo what was done by {_what(ids)}?", yes=yes)
+        self.present(compensate_many(run_ids=ids, by=actor()), as_json=as_json)
+
+    def show_undo(self, ids: list[UUID], *, as_json: bool, quiet: bool) -> None:
+        """Show what would be undone, unless nobody is there to read it."""
+        if quiet:
+            return
+        found = [undo_preview(run_id) for run_id in ids]
+        if as_json:
+            self.print_json(found[0] if len(found) == 1 else found)
+            return
+        for one in found:
+            for line in undo_lines(one):
+                self.say(line)
 
     def export_test(self, *, run: str, output: str | None, as_json: bool, **_: Any) -> None:
         recording = recording_of(run_named(run))
