@@ -37,11 +37,11 @@ def test_every_installed_package_is_verified(platform: Platform) -> None:
     done = platform.finished(run)
 
     assert done.state == "COMPLETED"
-    assert done.output == recount(SITE_PACKAGES) | {"corrupt": 0, "unverified": 0}
+    assert done.output == recount(SITE_PACKAGES)
     assert done.output["files"] > 0
 
 
-def test_a_damaged_set_is_an_incident_then_repaired_and_only_its_slice_checked_again(
+def test_a_damaged_set_is_an_incident_then_repaired_and_only_that_set_checked_again(
     platform: Platform, tmp_path: Path
 ) -> None:
     root = copy_of_packages(tmp_path)
@@ -60,9 +60,9 @@ def test_a_damaged_set_is_an_incident_then_repaired_and_only_its_slice_checked_a
     replay_incident(incident_id=incident.pk, by="person:tester")
     done = platform.reached(failed, "COMPLETED")
 
-    assert done.output == recount(root) | {"corrupt": 0, "unverified": 0}
+    assert done.output == recount(root)
     assert attempts(done) == {path: 2 if path == incident.path else 1 for path in attempts(done)}
-    assert len(attempts(done)) == 10
+    assert len(attempts(done)) == 1 + len(COPIED)
 
 
 def test_a_missing_file_is_named_with_its_set(platform: Platform, tmp_path: Path) -> None:
