@@ -3,7 +3,8 @@
 EnvironmentsError
 |- UnknownEnvironmentError
 |- EnvironmentRefusedError     a name, a class or a variable that cannot be
-`- EnvironmentMoveError        a state that may not follow the present one
+|- EnvironmentMoveError        a state that may not follow the present one
+`- UnreadableError             something sealed under a key that this process does not have
 """
 
 
@@ -38,3 +39,16 @@ class EnvironmentMoveError(EnvironmentsError):
         self.name, self.before, self.after, self.allowed = name, before, after, allowed
         ways = f"it may become {' or '.join(allowed)}" if allowed else "it stays so for good"
         super().__init__(f"Environment {name} is {before} and cannot become {after}: {ways}.")
+
+
+class UnreadableError(EnvironmentsError):
+    """Something was sealed under a key that this process does not have."""
+
+    code = "environment-unreadable"
+
+    def __init__(self, environment: str) -> None:
+        self.environment = environment
+        super().__init__(
+            f"What is sealed for the environment {environment} cannot be read here: this process"
+            " has another key. Compare ENVIRONMENT_KEYS and SECRET_KEY with those of web."
+        )

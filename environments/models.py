@@ -12,7 +12,12 @@ from django.db import models
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from environments.states import ENVIRONMENT_MOVES, EnvironmentState
+from environments.states import (
+    ENVIRONMENT_MOVES,
+    PROFILE_MOVES,
+    EnvironmentState,
+    ProfileState,
+)
 
 SLUG_PATTERN = re.compile(r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
 SLUG = RegexValidator(
@@ -132,6 +137,151 @@ class EnvironmentJournal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.before or 'created'} -> {self.after}"
+
+
+PROFILE_JOURNAL = """
+    IF OLD.state <> NEW.state AND NOT (
+        OLD.state IN ('FREE', 'LEASED') AND NEW.state IN ('FREE', 'LEASED')
+    ) THEN
+        INSERT INTO environments_profilejournal
+            (profile_id, before, after, run_id, path, attempt, why, actor, at)
+        VALUES (
+            NEW.id, OLD.state, NEW.state,
+            COALESCE(NEW.run_id, OLD.run_id),
+            COALESCE(NULLIF(NEW.path, ''), OLD.path),
+            CASE WHEN NEW.path = '' THEN OLD.attempt ELSE NEW.attempt END,
+            NEW.why,
+            COALESCE(
+                NULLIF(current_setting('orchestrator.actor', true), ''),
+                'database:' || session_user
+            ),
+            clock_timestamp()
+        );
+    END IF;
+    RETURN NULL;
+"""
+
+
+class ProfilePool(models.Model):
+    """Profiles that are as good as each other: a step leases any of them."""
+
+    id = models.BigAutoField(primary_key=True)
+    environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="pools")
+    name = models.CharField(max_length=100, help_text="What steps name in `profile: {pool: ...}`.")
+    description = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["environment", "name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "name"], name="a_pool_has_its_name_for_itself"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Profile(models.Model):
+    """A login, a session, a folder of work: whatever only one step may use at a time.
+
+    Its context is sealed (`environments.vault`). Who leases it is a run and, while a step uses it
+    or is about to, the step and its attempt; `taken_at` is empty until a worker has it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    pool = models.ForeignKey(ProfilePool, on_delete=models.CASCADE, related_name="profiles")
+    name = models.CharField(max_length=100)
+    context = models.TextField(blank=True, default="", editable=False)
+    state = models.CharField(
+        max_length=16,
+        choices=[(state.value, state.value.capitalize()) for state in ProfileState],
+        default=ProfileState.FREE.value,
+        editable=False,
+    )
+    run_id = models.UUIDField(null=True, editable=False)
+    path = models.CharField(max_length=1000, blank=True, default="", editable=False)
+    attempt = models.IntegerField(default=0, editable=False)
+    for_run = models.BooleanField(default=False, editable=False)
+    leased_at = models.DateTimeField(null=True, editable=False)
+    taken_at = models.DateTimeField(null=True, editable=False)
+    saved_at = models.DateTimeField(null=True, editable=False)
+    why = models.TextField(blank=True, default="", editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["pool", "name"]
+        permissions = [("operate_profile", "Can clear, disable and enable profiles")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["pool", "name"], name="a_profile_has_its_name_in_its_pool"
+            ),
+            models.CheckConstraint(
+                name="a_leased_profile_and_no_other_has_a_run",
+                condition=models.Q(state="LEASED", run_id__isnull=False)
+                | (~models.Q(state="LEASED") & models.Q(run_id__isnull=True)),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["run_id"],
+                name="profiles_that_are_leased",
+                condition=models.Q(run_id__isnull=False),
+            ),
+        ]
+        triggers = [
+            pgtrigger.FSM(
+                name="profile_moves",
+                field="state",
+                transitions=[
+                    (before.value, after.value)
+                    for before, followers in PROFILE_MOVES.items()
+                    for after in followers
+                ],
+            ),
+            pgtrigger.Trigger(
+                name="profile_journal",
+                when=pgtrigger.After,
+                operation=pgtrigger.UpdateOf("state"),  # type: ignore[no-untyped-call]
+                func=PROFILE_JOURNAL,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ProfileJournal(models.Model):
+    """A move of a profile, who had it, and the actor. Written by a trigger alone, append-only.
+
+    That it was leased and given back is not written here: the journals of the runs have it, and
+    leave with them.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    profile = models.ForeignKey(Profile, on_delete=models.CASCADE, related_name="journal")
+    before = models.CharField(max_length=16)
+    after = models.CharField(max_length=16)
+    run_id = models.UUIDField(null=True)
+    path = models.CharField(max_length=1000, blank=True)
+    attempt = models.IntegerField(default=0)
+    why = models.TextField(blank=True)
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "move of a profile"
+        verbose_name_plural = "moves of profiles"
+        triggers = [
+            pgtrigger.Protect(
+                name="the_journal_of_profiles_is_append_only", operation=pgtrigger.Update
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.before} -> {self.after}"
 
 
 def queue_name(environment: str, queue_class: str) -> str:

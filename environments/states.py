@@ -1,4 +1,4 @@
-"""The lifecycle of an environment: which state may follow which."""
+"""The lifecycles of environments and of profiles: which state may follow which."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -24,3 +24,23 @@ ENVIRONMENT_MOVES: Mapping[EnvironmentState, tuple[EnvironmentState, ...]] = {
     _E.RETIRED: (),
 }
 """ACTIVE takes new runs; DRAINING ends what it has; SUSPENDED and RETIRED run nothing."""
+
+
+class ProfileState(StrEnum):
+    """Whether a profile can be leased."""
+
+    FREE = "FREE"
+    LEASED = "LEASED"
+    TAINTED = "TAINTED"
+    DISABLED = "DISABLED"
+
+
+_P = ProfileState
+
+PROFILE_MOVES: Mapping[ProfileState, tuple[ProfileState, ...]] = {
+    _P.FREE: (_P.LEASED, _P.DISABLED),
+    _P.LEASED: (_P.FREE, _P.TAINTED),
+    _P.TAINTED: (_P.FREE, _P.DISABLED),
+    _P.DISABLED: (_P.FREE,),
+}
+"""A TAINTED one was left in an unknown state: only a person says that it is well again."""

@@ -26,6 +26,8 @@ SEEN = (
     "workflows.view_pruning",
     "workflows.view_breaker",
     "workflows.view_receivedevent",
+    "environments.view_profilepool",
+    "environments.view_profile",
     "environments.view_environment",
     "environments.view_environmentjournal",
     "django_celery_beat.view_periodictask",
@@ -41,11 +43,16 @@ OPERATED = (
     "workflows.operate_breaker",
     "workflows.publish_event",
     "workflows.see_callback_url",
+    "environments.operate_profile",
 )
 WRITTEN = ("workflows.add_version", "workflows.start_workflow")
 MANAGED = (
     "environments.add_environment",
     "environments.change_environment",
+    "environments.add_profilepool",
+    "environments.change_profilepool",
+    "environments.add_profile",
+    "environments.change_profile",
     "workflows.add_breaker",
     "workflows.change_breaker",
     "django_celery_beat.add_periodictask",

@@ -54,7 +54,28 @@ def _nothing_when_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _keys(value: object) -> object:
+    """Read `name=key,...`; a name may come several times."""
+    if not isinstance(value, str):
+        return value
+    # Loaded here: most processes have no need of it.
+    from cryptography.fernet import Fernet
+
+    found: dict[str, list[str]] = {}
+    for word in value.split(","):
+        name, has_key, key = word.strip().partition("=")
+        if not name or not has_key:
+            raise ValueError("one of the words is not name=key")
+        try:
+            Fernet(key)
+        except ValueError:
+            raise ValueError(f"the key of {name} is none of Fernet's") from None
+        found.setdefault(name, []).append(key)
+    return found
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[dict[str, tuple[SecretStr, ...]], NoDecode, BeforeValidator(_keys)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=512)]
@@ -77,6 +98,12 @@ class Env(BaseSettings):
         min_length=32,
         description="at least 32 random characters; signs sessions and tokens. "
         "Without it the embedded mode makes one and keeps it in LOCAL_DIR",
+    )
+    environment_keys: Keys = Field(
+        default={},
+        description="such as default=<key>,other=<key>: under which secrets of an environment are "
+        "kept, the newest first, each made by Fernet.generate_key(). Give a worker those of its "
+        "own environment alone; an environment without any has one that is made of SECRET_KEY",
     )
     debug: bool = Field(default=False, description="true or false; never true in production")
     allowed_hosts: Words = Field(
@@ -227,6 +254,14 @@ class Env(BaseSettings):
         if (self.broker_url or "").startswith("amqp") and self.result_url is None:
             raise ValueError("RESULT_URL must be set when BROKER_URL is not a Redis")
         return self
+
+    @property
+    def keys_of_environments(self) -> dict[str, tuple[str, ...]]:
+        """The keys of each environment that was given any."""
+        return {
+            name: tuple(key.get_secret_value() for key in keys)
+            for name, keys in self.environment_keys.items()
+        }
 
     @property
     def home(self) -> Path:

@@ -232,6 +232,7 @@ ORCHESTRATOR: dict[str, Any] = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
     "CATALOG": "workers.registry.catalog",
     "PUBLIC_URL": ENV.address,
+    "ENVIRONMENT_KEYS": ENV.keys_of_environments,
     "LEASE_SECONDS": ENV.lease_seconds,
     "CANARY_SECONDS": ENV.canary_seconds,
     "REPUBLISH_SECONDS": ENV.republish_seconds,

@@ -27,6 +27,19 @@ def unmasked(value: Any) -> Any:
     return value
 
 
+@dataclass(slots=True)
+class LeasedProfile:
+    """A profile that the step has to itself. What the task leaves in `context` is kept with it.
+
+    It is JSON: cookies, tokens, whatever the next step with this profile is to find. Its texts are
+    masked in outputs, errors and the log of the step.
+    """
+
+    name: str
+    pool: str
+    context: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskContext:
     """One attempt, as its task sees it. `idempotency_key` is the same for every attempt."""
@@ -46,6 +59,8 @@ class TaskContext:
     """Cheap: ask it in long loops."""
     mask: Callable[[Any], Any] = field(default=unmasked, repr=False)
     """Masks the run's secrets. Mask before cutting a text short: half a secret is not found."""
+    profile: LeasedProfile | None = None
+    """The profile that the step has leased, if it asks for one."""
     scratch: Workdir = field(default_factory=Workdir, repr=False)
 
     def remaining(self) -> float:

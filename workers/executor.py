@@ -18,7 +18,7 @@ import structlog
 
 from workers import registry as registry_module
 from workers import sandbox
-from workers.context import TaskContext, never, unmasked
+from workers.context import LeasedProfile, TaskContext, never, unmasked
 from workers.errors import (
     ParametersError,
     RegistryError,
@@ -29,7 +29,7 @@ from workers.errors import (
 from workers.probing import PROBE_WITHIN, Happened, NotHappened, Unknown
 from workers.registry import Registry, TaskType, catalog
 from workers.sandbox import Workdir, run_within
-from workers.values import check_size, plain, redactor
+from workers.values import check_size, plain, redactor, texts_of
 from workflows.engine.events import Failed, Repeat, StepError, Succeeded, repeat_of
 from workflows.language import expressions
 from workflows.language.words import ErrorClass
@@ -74,6 +74,7 @@ class Assignment:
     idempotent: bool | None = None
     probe_first: bool = False
     probe_only: bool = False
+    profile: LeasedProfile | None = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -112,7 +113,7 @@ def execute(
         assignment,
         registry,
         cancelled,
-        redactor(assignment.secrets),
+        _mask_of(assignment),
         repeat=Repeat.NEVER if assignment.probe_first else Repeat.FREELY,
     )
     try:
@@ -126,6 +127,19 @@ def execute(
         if attempt.context is not None:
             attempt.context.scratch.remove()
     return report(attempt)
+
+
+def _mask_of(assignment: Assignment) -> Callable[[Any], Any]:
+    """Return what masks the secrets, and the texts of the profile: as it was, and as it is."""
+    profile = assignment.profile
+    if profile is None:
+        return redactor(assignment.secrets)
+    before = assignment.secrets | texts_of(profile.context)
+
+    def mask(value: Any) -> Any:
+        return redactor(before | texts_of(profile.context))(value)
+
+    return mask
 
 
 def resolve(attempt: Attempt) -> Attempt:
@@ -242,6 +256,7 @@ def _context(attempt: Attempt, seconds: float | None) -> TaskContext:
         log=_logger(attempt, facts | {"task": assignment.uses}),
         cancelled=attempt.cancelled,
         mask=attempt.mask,
+        profile=assignment.profile,
         scratch=Workdir(),
     )
 
@@ -429,7 +444,7 @@ def _logger(attempt: Attempt, facts: Mapping[str, Any]) -> Any:
 
     It is made when it is first used.
     """
-    if not attempt.assignment.secrets:
+    if not attempt.assignment.secrets and attempt.assignment.profile is None:
         return structlog.get_logger(**facts)
 
     def masked(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:

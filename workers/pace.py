@@ -34,13 +34,12 @@ class Pace:
     def is_quick(self, node: Node) -> bool:
         """Say whether a step is quick, as far as is known, and may be repeated.
 
-        What is sent to another environment, or has a guard, goes alone: it is let in one by one.
-        What undoes a step has no neighbours, for it is never begun beside another.
+        What is sent to another environment, or has a guard or a profile, goes alone: it is let in
+        one by one. What undoes a step has no neighbours, for it is never begun beside another.
         """
         return (
             node.kind is StepKind.TASK
-            and not node.environment
-            and not node.guard
+            and not (node.environment or node.guard or node.pool)
             and node.undoes == NO_NODE
             and self._seconds.get(node.uses, QUICK + 1) <= QUICK
             and (node.timeout is None or node.timeout >= LONG_ENOUGH)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from workers import executor
+from workers.context import LeasedProfile
 from workers.executor import Assignment
 from workers.leases import Held, bounded, keeper
 from workers.outage import outlast
@@ -103,6 +104,10 @@ def carry_out(work: Work, held: Held) -> Outcome:
     """Carry out one attempt."""
     if work.refusal is not None:
         return Failed(work.path, work.attempt, work.refusal)
+    given = None
+    if work.profile is not None:
+        known = work.profile
+        given = LeasedProfile(known.name, known.pool, known.context or {})
     assignment = Assignment(
         run_id=str(work.run),
         path=work.path,
@@ -116,5 +121,9 @@ def carry_out(work: Work, held: Held) -> Outcome:
         idempotent=work.node.idempotent,
         probe_first=work.probe_first,
         probe_only=work.probe_only,
+        profile=given,
     )
-    return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)
+    outcome = executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)
+    if work.profile is not None and given is not None:
+        work.profile.context = given.context
+    return outcome

@@ -117,6 +117,22 @@ def check_size(value: Any, what: str) -> None:
         )
 
 
+SHORTEST_SECRET = 4
+"""Characters of the shortest text of a profile that is masked: shorter ones are in any sentence."""
+
+
+def texts_of(value: Any) -> frozenset[str]:
+    """Return the texts inside a value, but for keys and the shortest."""
+    match value:
+        case str():
+            return frozenset({value} if len(value) >= SHORTEST_SECRET else ())
+        case Mapping():
+            return frozenset().union(*(texts_of(item) for item in value.values()))
+        case list() | tuple():
+            return frozenset().union(*(texts_of(item) for item in value))
+    return frozenset()
+
+
 def redactor(secrets: Iterable[str]) -> Callable[[Any], Any]:
     """Make a function that masks the secrets in a plain value, keys included.
 

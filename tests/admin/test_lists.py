@@ -15,6 +15,8 @@ LISTS = (
     "workflows_version",
     "workflows_run",
     "workflows_breaker",
+    "environments_profile",
+    "environments_profilepool",
     "workflows_step",
     "workflows_attempt",
     "workflows_incident",

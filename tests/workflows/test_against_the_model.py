@@ -45,6 +45,7 @@ from workflows.engine.events import (
     Drained,
     Event,
     Failed,
+    Parked,
     PauseRequested,
     Replayed,
     ResumeRequested,
@@ -59,6 +60,7 @@ from workflows.services import recovery, timers
 from workflows.services.errors import StateRefusedError
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
 from workflows.services.plans import pinned
+from workflows.services.progress import advance_run, in_flight
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, compensate_run, pause_run, resume_run, start_run
 from workflows.services.steps import (
@@ -329,6 +331,21 @@ class Crowd(RuleBasedStateMachine):
 
         self.tell(twin, Drained(scope))
         self.do(lambda: settle_scope(pin=twin.pin, scope=scope, now=self.now), cut)
+
+        self.settle(twin)
+
+    @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), cut=CUTS)
+    def put_aside(self, pick: int, wrong: int, cut: tuple[int, bool] | None) -> None:
+        """What a step needs is not to be had: its attempt is parked, or one that is not queued."""
+        found = self.steps_in(StepState.QUEUED)
+        if not found:
+            return
+        twin, path, attempt = found[pick % len(found)]
+        self.pass_time(0)
+        event = Parked(path, attempt + wrong, Reason.GUARD, self.now + timedelta(seconds=20))
+
+        self.tell(twin, event)
+        self.do(lambda: in_flight(partial(advance_run, twin.pin, event, now=self.now)), cut)
 
         self.settle(twin)
 

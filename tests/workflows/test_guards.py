@@ -480,6 +480,19 @@ def test_steps_that_are_parked_at_the_same_time_stop_the_clock_once() -> None:
     assert not is_open
 
 
+def test_the_time_for_retries_stands_still_while_a_step_is_parked() -> None:
+    short = {"max_attempts": 9, "initial_delay": 0, "max_duration": "100s"}
+    run = a_run(task("only", guard="crm", retry=short))
+    for attempt in range(1, 6):
+        fail(claimed(run, "only", attempt), "transient")
+    assert claim(run, "only", 6) is None
+
+    tick(now=later(3000))
+    fail(claimed(run, "only", 6, now=later(3001)), "transient", now=later(3002))
+
+    assert states(run)["only"] == "QUEUED"
+
+
 def test_the_time_of_a_run_stands_still_too() -> None:
     break_it()
     run = a_run(guarded(), timeout=100)

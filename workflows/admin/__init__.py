@@ -6,6 +6,7 @@ from workflows.admin.event import EventAdmin
 from workflows.admin.guards import BreakerAdmin
 from workflows.admin.incident import IncidentAdmin
 from workflows.admin.journal import JournalAdmin
+from workflows.admin.profiles import PoolAdmin, ProfileAdmin
 from workflows.admin.pruning import PruningAdmin
 from workflows.admin.run import RunAdmin
 from workflows.admin.step import AttemptAdmin, StepAdmin
@@ -18,6 +19,8 @@ __all__ = [
     "EventAdmin",
     "IncidentAdmin",
     "JournalAdmin",
+    "PoolAdmin",
+    "ProfileAdmin",
     "PruningAdmin",
     "RunAdmin",
     "StepAdmin",

@@ -6,6 +6,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from environments.states import ProfileState
 from workflows.engine.states import RunState, StepState
 from workflows.language.limits import LONGEST_GROUP
 from workflows.language.words import ErrorClass
@@ -300,6 +301,22 @@ class GuardQuery(PageQuery):
 
 class GuardOrder(Form):
     """Why a guard is opened or closed by hand."""
+
+    why = serializers.CharField(
+        max_length=MAX_NOTE, help_text="Kept in its journal, with the actor."
+    )
+
+
+class ProfileQuery(PageQuery):
+    """Which profiles."""
+
+    environment = serializers.CharField(required=False, max_length=64)
+    pool = serializers.CharField(required=False, max_length=100)
+    state = serializers.ChoiceField(required=False, choices=[state.value for state in ProfileState])
+
+
+class ProfileOrder(Form):
+    """Why a profile is cleared, disabled or enabled."""
 
     why = serializers.CharField(
         max_length=MAX_NOTE, help_text="Kept in its journal, with the actor."

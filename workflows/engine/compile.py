@@ -25,7 +25,7 @@ from workflows.engine.plan import (
 )
 from workflows.language import expressions
 from workflows.language.spec import Spec, StepSpec, retry_policy
-from workflows.language.words import Losers, StepKind
+from workflows.language.words import Hold, Losers, StepKind
 
 WHOLE_OUTPUT = re.compile(r"\s*\$\{\{\s*steps\.(\w+)\.output\s*\}\}\s*")
 """An expression that is the output of a step and nothing else."""
@@ -139,6 +139,8 @@ class _Compiler:
             idempotent=step.idempotent,
             irreversible=step.irreversible,
             guard=step.guard or "",
+            pool=step.profile.pool if step.profile else "",
+            keeps_profile=step.profile is not None and step.profile.hold is Hold.RUN,
             fail_fast=step.fail_fast,
             assigns=step.set,
             exit=None if step.exit is None else Exit(**dict(step.exit)),

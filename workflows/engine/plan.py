@@ -175,6 +175,10 @@ class Node:
     """Whether it may follow itself in doubt; None: as its task type says."""
     guard: str = ""
     """The dependency whose circuit breaker is asked before an attempt, and hears how it ended."""
+    pool: str = ""
+    """The pool of which the step leases a profile."""
+    keeps_profile: bool = False
+    """Whether the run keeps the profile until it ends."""
     fail_fast: bool = False
     assigns: Mapping[str, Any] | None = None
     exit: Exit | None = None
@@ -260,6 +264,11 @@ class Plan:
     def elsewhere(self) -> frozenset[str]:
         """The environments that steps are sent to."""
         return frozenset(self.queue_classes) - {""}
+
+    @cached_property
+    def has_profiles(self) -> bool:
+        """Whether steps lease profiles."""
+        return any(node.pool for node in self.nodes)
 
     @cached_property
     def guards(self) -> frozenset[str]:

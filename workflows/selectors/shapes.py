@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
-from environments.states import EnvironmentState
+from environments.states import EnvironmentState, ProfileState
 from workflows.engine.breaker import BreakerState
 from workflows.engine.decision import AttemptEnd
 from workflows.engine.states import OUTSIDE, RunState, StepState
@@ -20,6 +20,7 @@ Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Url = Annotated[str, WithJsonSchema({"type": "string", "format": "uri"})]
 RunStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in RunState]})]
 BreakerStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in BreakerState]})]
+ProfileStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in ProfileState]})]
 StepStateName = Annotated[str, WithJsonSchema({"enum": [state.value for state in StepState]})]
 EnvironmentStateName = Annotated[
     str, WithJsonSchema({"enum": [state.value for state in EnvironmentState]})
@@ -390,6 +391,23 @@ class ParkedDocument(TypedDict):
     path: str
     attempt: int
     since: Time
+
+
+class ProfileDocument(TypedDict):
+    """A profile, without what is in it. `run` and `path` say who has it."""
+
+    id: int
+    environment: str
+    pool: str
+    name: str
+    state: ProfileStateName
+    run: Id | None
+    path: str | None
+    attempt: int | None
+    held_for_run: bool
+    leased_at: Time | None
+    saved_at: Time | None
+    why: str
 
 
 def json_time(moment: datetime) -> str:

@@ -18,7 +18,7 @@ from workflows.dispatch import FAN_OUT_FROM, FAN_OUT_WIDTH, Dispatch, FanOut, Se
 from workflows.engine.events import Drained, Failed, LeaseExpired, Loss, StepError, repeat_of
 from workflows.engine.plan import ROOT, Node
 from workflows.language.words import ErrorClass
-from workflows.services import callbacks, children, concurrency, guards, outbox, timers
+from workflows.services import callbacks, children, concurrency, guards, outbox, profiles, timers
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.progress import CHANCE, advance_run, in_flight, patience
 from workflows.services.steps import lease
@@ -69,6 +69,7 @@ def recover(*, now: datetime) -> RecoveryReport:
     _see_to_children(report)
     _give_places(report, now)
     _deliver_callbacks(report, now)
+    helped(None, "profiles", partial(_sweep_profiles, report, now))
     due = timers.tick(now=now)
     if due:
         report.lines.append(f"{due} timers were due and have fired")
@@ -167,6 +168,8 @@ def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _En
         return progress.held.run.environment if progress.held else "", events
 
     environment, ended = in_flight(work)
+    if pin.plan.has_profiles:
+        profiles.taint(run_id, [(one.path, one.attempt) for one in ended], why=_lost(ending))
     for one in ended:
         _tell_guard(pin.plan.node(one.path), environment, one, ending.now)
     ending.report.lines += [
@@ -179,6 +182,16 @@ def _end_leases_of(run_id: UUID, version_id: UUID, paths: list[str], ending: _En
         for one in ended
     ]
     return bool(ended)
+
+
+def _lost(ending: _Ending) -> str:
+    return f"its worker was lost in the middle of an attempt ({ending.loss})"
+
+
+def _sweep_profiles(report: RecoveryReport, now: datetime) -> bool:
+    lines = profiles.sweep(now=now)
+    report.lines += lines
+    return bool(lines)
 
 
 def _tell_guard(node: Node, environment: str, ended: LeaseExpired, now: datetime) -> None:

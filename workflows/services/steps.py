@@ -15,16 +15,17 @@ from workflows import store
 from workflows.engine import compensating
 from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
-from workflows.engine.events import Claimed, Drained, Failed, StepError, Succeeded
+from workflows.engine.events import Claimed, Drained, Failed, Parked, StepError, Succeeded
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.language import expressions
 from workflows.language.words import ErrorClass
 from workflows.links import callback_url
-from workflows.services import guards
+from workflows.services import guards, profiles
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
+from workflows.services.profiles import Profile
 from workflows.services.progress import (
     Progress,
     Proposal,
@@ -67,6 +68,8 @@ class Work:
     """No try is left: the probe is asked, and there is no call whatever it says."""
     refusal: StepError | None = None
     """Why the step is not to be carried out here."""
+    profile: Profile | None = None
+    """The profile that it has to itself."""
     tells_guard: bool = False
     """Its guard let it pass without being closed, and waits to hear how it went."""
 
@@ -121,7 +124,7 @@ def claim_step(  # noqa: PLR0913 - the facts of a message, named
 ) -> Work | None:
     """Claim a queued attempt; None when somebody else has it, or it is no longer wanted.
 
-    It is parked instead while its guard is open.
+    It is parked instead while its guard is open, or no profile of its pool is free.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
     recall = partial(_claimed_before, pin, taker, path)
@@ -161,6 +164,8 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
     That may be one of its `siblings` in a fan-out.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
+    if work.profile is not None:
+        profiles.give_back(work.profile, outcome, now=now)
     fits = partial(_may_follow, taker)
     wish = Wish(work.queue, taker.worker, now + lease(), fits) if run_on else None
     recall = partial(_recorded_before, work, taker)
@@ -176,6 +181,8 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
         ),
         recall,
     )
+    if work.pinned.plan.has_profiles and progress.decision.run_moves:
+        profiles.release_run(work.run, now=now)
     if work.node.guard:
         guard, asked = work.node.guard, work.tells_guard
         guards.tell(work.place, guard, outcome, is_asked=asked, now=now)
@@ -249,7 +256,7 @@ def _propose_outcomes(
 
 def claim_steps(*, fences: Sequence[tuple[Pinned, str]], taker: Taker, now: datetime) -> list[Work]:
     """Claim the first attempts at steps, each of a run of its own, as far as they can be had."""
-    fences = [(pin, path) for pin, path in fences if not pin.plan.node(path).guard]
+    fences = [(pin, path) for pin, path in fences if not _asks(pin.plan.node(path))]
     proposals = [_propose_claims(pin, [path], taker, now) for pin, path in fences]
     works = [
         _work_of(pin, progress, taker.queue, progress.claimed)
@@ -395,8 +402,15 @@ def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
     in_flight(lambda: advance_run(pin, Drained(scope), now=now))
 
 
+def _asks(node: Node) -> bool:
+    """Say whether a step has something to ask for before each attempt."""
+    return bool(node.guard or node.pool)
+
+
 def _must_ask(node: Node, taker: Taker) -> bool:
-    """Say whether an attempt may be claimed only if its guard lets it pass."""
+    """Say whether an attempt may be claimed only if its guard, or its pool, lets it pass."""
+    if node.pool:
+        return True
     return bool(node.guard) and guards.is_shut(environment_of(taker.queue), node.guard)
 
 
@@ -405,8 +419,8 @@ def _may_follow(taker: Taker, node: Node) -> bool:
 
 
 def _fits_abreast(fits: Callable[[Node], bool], node: Node) -> bool:
-    """Say whether a step may be claimed with others: one with a guard asks by itself."""
-    return not node.guard and fits(node)
+    """Say whether a step may be claimed with others: what has something to ask for does not."""
+    return not _asks(node) and fits(node)
 
 
 def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | PutAside | None:
@@ -420,20 +434,31 @@ def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | P
 def _claim_asking(
     pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime
 ) -> Work | PutAside | None:
-    """Claim an attempt if its guard lets it pass, else park it. The caller has the transaction."""
-    environment = environment_of(taker.queue)
-    if not _is_here(pin, pin.plan.node(path), taker.queue):
+    """Claim an attempt if guard and pool let it pass, else park it. The caller has a transaction.
+
+    What it waits for longest comes last, so that it holds no profile while its guard is open.
+    """
+    node, place = pin.plan.node(path), environment_of(taker.queue)
+    if not _is_here(pin, node, taker.queue):
         return None
-    parked, keep = guards.pass_guard(pin, path, attempt, environment=environment, now=now)
+    parked: Parked | None = None
+    kept: list[Callable[[], None]] = []
+    for has, ask in ((node.guard, guards.pass_guard), (node.pool, profiles.lease_profile)):
+        if has and parked is None:
+            parked, keep = ask(pin, path, attempt, environment=place, now=now)
+            kept = [keep] if parked else [*kept, keep]
     event = parked or Claimed(path, attempt, taker.worker, now + lease())
     progress = advance_run(pin, event, now=now, unsettled=taker.unsettled)
     if not progress.decision.moves or progress.held is None:
         return None
-    keep()
+    if parked is not None and node.pool:
+        profiles.let_go_of(pin, path, attempt)
+    for keep in kept:
+        keep()
     if parked is not None:
         return PUT_ASIDE
     work = _work_of(pin, progress, taker.queue, progress.held.steps[path])
-    return None if work is None else replace(work, tells_guard=True)
+    return None if work is None else replace(work, tells_guard=bool(node.guard))
 
 
 def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:
@@ -471,6 +496,11 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
     home, refusal = held.run.environment, None
     if node.environment:
         home, refusal = _standing(pin, view, node)
+    profile = None
+    if node.pool:
+        place = environment_of(queue)
+        profile = profiles.profile_of(pin, view.path, view.attempt, environment=place)
+        refusal = refusal or profile.refusal
     arguments, reads = node.arguments, node.call
     # A person corrects what has failed: an attempt, or the condition that comes before the first.
     may_be_corrected = view.attempt > 1 or node.when is not None
@@ -498,6 +528,7 @@ def _work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None)
         probe_first=view.reason in ASKING,
         probe_only=view.reason is Reason.LAST_PROBE,
         refusal=refusal,
+        profile=profile,
     )
 
 

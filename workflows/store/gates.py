@@ -62,9 +62,20 @@ PARK = """
     RETURNING id
 """
 
-UNPARK = """
-    UPDATE workflows_parking SET until = %s WHERE run_id = %s AND path = %s AND until IS NULL
+LONGER = """
+    retry_until = s.retry_until
+        + CASE g.gate WHEN 'guard' THEN %(now)s - g.since ELSE interval '0' END
 """
+"""The time in which a step may be retried stands still while it is parked before its guard."""
+
+UNPARK = f"""
+    WITH gone AS (
+        UPDATE workflows_parking SET until = %(now)s
+        WHERE run_id = %(run)s AND path = %(path)s AND until IS NULL
+        RETURNING run_id, path, gate, since
+    )
+    UPDATE workflows_step s SET {LONGER} FROM gone g WHERE s.run_id = g.run_id AND s.path = g.path
+"""  # noqa: S608 - joined from literals of this module
 
 PERMIT = """
     SELECT id FROM (
@@ -101,15 +112,15 @@ TIDY = f"""
     WHERE workflows_parking.id = gone.id
 """  # noqa: S608 - joined from literals of this module
 
-LET_GO = """
+LET_GO = f"""
     WITH gone AS (
         UPDATE workflows_parking SET until = %(now)s WHERE id = ANY(%(ids)s)
-        RETURNING run_id, path, attempt
+        RETURNING run_id, path, attempt, gate, since
     )
-    UPDATE workflows_step s SET wake_at = %(now)s FROM gone g
+    UPDATE workflows_step s SET wake_at = %(now)s, {LONGER} FROM gone g
     WHERE s.run_id = g.run_id AND s.path = g.path
         AND s.state = 'RETRYING' AND s.attempt = g.attempt - 1
-"""
+"""  # noqa: S608 - joined from literals of this module
 
 UNDER_WAY = f"""
     SELECT count(*) FROM workflows_parking p
@@ -125,7 +136,10 @@ TRIAL = """
     JOIN workflows_run r ON r.id = p.run_id
     JOIN workflows_step s ON s.run_id = p.run_id AND s.path = p.path
     LEFT JOIN workflows_attempt a ON a.step_id = s.id AND a.number = p.attempt
-    WHERE p.id = %s
+    WHERE p.id = %s AND NOT EXISTS (
+        SELECT 1 FROM workflows_parking q
+        WHERE q.run_id = p.run_id AND q.path = p.path AND q.id > p.id AND q.until IS NULL
+    )
 """
 
 STOPPED = """
@@ -245,7 +259,7 @@ def park(  # noqa: PLR0913 - the facts of a row, named
 
 def unpark(run_id: UUID, path: str, *, now: datetime) -> None:
     """Write down that a step is parked no more."""
-    cursor().execute(UNPARK, (now, run_id, path))
+    cursor().execute(UNPARK, {"now": now, "run": run_id, "path": path})
 
 
 def permit_of(run_id: UUID, path: str, attempt: int, *, gate: str) -> int | None:

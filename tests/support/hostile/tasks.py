@@ -59,3 +59,13 @@ def note(ledger: Path, context: TaskContext, seconds: float = 0.0) -> None:
     time.sleep(seconds)
     with ledger.open("a") as file:
         file.write(f"{context.idempotency_key}\n")
+
+
+@task("hostile.browse")
+def browse(context: TaskContext, seconds: float = 0.0) -> str:
+    """Count a visit in the profile that the step has leased, and tell whose it was."""
+    profile = context.profile
+    assert profile is not None
+    time.sleep(seconds)
+    profile.context["visits"] = profile.context.get("visits", 0) + 1
+    return profile.name

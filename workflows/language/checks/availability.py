@@ -7,7 +7,6 @@ from workflows.language.outline import Outline
 
 NOT_YET = frozenset(
     {
-        "step.profile",
         "name.secrets",
     }
 )

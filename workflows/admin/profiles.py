@@ -1,0 +1,313 @@
+"""Profiles and their pools: who has them. What is in one can be given anew, and is never shown."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from environments.badges import Look, badge
+from environments.models import Profile, ProfileJournal, ProfilePool
+from environments.states import ProfileState
+from workflows.admin.base import ReadOnlyAdmin, actor_of
+from workflows.admin.confirming import confirm_one
+from workflows.admin.guards import WhyForm
+from workflows.admin.operations import Button, Operation
+from workflows.admin.step import run_link
+from workflows.selectors.profiles import profiles, who_has
+from workflows.services.profiles import (
+    clear_profile,
+    create_profile,
+    disable_profile,
+    enable_profile,
+    replace_context,
+)
+
+CHANGE = "environments.change_profile"
+OPERATE = "environments.operate_profile"
+
+LOOKS = {
+    ProfileState.FREE: Look("ok", "check_circle"),
+    ProfileState.LEASED: Look("busy", "lock"),
+    ProfileState.TAINTED: Look("bad", "report"),
+    ProfileState.DISABLED: Look("quiet", "block"),
+}
+
+
+def _content(*, required: bool) -> forms.JSONField:
+    return forms.JSONField(
+        label="Context",
+        required=required,
+        widget=UnfoldAdminTextareaWidget(
+            attrs={"rows": 8, "class": "code", "spellcheck": "false", "autocomplete": "off"}
+        ),
+        help_text="A JSON object, such as cookies and logins. It is kept sealed, given to the "
+        "steps that lease the profile, and never shown again.",
+    )
+
+
+def _object(given: Any) -> Any:
+    """What is in a profile has names, so it is an object."""
+    if not isinstance(given, dict):
+        raise forms.ValidationError('Give an object, such as {"user": "bot-1"}.')
+    return given
+
+
+class ContextForm(forms.Form):
+    """What is in a profile, to be given anew."""
+
+    content = _content(required=True)
+
+    def clean_content(self) -> Any:
+        """Refuse what is no object."""
+        return _object(self.cleaned_data["content"])
+
+
+def _operation(  # noqa: PLR0913, PLR0917 - the facts of a button
+    name: str, label: str, icon: str, tone: str, meaning: str, done: str
+) -> Operation:
+    return Operation(
+        name=name,
+        label=label,
+        icon=icon,
+        tone=tone,
+        permission=OPERATE,
+        meaning=meaning,
+        done=done,
+        do=lambda *_: None,
+        form=WhyForm,
+    )
+
+
+CLEAR = _operation(
+    "clear",
+    "Clear",
+    "cleaning_services",
+    "primary",
+    "A step ended in the middle of using it. Look whether it is well: logged in as it should be, "
+    "nothing half done. Then steps lease it again, with the context that it had before that step.",
+    "Steps lease the profile again.",
+)
+DISABLE = _operation(
+    "disable",
+    "Disable",
+    "block",
+    "danger",
+    "No step leases it until somebody enables it.",
+    "No step leases the profile any more.",
+)
+ENABLE = _operation(
+    "enable",
+    "Enable",
+    "play_arrow",
+    "primary",
+    "Steps lease it again.",
+    "Steps lease the profile again.",
+)
+RENEW = replace(
+    _operation(
+        "renew",
+        "Give it another context",
+        "key",
+        "plain",
+        "What it has is replaced by what you give it, such as a new login. One that is tainted "
+        "stays so until it is cleared.",
+        "The profile has another context.",
+    ),
+    permission=CHANGE,
+    form=ContextForm,
+)
+BY_NAME = {one.name: one for one in (CLEAR, DISABLE, ENABLE, RENEW)}
+OFFERED = {
+    ProfileState.FREE: (DISABLE, RENEW),
+    ProfileState.LEASED: (),
+    ProfileState.TAINTED: (CLEAR, DISABLE, RENEW),
+    ProfileState.DISABLED: (ENABLE, RENEW),
+}
+DO = {"clear": clear_profile, "disable": disable_profile, "enable": enable_profile}
+
+
+class NewProfileForm(forms.ModelForm):  # type: ignore[type-arg] # generic in the stubs alone
+    """A new profile, with what is in it."""
+
+    content = _content(required=False)
+
+    class Meta:
+        model = Profile
+        fields = ("pool", "name")
+
+    def clean_content(self) -> Any:
+        """Refuse what is no object; nothing is an empty one."""
+        given = self.cleaned_data["content"]
+        return {} if given is None else _object(given)
+
+
+class MovesInline(TabularInline):
+    model = ProfileJournal
+    fields = readonly_fields = (
+        "at",
+        "before",
+        "after",
+        "run_id",
+        "path",
+        "attempt",
+        "why",
+        "actor",
+    )
+    ordering = ("-id",)
+    per_page = 20
+    extra = 0
+    can_delete = False
+    verbose_name_plural = "journal"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("environments.view_profile")
+
+
+@admin.register(ProfilePool)
+class PoolAdmin(ModelAdmin):
+    list_display = ("name", "environment", "description")
+    list_filter = ("environment",)
+    list_select_related = ("environment",)
+    search_fields = ("name",)
+    actions = None
+    show_full_result_count = False
+    fields = ("environment", "name", "description")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("environment", "name") if obj else ()
+
+
+@admin.register(Profile)
+class ProfileAdmin(ReadOnlyAdmin):
+    list_display = ("name", "pool", "place", "badge", "held", "run_of", "why", "saved_at")
+    list_filter = ("pool__environment", "pool", "state")
+    search_fields = ("name",)
+    search_help_text = "A part of the name."
+    ordering = ("pool__environment__name", "pool__name", "name")
+    sortable_by = ()
+    actions = None
+    inlines = (MovesInline,)
+    shown = ("pool", "name", "held", "run_of", "why", "leased_at", "saved_at")
+    change_form_outer_before_template = "environments/moves.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
+        return profiles()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(ModelAdmin.has_add_permission(self, request))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.shown if obj else ("pool", "name", "content")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.shown if obj else ()
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> tuple[Any, ...]:
+        return self.inlines if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        more = {} if obj else {"form": NewProfileForm}
+        return super().get_form(request, obj, **(kwargs | more))
+
+    def save_model(self, request: HttpRequest, obj: Profile, form: Any, change: bool) -> None:
+        """Make the profile; those that there are change by buttons alone."""
+        if not change:
+            given, by = form.cleaned_data["content"], actor_of(request)
+            obj.pk = create_profile(pool=obj.pool_id, name=obj.name, context=given, by=by)
+
+    @admin.display(description="Environment")
+    def place(self, profile: Profile) -> str:
+        return profile.pool.environment.name
+
+    @admin.display(description="State")
+    def badge(self, profile: Profile) -> SafeString:
+        return profile_badge(profile)
+
+    @admin.display(description="Who has it")
+    def held(self, profile: Profile) -> str:
+        return who_has(profile) or "-"
+
+    @admin.display(description="Run")
+    def run_of(self, profile: Profile) -> SafeString | str:
+        return run_link(profile.run_id) if profile.run_id else "-"
+
+    def get_urls(self) -> list[URLPattern]:
+        operate = self.page("<int:pk>/operate/<slug:name>/", self.operate, "operate")
+        return [operate, *super().get_urls()]
+
+    def operate(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
+        """Ask, then do it."""
+        profile = profiles().filter(pk=pk).first()
+        if profile is None or name not in BY_NAME:
+            raise Http404(f"There is no profile {pk}, or nothing called {name} to do to it.")
+
+        def do(_: UUID, given: Any, by: str) -> None:
+            if name == RENEW.name:
+                replace_context(profile=pk, context=given["content"], by=by)
+            else:
+                DO[name](profile=pk, why=given["note"], by=by)
+
+        return confirm_one(
+            self,
+            request,
+            replace(BY_NAME[name], do=do),
+            pk=UUID(int=pk),
+            subject=f"{profile.name} of {profile.pool.name}, {profile.state.lower()}",
+            back=reverse("admin:environments_profile_change", args=[pk]),
+        )
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        found = profiles().filter(pk=object_id).first() if object_id.isdigit() else None
+        more = dict(extra_context or {})
+        if found is not None:
+            more["state_badge"] = profile_badge(found)
+            more["moves"] = _buttons(found, request)
+        response: HttpResponse = super().change_view(request, object_id, form_url, more)
+        return response
+
+    def response_add(
+        self, request: HttpRequest, obj: Profile, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:environments_profile_change", args=[obj.pk]))
+
+
+def profile_badge(profile: Profile) -> SafeString:
+    """Return the badge of a profile; who has it shows when it is pointed at."""
+    look = LOOKS[ProfileState(profile.state)]
+    return badge(profile.state.capitalize(), look, title=who_has(profile) or profile.why)
+
+
+def _buttons(profile: Profile, request: HttpRequest) -> list[Button]:
+    return [
+        Button(
+            one.label,
+            reverse("admin:environments_profile_operate", args=[profile.pk, one.name]),
+            one.icon,
+            one.tone,
+        )
+        for one in OFFERED[ProfileState(profile.state)]
+        if request.user.has_perm(one.permission)
+    ]
