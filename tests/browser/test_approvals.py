@@ -43,7 +43,7 @@ def asked(**keys: Any) -> Approval:
 
 def test_a_request_is_found_read_and_approved(ben: Page) -> None:
     request = asked(timeout="2d")
-    ben.get_by_role("link", name="Approvals").click()
+    ben.get_by_role("link", name="Approvals", exact=True).click()
     ben.get_by_role("link", name="sign").click()
     expect(ben.get_by_text("Pay 1,200 EUR to Acme")).to_be_visible()
     ben.get_by_role("link", name="Approve").click()
