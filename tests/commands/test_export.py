@@ -6,6 +6,7 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.utils import timezone
@@ -15,9 +16,10 @@ from workflows.engine.events import Event, Failed, LeaseExpired, Repeat, StepErr
 from workflows.language.words import ErrorClass
 from workflows.management.redaction import Redaction
 from workflows.models import Incident, Run, Step
+from workflows.services.events import hand_out, publish_event
 from workflows.services.incidents import replay_incident, skip_incident
 from workflows.services.plans import pinned
-from workflows.services.runs import cancel_run
+from workflows.services.runs import cancel_run, compensate_run
 from workflows.services.steps import Taker, claim_step, record_outcome
 from workflows.services.timers import tick
 
@@ -180,6 +182,57 @@ def test_a_cancelled_run_is_cancelled_again(tmp_path: Path) -> None:
     assert "assert run.state == 'CANCELLED'" in text
 
 
+WAITS = """
+workflow: waits
+on_failure: compensate
+steps:
+  - id: pack
+    foreach: [a, b]
+    steps:
+      - id: scan
+        uses: log
+        with: {message: "${{ item }}"}
+        compensate: {uses: log, with: {message: "no ${{ item }}"}}
+  - {id: cool_off, wait: {for: 4m}}
+  - {id: paid, event: {type: payment.settled}, output: "${{ steps.paid.output.sum }}"}
+  - {id: ship, uses: log, with: {message: "${{ steps.paid.output }}"}}
+"""
+
+
+def test_a_run_that_waited_and_was_undone_is_played_again(tmp_path: Path) -> None:
+    run, clock = a_run(WAITS), Clock()
+    for number in range(2):
+        path = f"pack[{number}].scan"
+        clock.attempt(run, path, Succeeded(path, 1, {"n": number}))
+    clock.retry()
+    event = {"type": "payment.settled", "id": "1", "source": "bank", "data": {"sum": 7}}
+    publish_event(event={"specversion": "1.0", **event}, by="person:ann")
+    hand_out(now=clock.now)
+    clock.attempt(run, "ship", Failed("ship", 1, error("permanent", "ship.sunk")))
+    for number in (1, 0):
+        path = f"pack[{number}].scan.compensate"
+        clock.attempt(run, path, Succeeded(path, 1, None))
+
+    text = exported(run, tmp_path)
+
+    assert "assert run.state == 'COMPENSATED'" in text
+    assert "'pack[1].scan': returns({'n': 1}" in text
+    assert "'paid': returns(7, takes=" in text
+
+
+def test_a_failed_run_that_a_person_undid_is_undone_again(tmp_path: Path) -> None:
+    run = a_run(WAITS.replace("compensate\nsteps", "fail\nsteps"))
+    clock = Clock()
+    clock.attempt(run, "pack[0].scan", Succeeded("pack[0].scan", 1, None))
+    failure = Failed("pack[1].scan", 1, error("permanent", "scan.no"))
+    clock.attempt(run, "pack[1].scan", failure)
+    compensate_run(run_id=run.pk, by="person:ann")
+    path = "pack[0].scan.compensate"
+    clock.attempt(run, path, Succeeded(path, 1, None))
+
+    assert "compensate(at=" in exported(run, tmp_path)
+
+
 def test_a_run_that_goes_on_is_refused() -> None:
     run = a_run(COPY)
 
@@ -218,6 +271,10 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         ({"token": True, "secret": None}, {"token": True, "secret": None}),
         ({"token": "***"}, {"token": "***"}),
         ({"token": "${{ input.t }}"}, {"token": "${{ input.t }}"}),
+        (
+            {"to": f"https://x/api/v1/callbacks/{UUID(int=7)}/pay/1/s1gned-by-us/"},
+            {"to": "https://x/api/v1/callbacks/redacted-1/"},
+        ),
         ({"say": "Bearer abcdefgh123"}, {"say": "Bearer redacted-1"}),
         ({"user": "ann", "note": "spinning"}, {"user": "ann", "note": "spinning"}),
     ],

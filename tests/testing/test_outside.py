@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflows.testing import UnknownNameError, Workflow, event, fails, never, takes
+from workflows.testing import UnknownNameError, Workflow, callback, event, fails, never, takes
 
 PAID = Workflow.parse(
     """\
@@ -108,3 +108,36 @@ def test_what_nobody_says_anything_of_is_waited_for() -> None:
 def test_a_stub_for_an_unknown_event_is_refused() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean payment\.settled"):
         PAID.run(stubs={"payment.setled": 1})
+
+
+ANSWERED = Workflow.parse(
+    """\
+workflow: answered
+steps:
+  - {id: ask, uses: x.ask, with: {answer_to: "${{ steps.vendor.callback_url }}"}}
+  - {id: vendor, callback: {timeout: 7d}}
+output: "${{ steps.vendor.output.ok }}"
+"""
+)
+
+
+def test_a_callback_ends_the_wait_with_its_body() -> None:
+    run = ANSWERED.run(callback("vendor", {"ok": True}, after="3d"), durations={"ask": "1h"})
+
+    run.assert_completed(output=True)
+    run.assert_took("3d1h")
+    assert run.calls("ask")[0].arguments["answer_to"].startswith("https://")
+
+
+def test_a_callback_that_comes_early_is_kept() -> None:
+    run = ANSWERED.run(callback("vendor", {"ok": 1}, at="1m"), durations={"ask": "1h"})
+
+    run.assert_completed(output=1)
+    run.assert_took("1h")
+
+
+def test_a_callback_that_does_not_come_is_a_timeout() -> None:
+    run = ANSWERED.run()
+
+    run.assert_failed(step="vendor", code="callback.timeout")
+    run.assert_took("7d")

@@ -6,7 +6,7 @@ times could be met, else what was carried out. A run that cannot be played as it
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pprint import pformat
@@ -105,7 +105,7 @@ def _facts(recording: Recording, plan: Plan, catalog: RepeatCatalog) -> Facts:
     stubs = {}
     for step in recording.steps:
         node = plan.node(step.path)
-        told = tuple(_told(step, node)) if node.kind in ASKED or node.uses else ()
+        told = tuple(_told(step, node)) if _speaks(node) else ()
         if told:
             stubs[step.path] = told
     types = {node.uses for node in plan.nodes if node.uses}
@@ -114,8 +114,13 @@ def _facts(recording: Recording, plan: Plan, catalog: RepeatCatalog) -> Facts:
         recording,
         stubs,
         {uses: word.value for uses, word in repeats.items() if word is not Repeat.FREELY},
-        tuple(node.id for node in plan.nodes if node.uses and node.output is not None),
+        tuple(node.id for node in plan.nodes if _speaks(node) and node.output is not None),
     )
+
+
+def _speaks(node: Node) -> bool:
+    """Say whether a stub is to speak for the step."""
+    return node.kind in ASKED or node.kind is StepKind.TASK
 
 
 def _told(step: RecordedStep, node: Node) -> Iterator[Told]:
@@ -186,24 +191,31 @@ def _played(facts: Facts, workflow: Workflow) -> Run:
 
 
 def _act(act: RecordedAct, recording: Recording) -> words.Command:
-    step = _step(recording, act.path) if act.path else None
+    if not act.path:
+        return TO_RUNS[act.word](act.seconds)
+    step = _step(recording, act.path)
     match act.word:
-        case "pause":
-            return words.pause(at=act.seconds)
-        case "resume":
-            return words.resume(at=act.seconds)
-        case "skip" if step:
+        case "skip":
             return words.skip(act.path, after=act.seconds, output=step.output)
         case "discard":
             return words.discard(act.path, after=act.seconds)
-        case "replay" if step:
-            return words.replay(act.path, after=act.seconds, arguments=step.arguments)
-    return words.cancel(at=act.seconds)
+    return words.replay(act.path, after=act.seconds, arguments=step.arguments)
+
+
+TO_RUNS: Mapping[str, Callable[[float], words.Command]] = {
+    "pause": lambda at: words.pause(at=at),
+    "resume": lambda at: words.resume(at=at),
+    "cancel": lambda at: words.cancel(at=at),
+    "compensate": lambda at: words.compensate(at=at),
+    "cancel, compensate": lambda at: words.cancel(at=at, compensate=True),
+}
+"""What people do to runs."""
 
 
 def _act_code(act: RecordedAct, recording: Recording) -> str:
+    word, undoes, _ = act.word.partition(", ")
     if not act.path:
-        return f"{act.word}(at={act.seconds})"
+        return f"{word}(at={act.seconds}{', compensate=True' if undoes else ''})"
     step, more = _step(recording, act.path), ""
     if act.word == "skip":
         more = f", output={_literal(step.output, 8)}"
@@ -292,7 +304,17 @@ def _head(recording: Recording, secrets: int, now: datetime) -> str:
 
 def _imports(stubs: str, scripts: list[str]) -> str:
     code = "\n".join([stubs, *scripts])
-    known = ["attempts", "cancel", "discard", "fails", "lost_worker", "never", "pause", "replay"]
+    known = [
+        "attempts",
+        "cancel",
+        "compensate",
+        "discard",
+        "fails",
+        "lost_worker",
+        "never",
+        "pause",
+        "replay",
+    ]
     known += ["resume", "returns", "skip"]
     used = [name for name in known if re.search(rf"\b{name}\(", code)]
     names = ", ".join(["Workflow", *used])

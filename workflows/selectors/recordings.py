@@ -160,6 +160,9 @@ def _acts(run_id: UUID, journal: list[Journal], began: datetime) -> Iterator[Rec
             yield RecordedAct("resume", "", since(line.at))
         elif line.after == RunState.CANCELLING:
             yield RecordedAct("cancel", "", since(line.at))
+        elif line.after == RunState.COMPENSATING:
+            word = "compensate" if line.before == RunState.FAILED else "cancel, compensate"
+            yield RecordedAct(word, "", since(line.at))
     for incident in Incident.objects.filter(run=run_id, resolution__in=list(_WORDS)).order_by("id"):
         if incident.resolved_at is not None:
             word = _WORDS[incident.resolution]
