@@ -19,6 +19,8 @@ INPUT = {
 }
 SOON = {"initial_delay": "500ms", "max_attempts": 4, "jitter": 0.2}
 WIDTH = 30
+ITEMS = 12
+ROUNDS = 3
 CHARGE_TAKES = 1.5
 """Seconds before the effect of a charge, and behind it."""
 
@@ -137,6 +139,35 @@ def _charge(name: str, uses: str) -> dict[str, Any]:
     return document(name, steps, ["before", "pay", "after"])
 
 
+def _looped() -> dict[str, Any]:
+    """Return a workflow of loops, a pause and a race; its items give `input.n` and their number."""
+    scan = step("scan", "apply", 0, after=0.1)
+    scan["with"]["value"] = "${{ input.n + item }}"
+    steps = [
+        {"id": "each", "foreach": f"${{{{ {ITEMS} }}}}", "max_parallel": 4, "steps": [scan]},
+        {"id": "pause", "wait": {"for": "500ms"}},
+        {
+            "id": "again",
+            "repeat": {"max_times": ROUNDS, "every": "300ms"},
+            "steps": [step("look", "flaky", 0, times=1), step("note", "apply", 1)],
+        },
+        {
+            "id": "race",
+            "first": [{"id": "late", "wait": {"for": "1h"}}, step("quick", "apply", 2)],
+        },
+        step("end", "apply", 3),
+    ]
+    output = {
+        "total": "${{ sum(steps.each.output.map(one, one.value)) + steps.again.output.value"
+        " + steps.race.output.output.value + steps.end.output.value }}"
+    }
+    return document("chaos-looped", steps, output=output)
+
+
+LOOPED_ADDS = [*range(ITEMS), 1, 2, 3]
+"""What the items, the last round, the winner and the end of that workflow add to `input.n`."""
+
+
 def _bound(name: str, uses: str, **keys: Any) -> dict[str, Any]:
     """Return a workflow around a step that ends its worker or must be ended."""
     steps = [step("before", "quick", 1), step("bad", uses, 2, **keys)]
@@ -149,6 +180,7 @@ MIXED: Mapping[str, int] = {
     "chaos-nested": 3,
     "chaos-graph": 3,
     "chaos-mended": 2,
+    "chaos-looped": 2,
     "chaos-picky": 1,
     "chaos-charge": 7,
     "chaos-probed": 7,
@@ -171,6 +203,7 @@ DOCUMENTS: Sequence[dict[str, Any]] = (
     _nested(),
     _graph(),
     _mended(),
+    _looped(),
     _picky(),
     _charge("chaos-charge", "charge"),
     _charge("chaos-probed", "charge_probed"),

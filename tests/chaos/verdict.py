@@ -14,7 +14,14 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.chaos.documents import DOCUMENTS, EFFECTS, KILLERS, UNRULY, UNRULY_TIMEOUT
+from tests.chaos.documents import (
+    DOCUMENTS,
+    EFFECTS,
+    KILLERS,
+    LOOPED_ADDS,
+    UNRULY,
+    UNRULY_TIMEOUT,
+)
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
 from tests.chaos.stage import CANARY, LEASE, SECOND, TIMEOUT_GRACE, Outage
@@ -396,11 +403,11 @@ def _joins_are_right(facts: Facts) -> tuple[list[str], str]:
             waited = list(node.children)
         looked += len(waited)
         for index in waited:
-            found = states.get((row["run"], plan.nodes[index].path), "PENDING")
+            needed = plan.path(index, row["path"])
+            found = states.get((row["run"], needed), "PENDING")
             if found not in FINISHED_STEPS:
                 wrong.append(
-                    f"run {row['run']} {row['path']} is {row['after']} while"
-                    f" {plan.nodes[index].path} is {found}"
+                    f"run {row['run']} {row['path']} is {row['after']} while {needed} is {found}"
                 )
     return wrong, f"{looked} needs"
 
@@ -545,7 +552,10 @@ def _adds_of(document: Mapping[str, Any]) -> list[int] | None:
 
 
 ADDS: Mapping[str, list[int] | None] = {
-    document["workflow"]: _adds_of(document) for document in DOCUMENTS
+    document["workflow"]: (
+        LOOPED_ADDS if document["workflow"] == "chaos-looped" else _adds_of(document)
+    )
+    for document in DOCUMENTS
 }
 
 

@@ -208,3 +208,26 @@ def test_a_fallback_path_that_a_person_skips_ends_the_step_with_what_they_give()
 
     assert run.rows["a"].output == "given"
     assert run.queued == {"b"}
+
+
+def test_a_fallback_path_may_end_the_run_as_completed() -> None:
+    leave = {"id": "leave", "exit": {"output": {"why": "${{ error.code }}"}}}
+    run = play(plan_from(task("a", catch=[{"steps": [leave]}]), task("b")))
+
+    run.hear(broken("a"))
+
+    assert (run.state, run.output) == (RunState.COMPLETED, {"why": "test.broken"})
+    assert run.incidents == []
+
+
+def test_a_failure_that_another_fallback_path_runs_away_from_is_not_forgotten() -> None:
+    leave = {"id": "leave", "exit": {}}
+    branches = [
+        task("a", catch=[{"steps": [task("mend")]}]),
+        task("b", catch=[{"steps": [leave]}]),
+    ]
+    run = play(plan_from({"id": "both", "parallel": branches}))
+
+    run.hear(broken("both.a"), broken("both.b"))
+
+    assert run.state is RunState.FAILED

@@ -391,7 +391,12 @@ def halt(draft: Draft, event: Halted) -> None:
         elif view.state is StepState.PENDING and event.reason is Reason.EXIT:
             draft.move(view, StepState.SKIPPED, reason=event.reason)
         elif view.state is StepState.WAITING:
-            _let_go(draft, view, event.reason, view.error or _first_error(draft, view.path))
+            # A failure whose own fallback path has ended the run is dealt with by that.
+            is_answered = (
+                view.reason is Reason.CATCH and event.by and is_inside(event.by, view.path)
+            )
+            error = None if is_answered else view.error or _first_error(draft, view.path)
+            _let_go(draft, view, event.reason, error)
         else:
             _withdraw(draft, view, event.reason)
             if draft.node_of(view).undoes != NO_NODE:

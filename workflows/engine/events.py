@@ -292,6 +292,8 @@ class Halted:
     reason: Reason
     only: tuple[str, ...] = ()
     """When given, these steps of the scope and what is inside them; else all of it."""
+    by: str = ""
+    """The step that has ended the run, if one has."""
 
 
 Event = (

@@ -183,4 +183,4 @@ def _leave(draft: Draft, view: StepView, node: Node) -> None:
     draft.move(draft.carry(view), StepState.COMPLETED, output=output)
     if draft.slice.run.ending is None:
         draft.move_run(draft.slice.run.state, ending=Ending(node.exit.status, output, error))
-    draft.later(Halted(ROOT, Reason.EXIT))
+    draft.later(Halted(ROOT, Reason.EXIT, by=view.path))
