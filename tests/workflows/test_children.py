@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -26,10 +27,11 @@ from tests.workflows.builders import (
     task,
     work_off,
 )
+from workflows import store
 from workflows.dispatch import Attend
 from workflows.models import Incident, Run, Wait
 from workflows.services import children
-from workflows.services.definitions import apply_definition
+from workflows.services.definitions import apply_definition, doubts_about
 from workflows.services.errors import InputRefusedError
 from workflows.services.incidents import (
     discard_incident,
@@ -441,6 +443,98 @@ def test_a_child_run_that_fails_again_leaves_its_step_as_it_is() -> None:
 
     assert len(open_incidents(run)) == 1
     assert (state(run), wait(run).due) == ("FAILED", None)
+
+
+def test_child_runs_are_paused_with_their_parent_and_go_on_with_it() -> None:
+    run = a_run(call(a_child(call(a_child()))))
+    child = attended(run)
+    grandchild = attended(child)
+
+    pause_run(run_id=run.pk, by=BEN)
+    recover(now=in_future(0))
+    recover(now=in_future(0))
+    held = [state(one) for one in (run, child, grandchild)]
+    resume_run(run_id=run.pk, by=BEN)
+    recover(now=in_future(0))
+    recover(now=in_future(0))
+
+    assert held == ["PAUSED"] * 3
+    assert [state(one) for one in (run, child, grandchild)] == ["RUNNING"] * 3
+    assert child.journal.filter(path="", after="PAUSED").get().actor == BEN
+    assert not Wait.objects.filter(due__isnull=False).exists()
+
+
+def test_a_child_run_that_was_paused_by_itself_stays_so_when_its_parent_goes_on() -> None:
+    run = a_run(call(a_child()))
+    child = attended(run)
+    pause_run(run_id=child.pk, by=ANN)
+
+    pause_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+    resume_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    assert (state(run), state(child)) == ("RUNNING", "PAUSED")
+
+
+def test_a_pause_that_is_called_back_while_it_goes_down_holds_nobody() -> None:
+    run = a_run(call(a_child()))
+    child = attended(run)
+    pause_run(run_id=run.pk, by=BEN)
+    [late] = store.due_children(run.pk, after=UUID(int=0), limit=1)
+
+    resume_run(run_id=run.pk, by=BEN)
+    children._see_to(late)
+    children.attend(run_id=run.pk)
+
+    assert state(child) == "RUNNING"
+    assert wait(run).due is None
+
+
+def test_a_child_run_that_is_held_is_cancelled_with_its_parent() -> None:
+    run = a_run(call(a_child()))
+    child = attended(run)
+    pause_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    cancel_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    assert (state(run), state(child)) == ("CANCELLED", "CANCELLED")
+
+
+def test_a_run_that_is_cancelled_and_undone_has_its_child_run_undone() -> None:
+    undo = {"uses": "log", "with": {"message": "undone"}}
+    run = a_run(call(a_child(task("first", compensate=undo), task("work"))))
+    child = attended(run)
+    finish(claimed(child, "first"))
+
+    cancel_run(run_id=run.pk, compensate=True, by=BEN)
+    children.attend(run_id=run.pk)
+    work_off(child)
+
+    assert state(child) == "COMPENSATED"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"workflow": "nowhere"}, "there is no workflow nowhere"),
+        ({"workflow": "somewhere", "version": 2}, "the workflow somewhere has no version 2"),
+        ({"workflow": "somewhere", "version": 1}, ""),
+        ({"workflow": "caller"}, ""),
+    ],
+)
+def test_a_definition_is_doubted_that_calls_what_is_not_there(
+    keys: dict[str, Any], said: str
+) -> None:
+    text = json.dumps({"workflow": "somewhere", "steps": [task("only")]})
+    apply_definition(text=text, source="test.yaml", by=ANN)
+    calling = json.dumps({"workflow": "caller", "steps": [{"id": "call", **keys}]})
+
+    doubts = doubts_about(text=calling, source="test.yaml")
+
+    assert [one.message.startswith(said) for one in doubts] == ([True] if said else [])
 
 
 def test_a_run_that_is_paused_starts_no_child_run_until_it_is_resumed(sent: Recorder) -> None:

@@ -145,6 +145,12 @@ class Due(StrEnum):
     """The child run has ended, and the step has not heard of it."""
     STOP = "stop"
     """The step does not wait any more, and the child run has not ended."""
+    HOLD = "hold"
+    """The run of the step is paused, and the child run is to be."""
+    HELD = "held"
+    """The child run is paused with it: nothing is due until that goes on."""
+    RELEASE = "release"
+    """The run of the step goes on, and the child run that was paused with it is to."""
 
 
 class RunReason(StrEnum):

@@ -12,8 +12,12 @@ from workflows.models import law
 from workflows.models.run import Run
 from workflows.models.step import Step
 
-DUE = [(due.value, due.value.capitalize()) for due in Due]
 KINDS = [(kind.value, kind.value.capitalize()) for kind in sorted(OUTSIDE)]
+
+
+def dues() -> list[tuple[str, str]]:
+    """Return what may be due about a child run."""
+    return law.choices(Due)
 
 
 class Wait(models.Model):
@@ -52,7 +56,7 @@ class Wait(models.Model):
         db_constraint=False,
         db_index=False,
     )
-    due = models.CharField(max_length=8, null=True, choices=DUE)  # noqa: DJ001 - mostly nothing is
+    due = models.CharField(max_length=8, null=True, choices=dues)  # noqa: DJ001 - mostly nothing is
     opened_at = models.DateTimeField()
     sought_at = models.DateTimeField(
         null=True, help_text="When early events were looked at; only for those that wait for one."

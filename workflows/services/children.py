@@ -7,16 +7,19 @@ Each thing is done in a transaction of its own, which locks a child before the w
 never a parent together with its child: so ends, answers and cancels do not wait in a circle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, assert_never
+from typing import Any
 from uuid import UUID
 
 import structlog
+from django.db import transaction
 
 from workflows import store
 from workflows.engine.events import Answered, StepError
+from workflows.engine.operators import UNDOABLE
+from workflows.engine.plan import NO_NODE
 from workflows.engine.states import Due, Reason, RunState
 from workflows.language.limits import DEEPEST_CHILD
 from workflows.language.words import ErrorClass
@@ -26,11 +29,12 @@ from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
     ServiceError,
+    StateRefusedError,
 )
 from workflows.services.incidents import is_out_of_time, replay_incident, replay_run
 from workflows.services.plans import pinned
 from workflows.services.progress import ENGINE, in_flight, in_transaction
-from workflows.services.runs import Order, cancel_run, start_child
+from workflows.services.runs import Order, cancel_run, pause_run, resume_run, start_child
 from workflows.services.sweep import helped
 from workflows.services.waits import answer_wait
 from workflows.store import ChildWait
@@ -86,17 +90,7 @@ def _go_over(run_id: UUID) -> int:
 
 
 def _see_to(one: ChildWait) -> bool:
-    match one.due:
-        case Due.START:
-            return _start(one)
-        case Due.REPLAY:
-            return _replay(one)
-        case Due.TELL:
-            return _tell(one)
-        case Due.STOP:
-            return _stop(one)
-        case _:
-            assert_never(one.due)
+    return SEEN_TO_BY[one.due](one)
 
 
 def _start(one: ChildWait) -> bool:
@@ -236,6 +230,15 @@ def _failure(child: Run) -> StepError:
     return replace(error, message=message, details={**error.details, **link})
 
 
+def _is_to_be_undone(parent: UUID, child: UUID) -> bool:
+    """Say whether a run is being undone, and its child run says how it is."""
+    ending = Run.objects.filter(pk=parent).values_list("ending", flat=True).first()
+    if not ending or not ending.get("undo"):
+        return False
+    state = Run.objects.filter(pk=child).values_list("state", flat=True).first()
+    return state in UNDOABLE and any(one.undo != NO_NODE for one in pinned(child).plan.nodes)
+
+
 def _answer(
     one: ChildWait, *, output: Any = None, error: StepError | None = None, child: Run | None = None
 ) -> bool:
@@ -250,11 +253,42 @@ def _answer(
     return answer_wait(pin=pinned(one.run), answer=answer, now=store.now(), by=ENGINE)
 
 
+def _follow(one: ChildWait, operate: Callable[..., object], then: Due | None = None) -> bool:
+    """Pause a child run with its parent, or have it go on; one that is not so inclined stays.
+
+    All or nothing: what was due may be called back while this waits for the child run's lock.
+    """
+
+    def work() -> bool:
+        follows = then
+        try:
+            operate(run_id=one.child or UUID(int=0), by=one.request.get("by", ENGINE))
+        except StateRefusedError:
+            follows = None
+        if not store.seen_to(one.id, one.due, then=follows):
+            transaction.set_rollback(True)
+        return True
+
+    return in_transaction(work)
+
+
 def _stop(one: ChildWait) -> bool:
-    """Cancel a child run that nobody waits for any more."""
+    """Cancel a child run that nobody waits for any more; undo it where its parent is undone."""
+    child, by = one.child or UUID(int=0), one.closed_by or ENGINE
     try:
-        cancel_run(run_id=one.child or UUID(int=0), by=one.closed_by or ENGINE)
+        cancel_run(run_id=child, compensate=_is_to_be_undone(one.run, child), by=by)
     except ServiceError as error:
         log.info("child.not_cancelled", run=str(one.child), reason=str(error))
     in_flight(partial(store.seen_to, one.id, Due.STOP))
     return True
+
+
+SEEN_TO_BY: Mapping[Due, Callable[[ChildWait], bool]] = {
+    Due.START: _start,
+    Due.REPLAY: _replay,
+    Due.TELL: _tell,
+    Due.STOP: _stop,
+    Due.HOLD: partial(_follow, operate=pause_run, then=Due.HELD),
+    Due.RELEASE: partial(_follow, operate=resume_run),
+}
+"""What is done about each thing that may be due; nothing is while a child run is HELD."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.contrib.auth.models import Group
@@ -10,12 +11,15 @@ from django.db import transaction
 from workflows.catalog import catalog
 from workflows.engine.compile import compile_spec
 from workflows.engine.plan import Plan, dump_plan
-from workflows.language.asked import groups_asked
+from workflows.language.asked import groups_asked, workflows_called
 from workflows.language.findings import Finding
 from workflows.language.loader import check, load
 from workflows.language.nearest import did_you_mean
 from workflows.language.spec import Spec
 from workflows.models import Trigger, Version, Workflow
+
+MOST_COMPARED = 1000
+"""Names that one which is not known is compared with, in search of what may have been meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,36 @@ def check_definition(*, text: str, source: str) -> tuple[Spec | None, tuple[Find
 
 
 def doubts_about(*, text: str, source: str) -> tuple[Finding, ...]:
-    """Return what may be wrong with a definition without errors: groups that are not there yet.
+    """Return what may be wrong with a definition without errors: groups and workflows it counts on.
 
-    They can be created later, so this is no reason to refuse it.
+    What is not there yet can be created later, so this is no reason to refuse it.
     """
+    found = (*_unknown_groups(text, source), *_unknown_workflows(text, source))
+    return tuple(sorted(found, key=lambda one: (one.line, one.column)))
+
+
+def _unknown_workflows(text: str, source: str) -> Iterator[Finding]:
+    called = workflows_called(text, source=source)
+    if not called:
+        return
+    names = [one.workflow for one in called]
+    versions = Version.objects.filter(workflow__name__in=names)
+    known = set(versions.values_list("workflow__name", "number"))
+    there = {name for name, _ in known}
+    for one in called:
+        if one.workflow not in there:
+            message = f"there is no workflow {one.workflow}, so its child run could not be started"
+            others = Workflow.objects.values_list("name", flat=True)[:MOST_COMPARED]
+            hint = f"apply it, or {did_you_mean(one.workflow, set(others), 'workflows')}"
+        elif one.version is not None and (one.workflow, one.version) not in known:
+            message = f"the workflow {one.workflow} has no version {one.version}"
+            hint = "name a version that there is, or none to run the newest"
+        else:
+            continue
+        yield Finding(source, one.line, one.column, "unknown-workflow", one.path, message, hint)
+
+
+def _unknown_groups(text: str, source: str) -> tuple[Finding, ...]:
     asked = groups_asked(text, source=source)
     if not asked:
         return ()

@@ -397,7 +397,7 @@ def _existing(one: _Checked) -> StartedRun | RefusedOrder:
 
 
 def pause_run(*, run_id: UUID, by: str) -> Run:
-    """Hold a run: what a worker has begun is finished, nothing else is started.
+    """Hold a run and its child runs: what a worker has begun is finished, nothing else is started.
 
     Raises NotFoundError and StateRefusedError.
     """
@@ -405,7 +405,7 @@ def pause_run(*, run_id: UUID, by: str) -> Run:
 
 
 def resume_run(*, run_id: UUID, by: str) -> Run:
-    """Let a paused run go on.
+    """Let a paused run go on, and the child runs that were paused with it.
 
     Raises NotFoundError and StateRefusedError.
     """
@@ -477,13 +477,26 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
         if isinstance(event, CancelRequested):
             close_incidents(run_id, by)
         run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
+        if pin.plan.has_children:
+            _have_children_follow(run_id, event, by)
         if isinstance(event, ResumeRequested):
             ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
-            ready += [Attend(run_id)] if pin.plan.has_children else []
             transaction.on_commit(partial(outbox.send, ready))
         return run
 
     return in_transaction(work)
+
+
+def _have_children_follow(run_id: UUID, event: Event, by: str) -> None:
+    """Have child runs be paused, or go on, with the run; the end of one is told in any case."""
+    match event:
+        case PauseRequested():
+            store.hold_children(run_id, by=by)
+        case ResumeRequested():
+            store.release_children(run_id, by=by)
+        case _:
+            return
+    transaction.on_commit(partial(outbox.send, [Attend(run_id)]))
 
 
 def _refusal(run_id: UUID, state: str, verb: str) -> StateRefusedError:

@@ -12,7 +12,7 @@ from workflows.store.session import cursor
 
 # A run that is paused starts nothing.
 _IS_DUE = """
-    w.due IS NOT NULL AND (w.due <> 'start' OR EXISTS (
+    w.due IS NOT NULL AND w.due <> 'held' AND (w.due <> 'start' OR EXISTS (
         SELECT 1 FROM workflows_run r WHERE r.id = w.run_id AND r.state = 'RUNNING' OFFSET 0
     ))
 """
@@ -33,7 +33,19 @@ LINK = """
     WHERE id = %s AND due = 'start' AND closed_at IS NULL RETURNING id
 """
 
-SEEN_TO = "UPDATE workflows_wait SET due = NULL WHERE id = %s AND due = %s"
+SEEN_TO = "UPDATE workflows_wait SET due = %s WHERE id = %s AND due = %s RETURNING id"
+
+HOLD = """
+    UPDATE workflows_wait
+    SET due = 'hold', request = request || jsonb_build_object('by', %s::text)
+    WHERE run_id = %s AND child_id IS NOT NULL AND closed_at IS NULL AND due IS NULL
+"""
+
+RELEASE = """
+    UPDATE workflows_wait
+    SET due = 'release', request = request || jsonb_build_object('by', %s::text)
+    WHERE run_id = %s AND due IN ('hold', 'held')
+"""
 
 START_ANEW = "UPDATE workflows_wait SET child_id = NULL, due = 'start' WHERE id = %s AND due = %s"
 
@@ -92,9 +104,20 @@ def link_child(wait: UUID, child: UUID, due: Due | None = None) -> bool:
     return bool(cursor().execute(LINK, (child, due.value if due else None, wait)).fetchall())
 
 
-def seen_to(wait: UUID, due: Due) -> None:
-    """Note that what was due is done, unless something else has come to be due since."""
-    cursor().execute(SEEN_TO, (wait, due.value))
+def seen_to(wait: UUID, due: Due, *, then: Due | None = None) -> bool:
+    """Note that what was due is done; False when something else has come to be due since."""
+    values = (then.value if then else None, wait, due.value)
+    return bool(cursor().execute(SEEN_TO, values).fetchall())
+
+
+def hold_children(run_id: UUID, *, by: str) -> None:
+    """Have the child runs that steps of a run wait for be paused with it."""
+    cursor().execute(HOLD, (by, run_id))
+
+
+def release_children(run_id: UUID, *, by: str) -> None:
+    """Have the child runs go on that were paused with a run, or were about to be."""
+    cursor().execute(RELEASE, (by, run_id))
 
 
 def start_anew(wait: UUID, due: Due) -> None:
