@@ -6,7 +6,7 @@ import workflows.models.wait
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0023_approvals_by_age")]
+    dependencies = [("workflows", "0024_undo_permission")]
     operations = [
         migrations.AlterField(
             model_name="wait",
