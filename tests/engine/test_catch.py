@@ -231,3 +231,12 @@ def test_a_failure_that_another_fallback_path_runs_away_from_is_not_forgotten() 
     run.hear(broken("both.a"), broken("both.b"))
 
     assert run.state is RunState.FAILED
+
+
+def test_a_failure_inside_the_fallback_path_that_ends_the_run_is_not_forgotten() -> None:
+    leave = {"id": "leave", "needs": ["bad"], "join": "all_done", "exit": {}}
+    run = play(plan_from(task("a", catch=[{"steps": [task("bad"), leave]}])))
+
+    run.hear(broken("a"), broken("a.catch[0].bad"))
+
+    assert run.state is RunState.FAILED

@@ -336,6 +336,9 @@ def _is_dealt_with(run: Play, view: StepView) -> bool:
             return True
         if view.reason in (Reason.SKIPPED_BY_OPERATOR, Reason.REPLAYED):
             return True
+        is_left = view.state is StepState.CANCELLED and view.reason is Reason.EXIT
+        if is_left and any(path.startswith(f"{view.path}.catch[") for path in run.rows):
+            return True
     return False
 
 

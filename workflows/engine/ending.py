@@ -391,10 +391,7 @@ def halt(draft: Draft, event: Halted) -> None:
         elif view.state is StepState.PENDING and event.reason is Reason.EXIT:
             draft.move(view, StepState.SKIPPED, reason=event.reason)
         elif view.state is StepState.WAITING:
-            # A failure whose own fallback path has ended the run is dealt with by that.
-            is_answered = (
-                view.reason is Reason.CATCH and event.by and is_inside(event.by, view.path)
-            )
+            is_answered = _is_answered_by(draft, view, event.by)
             error = None if is_answered else view.error or _first_error(draft, view.path)
             _let_go(draft, view, event.reason, error)
         else:
@@ -402,6 +399,19 @@ def halt(draft: Draft, event: Halted) -> None:
             if draft.node_of(view).undoes != NO_NODE:
                 draft.later(Ended(view.path))
     draft.later(Drained(event.path))
+
+
+def _is_answered_by(draft: Draft, view: StepView, leaving: str) -> bool:
+    """Say whether the fallback path of a failure has ended the run, and nothing failed in it.
+
+    `leaving` is the step that has ended the run, if one has.
+    """
+    if view.reason is not Reason.CATCH or not leaving:
+        return False
+    tops = [draft.path(one.node, near=view.path) for one in draft.node_of(view).handlers]
+    top = next((top for top in tops if is_inside(leaving, top)), None)
+    inside = [one for one in draft.slice.steps.values() if top and is_inside(one.path, top)]
+    return bool(inside) and not any(one.failed for one in inside)
 
 
 def _withdraw(draft: Draft, view: StepView, reason: Reason) -> None:
