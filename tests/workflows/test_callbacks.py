@@ -1,5 +1,6 @@
 """Callbacks: received once, kept until the step waits, told to it whoever dies on the way."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,6 +155,19 @@ def test_whoever_runs_on_takes_what_follows_on_an_early_callback() -> None:
 
     assert work is not None
     assert work.path == "after"
+
+
+def test_a_callback_that_comes_as_its_step_begins_to_wait_is_not_lost() -> None:
+    for _ in range(10):
+        run = a_run(task("before"), {"id": "ask", "steps": [vendor(), task("after")]})
+        work = claimed(run, "before")
+
+        at_once(partial(send, run, path="ask.vendor"), partial(finish, work))
+        recover(now=timezone.now())
+
+        assert states(run)["ask.vendor"] == "COMPLETED"
+        assert states(run)["ask.after"] == "QUEUED"
+    assert broken() == []
 
 
 def dies(run: Run, call: int, *, after: bool) -> bool:

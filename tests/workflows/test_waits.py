@@ -25,11 +25,15 @@ from tests.workflows.builders import (
     step,
     task,
 )
+from workflows.engine.events import Answered
+from workflows.engine.states import Reason
 from workflows.models import Run, Wait
 from workflows.services.incidents import replay_incident
+from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, pause_run, resume_run
 from workflows.services.timers import tick
+from workflows.services.waits import answer_wait
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -144,6 +148,22 @@ def test_a_wait_that_took_too_long_can_be_replayed() -> None:
     assert (step(run, "rest").attempt, the_wait(run).closed_at) == (2, None)
     assert list(step(run, "rest").attempts.values_list("number", "end")) == [(1, "failed")]
     assert broken() == []
+
+
+def test_each_wait_keeps_how_it_ended() -> None:
+    run = a_run({"id": "vendor", "callback": {"timeout": "1m"}})
+    tick(now=in_future(61))
+    replay_incident(incident_id=open_incidents(run)[0].pk, by=ANN)
+
+    answer = Answered("vendor", Reason.CALLBACK, "here", attempt=2, answer={"by": "hand"})
+    assert answer_wait(pin=pinned(run.pk), answer=answer, now=in_future(1), by=ANN)
+
+    rows = Wait.objects.filter(run=run).order_by("attempt")
+    assert [(row.end, row.answered_by, row.answer) for row in rows] == [
+        ("failed", "engine", None),
+        ("completed", ANN, {"by": "hand"}),
+    ]
+    assert (state(run), step(run, "vendor").output) == ("COMPLETED", "here")
 
 
 def test_a_long_wait_costs_no_tick() -> None:

@@ -33,6 +33,8 @@ from workflows.services.progress import advance_run, in_flight, in_transaction
 
 ACTOR = "callback"
 
+WAITING = (StepState.WAITING, Reason.CALLBACK)
+
 
 class Receipt(StrEnum):
     """What became of a callback."""
@@ -50,13 +52,11 @@ def receive_callback(*, run_id: UUID, path: str, attempt: int, body: Any, now: d
     refuse_unstorable("the body", body)
     is_new = in_transaction(partial(_keep, run_id, path, attempt, body, now))
     deliver(pin=pinned(run_id), path=path, attempt=attempt, now=now)
-    kept = Callback.objects.filter(run=run_id, path=path, attempt=attempt, delivered_at=None)
-    is_kept = kept.exists()
-    if is_kept:
+    if not _is_delivered(run_id, path, attempt):
         _refuse_if_over(run_id, path, attempt)
     if not is_new:
         return Receipt.ALREADY
-    return Receipt.KEPT if is_kept else Receipt.DELIVERED
+    return Receipt.DELIVERED if _is_delivered(run_id, path, attempt) else Receipt.KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,39 +128,48 @@ def _digest(body: Any) -> str:
     return sha256(text.encode()).hexdigest()
 
 
+def _is_delivered(run_id: UUID, path: str, attempt: int) -> bool:
+    place = {"run_id": run_id, "path": path, "attempt": attempt}
+    return Callback.objects.filter(**place, delivered_at__isnull=False).exists()
+
+
 def _refuse_if_over(run_id: UUID, path: str, attempt: int) -> None:
-    """Raise CallbackOverError unless the step waits for the callback, or still may."""
+    """Raise CallbackOverError unless the step waits for the callback, still may, or just did."""
+    why = _why_over(run_id, path, attempt)
+    if why and not _is_delivered(run_id, path, attempt):
+        raise CallbackOverError(why)
+
+
+def _why_over(run_id: UUID, path: str, attempt: int) -> str:
+    """Return why nobody waits for a callback, and nobody will; empty if somebody may."""
     run = Run.objects.filter(pk=run_id).values_list("state", "version_id").first()
     if run is None:
-        raise CallbackOverError(f"The run {run_id} is over and not kept any more.")
+        return f"The run {run_id} is over and not kept any more."
     state, version_id = run
     if state in FINISHED_RUNS:
-        raise CallbackOverError(f"The run {run_id} is {state} and waits for nothing any more.")
+        return f"The run {run_id} is {state} and waits for nothing any more."
     step = Step.objects.filter(run=run_id, path=path).only("state", "reason", "attempt").first()
     if step is None:
-        _refuse_unless_it_may_be_born(run_id, path, version_id)
-    elif step.attempt > attempt or (step.attempt == attempt and step.state == StepState.PENDING):
-        raise CallbackOverError(
+        return _why_never_born(run_id, path, version_id)
+    if step.attempt > attempt or (step.attempt == attempt and step.state == StepState.PENDING):
+        return (
             f"This URL was for an earlier wait of the step {path}. If it waits again, it does so"
             " under a new URL, which its page shows."
         )
-    elif step.state != StepState.PENDING and (step.state, step.reason) != WAITING:
-        is_caught = step.state == StepState.WAITING
-        why = "is busy with its fallback" if is_caught else f"is {step.state}"
-        raise CallbackOverError(f"The step {path} {why} and waits for no callback any more.")
+    if step.state == StepState.PENDING or (step.state, step.reason) == WAITING:
+        return ""
+    is_caught = step.state == StepState.WAITING
+    busy = "is busy with its fallback" if is_caught else f"is {step.state}"
+    return f"The step {path} {busy} and waits for no callback any more."
 
 
-WAITING = (StepState.WAITING, Reason.CALLBACK)
-
-
-def _refuse_unless_it_may_be_born(run_id: UUID, path: str, version_id: UUID) -> None:
+def _why_never_born(run_id: UUID, path: str, version_id: UUID) -> str:
     plan = plan_of_version(version_id)
     node = plan.by_path.get(template_of(path))
     if node is None:
-        raise CallbackOverError(f"The run {run_id} has no step {path} any more.")
+        return f"The run {run_id} has no step {path} any more."
     around = [plan.path(one, path) for one in plan.ancestors(node)[:-1]]
     ended = Step.objects.filter(run=run_id, path__in=around, state__in=FINISHED_STEPS)
-    if (block := ended.first()) is not None:
-        raise CallbackOverError(
-            f"The block {block.path} is {block.state}, so the step {path} waits for no callback."
-        )
+    if (block := ended.first()) is None:
+        return ""
+    return f"The block {block.path} is {block.state}, so the step {path} waits for no callback."
