@@ -1,12 +1,13 @@
 """Events on PostgreSQL: received once, handed out to who waits, and starting runs."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from environments.services import move_environment
@@ -83,6 +84,27 @@ def dying_when(name: str, number: int = 1) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, name, dies)
         yield
+
+
+def dies_at_statement(number: int, work: Callable[[], Any]) -> bool:
+    """Do the work and die before the statement of that number; False if there are not so many."""
+    calls = count(1)
+    execute = psycopg.Cursor.execute
+
+    def dies(*facts: Any, **named: Any) -> Any:
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return execute(*facts, **named)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(psycopg.Cursor, "execute", dies)
+        work()
+        return False
+    return True
+
+
+def stored(event: UUID) -> Any:
+    return store.stored_event(event)
 
 
 def did(event: UUID) -> list[tuple[str, str]]:
@@ -263,7 +285,7 @@ def test_an_event_looks_up_those_that_wait_for_its_key() -> None:
     event = publish({"order": 7})
 
     [key] = store.fields_waited_for("order.paid")
-    found = events._keys("order.paid", {"data": {"order": 7}})
+    found = events._keys(stored(event), [key])
     page = store.page_of_waiting("order.paid", keys=found, after=store.events.NOBODY, limit=50)
 
     assert key.startswith('["data","order"]')
@@ -547,6 +569,26 @@ def test_an_event_that_the_broker_hears_nothing_of_is_handed_out_by_the_sweep(
     assert not store.any_due(now=store.now())
 
 
+@pytest.mark.usefixtures("committed")
+def test_whoever_hands_out_may_die_at_any_statement_and_all_is_done_once() -> None:
+    workflow = a_started_workflow()
+    died = True
+
+    for number in count(1):
+        if not died:
+            break
+        run = a_run_for(f"A-{number}")
+        event = publish({"order": f"A-{number}"}, id=str(number))
+        died = dies_at_statement(number, handed_out)
+        recovery.recover(now=in_future(60))
+        recovery.recover(now=in_future(120))
+
+        assert states(run) == {"paid": "COMPLETED"}, number
+        assert sorted(did(event)) == [("started", ""), ("woke", "paid")], number
+        assert len(runs_of(workflow)) == number
+    assert number > 10
+
+
 def test_early_events_are_looked_for_after_a_crash_of_who_opened_the_wait() -> None:
     publish({"order": "A-1"})
     handed_out()
@@ -643,3 +685,14 @@ def test_a_replayed_step_waits_anew_and_takes_the_next_event() -> None:
 
     assert step(run, "paid").output == 12
     assert [number for number, _ in ends(run, "paid")] == [1, 2]
+
+
+@pytest.mark.usefixtures("committed")
+def test_an_event_that_is_published_by_many_at_once_is_one() -> None:
+    def publishes() -> bool:
+        return publish_event(event=an_event(), by=ANN).created
+
+    created = at_once(publishes, publishes, publishes)
+
+    assert sorted(created) == [False, False, True]
+    assert ReceivedEvent.objects.count() == 1

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +49,9 @@ from workflows.store.events import NO_KEY, NOBODY, StoredEvent, WaitingStep
 LARGEST_BATCH = 1000
 """Events that are published at once."""
 
+BATCH = 50
+"""Events that are taken at a time."""
+
 PAGE = 200
 """Waiting steps, or early events, that are looked at with one statement."""
 
@@ -58,6 +60,9 @@ HELD_FOR = timedelta(seconds=30)
 
 WITHIN = 2.0
 """Seconds that are spent on handing out at a time: others wait for the engine as well."""
+
+
+Triggers = Mapping[UUID, Sequence[Trigger]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,54 +117,77 @@ def hand_out(*, now: datetime) -> int:
     if not store.has_events_to_hand_out(now=now):
         return 0
     until = time.monotonic() + WITHIN
+    return _hand_out_all(now, until) + _look_back_for_all(until)
+
+
+def _hand_out_all(now: datetime, until: float) -> int:
     done = 0
-    take = partial(store.take_event, now=now, until=now + HELD_FOR)
-    while time.monotonic() < until and (event := in_flight(take)) is not None:
-        done += _hand_out(event, until)
-    last = NOBODY
-    while time.monotonic() < until and (page := store.unsought(after=last, limit=PAGE)):
-        for step in page:
-            done += helped(step.run, step.path, partial(_look_back, step))
-            last = step.id
+    take = partial(store.take_events, now=now, until=now + HELD_FOR, limit=BATCH)
+    while time.monotonic() < until and (taken := in_flight(take)):
+        # Read behind the commit of what was taken: who comes later looks back for it.
+        fields = {kind: store.fields_waited_for(kind) for kind in {one.type for one in taken}}
+        triggers = {kind: _triggers(kind) for kind in fields}
+        ended: list[UUID] = []
+        for event in taken:
             if time.monotonic() > until:
                 break
+            done += _start_runs(event, triggers[event.type])
+            is_ended, woken = _hand_out(event, _keys(event, fields[event.type]), until)
+            done += woken
+            ended += [event.id] if is_ended else []
+        store.events_were_handed(ended, again_at=None)
+        left = [event.id for event in taken if event.id not in set(ended)]
+        store.events_were_handed(left, again_at=store.now())
     return done
 
 
-def _hand_out(event: StoredEvent, until: float) -> int:
-    """Hand an event out to triggers, then to waiting steps a page at a time."""
-    done = 0
-    if event.handed_to is None:
-        done += sum(_start_runs(event))
-    named = listening.named(event.envelope)
-    last = event.handed_to or NOBODY
-    page: Sequence[WaitingStep] = ()
-    while time.monotonic() < until or not page:
-        page = store.page_of_waiting(
-            event.type, keys=_keys(event.type, named), after=last, limit=PAGE
-        )
+def _hand_out(event: StoredEvent, keys: Sequence[str], until: float) -> tuple[bool, int]:
+    """Offer an event to waiting steps a page at a time; say whether that was all, and to how many.
+
+    How far it was handed out is noted with each page but the last.
+    """
+    done, last = 0, event.handed_to or NOBODY
+    while True:
+        page = store.page_of_waiting(event.type, keys=keys, after=last, limit=PAGE)
         done += sum(_offer(event, step) for step in page if _is_it(event, step))
         if len(page) < PAGE:
-            store.event_was_handed(event.id, to=last, again_at=None)
-            return done
+            return True, done
         last = page[-1].id
-        store.event_was_handed(event.id, to=last, again_at=store.now() + HELD_FOR)
-    store.event_was_handed(event.id, to=last, again_at=store.now())
-    return done
+        store.events_were_handed([event.id], again_at=store.now() + HELD_FOR, to=last)
+        if time.monotonic() > until:
+            return False, done
 
 
-def _keys(event_type: str, named: Mapping[str, Any]) -> list[str]:
+def _keys(event: StoredEvent, fields: Sequence[str]) -> list[str]:
     """Return the keys by which steps may wait for an event."""
-    fields = [correlation.field_of(key) for key in store.fields_waited_for(event_type)]
-    found = (correlation.key_in(named, field) for field in fields)
+    named = listening.named(event.envelope)
+    found = (correlation.key_in(named, correlation.field_of(field)) for field in fields)
     return [NO_KEY, *(key for key in found if key is not None)]
 
 
-def _look_back(step: WaitingStep) -> bool:
-    """Offer a step that began to wait what came before it, the oldest first."""
+def _look_back_for_all(until: float) -> int:
+    """Offer those who began to wait what came before them."""
+    done, last = 0, NOBODY
+    while time.monotonic() < until and (page := store.unsought(after=last, limit=PAGE)):
+        newest = store.newest_events(list({step.type for step in page}))
+        sought: list[UUID] = []
+        for step in page:
+            if step.type in newest and newest[step.type] >= step.opened_at - _since(step):
+                done += helped(step.run, step.path, partial(_look_back, step, sought))
+            else:
+                sought.append(step.id)
+            if time.monotonic() > until:
+                break
+        store.were_sought(sought, now=store.now())
+        last = page[-1].id
+    return done
+
+
+def _look_back(step: WaitingStep, sought: list[UUID]) -> bool:
+    """Offer a step what came before it, the oldest first; without trouble it is then `sought`."""
     early = (one for one in _early(step) if _is_it(one, step))
     woken = any(_wake(event, step) for event in early)
-    store.was_sought(step.id, now=store.now())
+    sought.append(step.id)
     return woken
 
 
@@ -196,7 +224,7 @@ def _wake_now_or_later(event: StoredEvent, step: WaitingStep) -> bool:
     try:
         return _wake(event, step)
     except Exception:
-        store.was_sought(step.id, now=None)
+        store.were_sought([step.id], now=None)
         raise
 
 
@@ -235,23 +263,31 @@ def key_of(source: str, given_id: str) -> str:
     return f"event:{hashlib.sha256(identity).hexdigest()}"
 
 
-def _start_runs(event: StoredEvent) -> Iterator[bool]:
+def _start_runs(event: StoredEvent, triggers: Triggers) -> int:
     """Start a run of each workflow that has a trigger for the event, unless there is one."""
+    if not triggers or event.handed_to is not None:
+        return 0
     noted = EventEffect.objects.filter(event=event.id).exclude(kind=EffectKind.WOKE.value)
     done = set(noted.values_list("workflow_id", flat=True))
-    for workflow, triggers in _triggers(event.type):
-        if workflow not in done:
-            start = partial(_start_run, event, workflow, triggers, f"event:{event.id}")
-            yield helped(None, f"start of {triggers[0].workflow.name} by {event.id}", start)
+    return sum(
+        helped(
+            None,
+            f"start of {found[0].workflow.name} by {event.id}",
+            partial(_start_run, event, workflow, found, f"event:{event.id}"),
+        )
+        for workflow, found in triggers.items()
+        if workflow not in done
+    )
 
 
-def _triggers(event_type: str) -> Iterator[tuple[UUID, list[Trigger]]]:
+def _triggers(event_type: str) -> Triggers:
+    """Return the triggers for events of a type, by workflow, in the order of the document."""
     found = Trigger.objects.filter(type=event_type).select_related("workflow", "version")
     found = found.defer("version__source", "version__document", "version__plan")
-    for workflow, group in groupby(
-        found.order_by("workflow", "number"), key=lambda one: one.workflow_id
-    ):
-        yield workflow, list(group)
+    triggers: dict[UUID, list[Trigger]] = {}
+    for one in found.order_by("workflow", "number"):
+        triggers.setdefault(one.workflow_id, []).append(one)
+    return triggers
 
 
 def _start_run(event: StoredEvent, workflow: UUID, triggers: Sequence[Trigger], by: str) -> bool:

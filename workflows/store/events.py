@@ -36,9 +36,9 @@ KNOWN = """
 
 TAKE = f"""
     UPDATE workflows_receivedevent e SET wake_at = %s
-    WHERE id = (
+    WHERE id IN (
         SELECT id FROM workflows_receivedevent WHERE wake_at <= %s
-        ORDER BY wake_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+        ORDER BY wake_at, id LIMIT %s FOR UPDATE SKIP LOCKED
     )
     RETURNING {EVENT}
 """  # noqa: S608 - joined from literals of this module
@@ -46,8 +46,16 @@ TAKE = f"""
 FIND = f"SELECT {EVENT} FROM workflows_receivedevent e WHERE id = %s"  # noqa: S608 - as above
 
 HANDED = """
-    UPDATE workflows_receivedevent SET wake_at = %s, handed_to = %s
-    WHERE id = %s AND wake_at IS NOT NULL
+    UPDATE workflows_receivedevent SET wake_at = %s, handed_to = COALESCE(%s, handed_to)
+    WHERE id = ANY(%s) AND wake_at IS NOT NULL
+"""
+
+NEWEST = """
+    SELECT asked, e.received_at FROM unnest(%s::text[]) asked
+    CROSS JOIN LATERAL (
+        SELECT received_at FROM workflows_receivedevent
+        WHERE type = asked ORDER BY received_at DESC LIMIT 1
+    ) e
 """
 
 # A loose index scan: character 31 ends the field of a key (`correlation.SEPARATOR`), and a space
@@ -71,28 +79,30 @@ FIELDS = """
     SELECT key FROM found WHERE key IS NOT NULL
 """
 
-WAITING = "w.id, w.run_id, r.version_id, w.path, w.attempt, w.request, w.opened_at"
+# Each run is looked up by itself: statistics of a quiet moment would have all runs read.
+WAITING = """
+    w.id, w.run_id, (SELECT version_id FROM workflows_run WHERE id = w.run_id), w.path, w.attempt,
+    w.request, w.opened_at, (SELECT workflow_id FROM workflows_run WHERE id = w.run_id)
+"""
 
 PAGE_OF_WAITING = f"""
-    SELECT {WAITING}, r.workflow_id FROM unnest(%(keys)s::text[]) asked
+    SELECT {WAITING} FROM unnest(%(keys)s::text[]) asked
     CROSS JOIN LATERAL (
         SELECT * FROM workflows_wait
         WHERE kind = 'event' AND closed_at IS NULL AND name = %(type)s AND key = asked
             AND id > %(after)s
         ORDER BY id LIMIT %(limit)s
     ) w
-    JOIN workflows_run r ON r.id = w.run_id
     ORDER BY w.id LIMIT %(limit)s
 """  # noqa: S608 - joined from literals of this module
 
 UNSOUGHT = f"""
-    SELECT {WAITING}, r.workflow_id, w.name, w.key FROM workflows_wait w
-    JOIN workflows_run r ON r.id = w.run_id
+    SELECT {WAITING}, w.name, w.key FROM workflows_wait w
     WHERE w.kind = 'event' AND w.closed_at IS NULL AND w.sought_at IS NULL AND w.id > %s
     ORDER BY w.id LIMIT %s
 """  # noqa: S608 - joined from literals of this module
 
-SOUGHT = "UPDATE workflows_wait SET sought_at = %s WHERE id = %s"
+SOUGHT = "UPDATE workflows_wait SET sought_at = %s WHERE id = ANY(%s)"
 
 PAGE_OF_EVENTS = f"""
     SELECT {EVENT} FROM workflows_receivedevent e
@@ -185,10 +195,13 @@ def insert_events(
     return cur.execute(KNOWN, asked).fetchall()
 
 
-def take_event(*, now: datetime, until: datetime) -> StoredEvent | None:
-    """Take the event that has waited longest to be handed out; others leave it alone `until`."""
-    row = cursor().execute(TAKE, (until, now)).fetchone()
-    return None if row is None else _event(row)
+def take_events(*, now: datetime, until: datetime, limit: int) -> list[StoredEvent]:
+    """Take the events that have waited longest to be handed out, in the order they came in.
+
+    Others leave them alone `until`.
+    """
+    found = map(_event, cursor().execute(TAKE, (until, now, limit)).fetchall())
+    return sorted(found, key=lambda event: (event.received_at, event.id))
 
 
 def stored_event(event: UUID) -> StoredEvent | None:
@@ -197,9 +210,17 @@ def stored_event(event: UUID) -> StoredEvent | None:
     return None if row is None else _event(row)
 
 
-def event_was_handed(event: UUID, *, to: UUID | None, again_at: datetime | None) -> None:
-    """Note how far an event was handed out; it is done with when nobody looks at it again."""
-    cursor().execute(HANDED, (again_at, to, event))
+def events_were_handed(
+    events: Sequence[UUID], *, again_at: datetime | None, to: UUID | None = None
+) -> None:
+    """Note how far events were handed out; those are done with at which nobody looks again."""
+    if events:
+        cursor().execute(HANDED, (again_at, to, list(events)))
+
+
+def newest_events(types: Sequence[str]) -> dict[str, datetime]:
+    """Return when the last event of each type came, where any did."""
+    return dict(cursor().execute(NEWEST, (list(types),)).fetchall())
 
 
 def fields_waited_for(event_type: str) -> list[str]:
@@ -220,9 +241,10 @@ def unsought(*, after: UUID, limit: int) -> list[WaitingStep]:
     return [_waiting(row) for row in cursor().execute(UNSOUGHT, (after, limit)).fetchall()]
 
 
-def was_sought(wait: UUID, *, now: datetime | None) -> None:
-    """Note that early events were looked at for a waiting step, or that they have to be again."""
-    cursor().execute(SOUGHT, (now, wait))
+def were_sought(waits: Sequence[UUID], *, now: datetime | None) -> None:
+    """Note that early events were looked at for waiting steps, or that they have to be again."""
+    if waits:
+        cursor().execute(SOUGHT, (now, list(waits)))
 
 
 def page_of_events(
