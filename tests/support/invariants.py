@@ -144,6 +144,17 @@ ALWAYS: Mapping[str, str] = {
                 AND r.state IN ('COMPLETED', 'CANCELLED', 'COMPENSATED'))
         )
     """,
+    "one step waits for a child run at a time": """
+        SELECT child_id, min(path), count(*) || ' wait for it' FROM workflows_wait
+        WHERE child_id IS NOT NULL AND closed_at IS NULL
+        GROUP BY child_id HAVING count(*) > 1
+    """,
+    "a step that waits for a child run that has ended is to be told": """
+        SELECT w.run_id, w.path, r.state || ', due: ' || COALESCE(w.due, 'nothing')
+        FROM workflows_wait w JOIN workflows_run r ON r.id = w.child_id
+        WHERE w.closed_at IS NULL AND r.state = ANY (%(finished_runs)s)
+            AND COALESCE(w.due, '') NOT IN ('tell', 'replay')
+    """,
     "one step of a run is undone at a time, and only while the run is undone": """
         SELECT r.id, min(s.path), r.state || ', under way: ' || count(*)
         FROM workflows_step s JOIN workflows_run r ON r.id = s.run_id
@@ -188,6 +199,9 @@ AT_REST: Mapping[str, str] = {
         WHERE r.state <> ALL (%(finished_runs)s) AND NOT EXISTS (
             SELECT 1 FROM workflows_incident WHERE run_id = r.id AND resolution = ''
         )
+    """,
+    "nothing is due about a child run": """
+        SELECT run_id, path, due FROM workflows_wait WHERE due <> 'held'
     """,
     "nothing is queued, runs or waits for its time": """
         SELECT run_id, path, state FROM workflows_step
