@@ -145,3 +145,23 @@ def test_quick_children_of_a_fan_out_cost_as_much_together_as_one_alone(
 
     assert len(done) == 16
     assert run.steps.filter(state="COMPLETED").count() == 16
+
+
+@pytest.mark.parametrize("items", [12, 60])
+def test_an_item_of_a_loop_costs_the_same_however_many_there_are(
+    statements: list[str], items: int
+) -> None:
+    loop = {"id": "each", "foreach": f"${{{{ {items} }}}}", "max_parallel": 1}
+    run = a_run({**loop, "steps": [task("one")]})
+    work = claim_step(
+        pin=pinned(run.pk), path="each[0].one", attempt=1, taker=TAKER, now=timezone.now()
+    )
+
+    for _ in range(items - 1):
+        assert work is not None
+        with counting(statements, 5):  # BEGIN, load, the next item, commit, COMMIT
+            work = finish(work, run_on=True)
+
+    assert work is not None
+    finish(work)
+    assert state(run) == "COMPLETED"

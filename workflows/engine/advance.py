@@ -211,7 +211,11 @@ def _looked_on(plan: Plan, path: str) -> Requirement:
         return Requirement()
     loop = plan.nodes[node.scope]
     is_state = loop.kind is StepKind.STATES
-    return reading(plan, node.transition_reads if is_state else loop.until_reads, path)
+    wanted = reading(plan, node.transition_reads if is_state else loop.until_reads, path)
+    if loop.kind is StepKind.FOREACH and loop.max_parallel <= looping.REFILL:
+        # Its window is filled up at every end: the next item is looked up at once.
+        wanted |= Requirement(batches=frozenset({plan.path(loop, path)}))
+    return wanted
 
 
 def _undoing(path: str) -> Requirement:
