@@ -329,7 +329,8 @@ class Simulation:
         return [row.output if row.view.state is StepState.COMPLETED else None for row in found]
 
     def _tally(self, scope: str) -> ScopeTally:
-        inside = [row.view for row in self._ordered() if row.view.scope == scope]
+        inside = [row.view for row in self.rows.values() if row.view.scope == scope]
+        inside.sort(key=lambda view: view.node)
         failed = [view for view in inside if view.failed]
         first = next((view for view in failed if view.error is not None), None)
         return ScopeTally(
