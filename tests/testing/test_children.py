@@ -8,7 +8,9 @@ from workflows.testing import (
     cancel,
     event,
     fails,
+    pause,
     replay,
+    resume,
     takes,
 )
 
@@ -70,6 +72,38 @@ def test_a_cancel_reaches_the_child_run() -> None:
 
     run.assert_cancelled()
     run.child("invoice").assert_cancelled()
+
+
+def test_a_child_run_is_paused_and_goes_on_with_its_parent() -> None:
+    long = Workflow.parse(
+        "workflow: send-invoice\nsteps: [{id: a, uses: x.a}, {id: b, uses: x.b}]"
+    ).given(durations={"a": "1h"})
+    script = [pause(at="30m"), resume(at="1d")]
+
+    run = ORDER.run(*script, children={"send-invoice": long}, stubs={"book": 1}, until="2h")
+    half = run.child("invoice").state
+    run.go_on()
+
+    assert half == "PAUSED"
+    assert run.child("invoice").step("b").started_at == run.at("1d")
+
+
+def test_a_child_run_is_undone_with_its_parent() -> None:
+    child = INVOICE.text.replace(
+        "{id: print,", "{id: file, uses: x.file, compensate: {uses: x.un}}\n  - {id: print,"
+    )
+    parent = ORDER.text.replace("workflow: order\n", "workflow: order\non_failure: compensate\n")
+
+    run = (
+        Workflow.parse(parent)
+        .given(env={"printer": "lp1"})
+        .run(
+            cancel(at="10m", compensate=True),
+            children={"send-invoice": Workflow.parse(child).given(durations={"print": "1h"})},
+        )
+    )
+
+    run.child("invoice").assert_compensated("file")
 
 
 def test_an_input_that_does_not_fit_fails_the_step() -> None:

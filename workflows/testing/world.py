@@ -11,13 +11,15 @@ from functools import partial
 from typing import Any, Protocol
 
 from workflows.engine import approving, listening
-from workflows.engine.decision import Awaited, Decision
+from workflows.engine.decision import Awaited, Decision, RunMove
 from workflows.engine.events import (
     Answered,
     CancelRequested,
     Event,
+    PauseRequested,
     Repeat,
     Replayed,
+    ResumeRequested,
     StepError,
 )
 from workflows.engine.plan import ROOT
@@ -56,6 +58,8 @@ class Part:
     path: str = ""
     children: dict[str, "Part"] = field(default_factory=dict)
     """The child runs by the paths of the steps that wait, or waited, for them."""
+    is_held: bool = False
+    """Whether it is paused because its parent is."""
     taken: set[tuple[str, str]] = field(default_factory=set)
     """The events that have woken a step of it."""
 
@@ -121,6 +125,7 @@ class World:
         for closing in decision.closings:
             self._let_go(clock, part, closing.path, now)
         for move in decision.run_moves:
+            self._have_children_follow(clock, part, move, now)
             if move.after.state in FINISHED_RUNS and move.before not in FINISHED_RUNS:
                 self._tell_parent(clock, part, now)
 
@@ -315,10 +320,21 @@ class World:
         return True
 
     def _let_go(self, clock: Clock, part: Part, path: str, now: datetime) -> None:
-        """Cancel the child run that nobody waits for any more."""
-        child = part.children.get(path)
+        """Cancel the child run that nobody waits for any more; undo it where its parent is."""
+        child, ending = part.children.get(path), part.run.run.ending
         if child is not None and child.run.state not in FINISHED_RUNS:
-            clock.tell(child.run, CancelRequested(), now)
+            is_undone = bool(ending and ending.undo and child.run.plan.can_be_undone)
+            clock.tell(child.run, CancelRequested(undo=is_undone), now)
+
+    def _have_children_follow(self, clock: Clock, part: Part, move: RunMove, now: datetime) -> None:
+        """Pause child runs with their parent, and have those go on that were paused with it."""
+        for child in part.children.values():
+            if move.after.state is RunState.PAUSED and child.run.state is RunState.RUNNING:
+                child.is_held = True
+                clock.tell(child.run, PauseRequested(), now)
+            elif move.before is RunState.PAUSED and child.is_held:
+                child.is_held = False
+                clock.tell(child.run, ResumeRequested(), now)
 
     def _tell_parent(self, clock: Clock, part: Part, now: datetime) -> None:
         """Tell the step that waits for a child run how that has ended."""
