@@ -119,10 +119,10 @@ AT_WORK = """
 ON_ITS_WAY = """
     EXISTS (
         SELECT 1 FROM workflows_step s JOIN workflows_run r ON r.id = s.run_id
-        WHERE s.run_id = f.run_id AND s.path = f.path AND r.state = 'RUNNING' AND (
-            s.state = 'QUEUED' AND s.attempt = f.attempt
-            OR s.state = 'RETRYING' AND s.attempt = f.attempt - 1
-        ) OFFSET 0
+        WHERE s.run_id = f.run_id AND s.path = f.path AND r.state = 'RUNNING'
+            AND (s.state = 'QUEUED' AND s.attempt = f.attempt
+                OR s.state = 'RETRYING' AND s.attempt = f.attempt - 1)
+        OFFSET 0
     )
 """
 
