@@ -104,6 +104,9 @@ def _in_doubt(facts: Facts) -> Advice:
 
 
 def _live(facts: Facts) -> Advice:
+    if facts.state == RunState.PENDING and facts.reason:
+        matter = "The run waits for a place: its workflow has few with the same key at a time."
+        return Advice("quiet", matter, "Nothing: it begins by itself. Cancel it if it is unwanted.")
     if facts.oldest_queued > SLOW_QUEUE and not facts.counts.get("RUNNING"):
         matter = f"No worker has taken the next step for {facts.oldest_queued:.0f} seconds."
         hint = f"See in Flower whether a worker listens on {facts.queue}, or is busy elsewhere."

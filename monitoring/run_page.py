@@ -30,8 +30,10 @@ from workflows.admin.operations import (
 from workflows.engine.plan import Plan
 from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, Reason, StepState
 from workflows.models import Approval, Attempt, Incident, Journal, Run, Step
+from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.guards import parked_sentences
 from workflows.selectors.runs import child_runs
+from workflows.selectors.shapes import PlaceDocument
 from workflows.services.plans import plan_of_version
 
 MOST_DRAWN = 300
@@ -187,6 +189,7 @@ class RunPage:
     parent: Run | None
     children: list[Run]
     more_children: bool
+    place: PlaceDocument | None
 
 
 def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: str = "") -> RunPage:
@@ -247,6 +250,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         parent=_parent(run),
         children=children[:CHILDREN_SHOWN],
         more_children=len(children) > CHILDREN_SHOWN,
+        place=place_in_line(run),
     )
 
 

@@ -148,3 +148,25 @@ def test_dead_letters_are_dealt_with_in_bulk(action: str, resolution: str, door:
     door("operators").post(reverse("admin:workflows_incident_changelist"), form)
 
     assert set(Incident.objects.values_list("resolution", flat=True)) == {resolution}
+
+
+def test_a_fork_asks_where_it_begins_and_leads_to_the_new_run(door: Door) -> None:
+    run, client = completed(), door("operators")
+    path = Step.objects.filter(run=run).values_list("path", flat=True)[0]
+
+    asked = client.get(run_url("fork", run), {"path": path})
+    answer = client.post(run_url("fork", run), {"path": path, "input": json.dumps(run.input)})
+
+    new = Run.objects.get(forked_from=run)
+    assert path in asked.content.decode()
+    assert answer["Location"] == reverse("admin:workflows_run_change", args=[new.pk])
+    assert new.started_by == "person:operators-ann"
+
+
+def test_a_fork_that_makes_no_sense_is_refused_in_a_sentence(door: Door) -> None:
+    run = completed()
+
+    wish = {"path": "nowhere", "input": json.dumps(run.input)}
+    said = said_by(door("operators"), run_url("fork", run), wish)
+
+    assert said == [f"{run.workflow.name} has no step nowhere."]

@@ -25,6 +25,7 @@ DOORS = [
     ("POST", "/runs/{run_id}/pause/", "workflows.pause_run"),
     ("POST", "/runs/{run_id}/resume/", "workflows.pause_run"),
     ("POST", "/runs/{run_id}/cancel/", "workflows.cancel_run"),
+    ("POST", "/runs/{run_id}/fork/", "workflows.start_workflow"),
     ("POST", "/runs/{run_id}/replay/", "workflows.replay_incident"),
     ("GET", "/runs/{run_id}/undo/", "workflows.view_run"),
     ("POST", "/runs/{run_id}/undo/", "workflows.compensate_run"),

@@ -29,6 +29,8 @@ KEYS_OF_A_RUN = [
     "finished_at",
     "late_since",
     "parent",
+    "waits_for",
+    "forked_from",
     "steps",
 ]
 
@@ -355,3 +357,32 @@ def test_a_list_of_twenty_costs_the_queries_of_one(
         rows = client.get(f"{API}/runs/").json()["results"]
 
     assert len(rows) == 20
+
+
+def test_a_run_is_forked_from_a_step_once_for_each_key() -> None:
+    a_version()
+    run = start({"workflow": "nightly", "input": {"size": 3}}).json()
+    path = run["steps"][0]["path"]
+    client = a_client("start_workflow")
+    order = {"path": path, "input": {"size": 9}}
+
+    first, again = (
+        client.post(f"{API}/runs/{run['id']}/fork/", order, headers={"Idempotency-Key": "f"})
+        for _ in range(2)
+    )
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    new = first.json()
+    assert (new["forked_from"], new["input"]) == (run["id"], {"size": 9})
+    assert first["Location"].endswith(f"{API}/runs/{new['id']}/")
+    assert again.json()["id"] == new["id"]
+
+
+def test_a_fork_that_makes_no_sense_is_refused() -> None:
+    a_version()
+    run = start({"workflow": "nightly"}).json()
+
+    refused = a_client("start_workflow").post(f"{API}/runs/{run['id']}/fork/", {"path": "nowhere"})
+
+    assert refused.status_code == 409
+    assert "has no step nowhere" in refused.json()["detail"]

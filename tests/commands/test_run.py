@@ -193,3 +193,23 @@ def test_a_cancelled_run_can_be_undone_at_once() -> None:
     manage("run", "cancel", str(run.pk), "--undo", "--yes")
 
     assert state_of(run) == "COMPENSATED"
+
+
+def test_a_run_is_forked_from_one_of_its_steps() -> None:
+    run = a_run()
+    path = run.steps.order_by("node").first().path
+
+    answer = manage("run", "fork", run.pk, "--from", path, "--json")
+
+    new = answer.json()
+    assert (answer.status, new["forked_from"]) == (0, str(run.pk))
+    assert new["id"] != str(run.pk)
+
+
+def test_a_fork_at_a_step_that_is_not_there_is_refused() -> None:
+    run = a_run()
+
+    answer = manage("run", "fork", run.pk, "--from", "nowhere")
+
+    assert answer.status == 2
+    assert "has no step nowhere" in answer.err

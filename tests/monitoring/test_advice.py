@@ -64,3 +64,9 @@ def test_a_parked_run_says_that_it_waits_for_a_person() -> None:
     assert advice.matter == (
         "pay needs a person. The run is parked: it goes on, or ends, when a person has decided."
     )
+
+
+def test_a_run_that_waits_for_a_place_says_so() -> None:
+    advice = advise(facts("PENDING", reason="queued"))
+
+    assert "waits for a place" in advice.matter

@@ -41,7 +41,11 @@ def test_what_needs_a_person_comes_first_with_its_buttons() -> None:
     assert incident.path == "fetch"
     labels = [button.label for button in buttons]
     assert labels == ["Replay", "Correct and replay", "Skip", "Discard"]
-    assert [button.label for button in page.buttons] == ["Replay what failed", "Start another"]
+    assert [button.label for button in page.buttons] == [
+        "Replay what failed",
+        "Fork",
+        "Start another",
+    ]
 
 
 CALLER = """

@@ -34,6 +34,8 @@ KEYS_OF_A_RUN = [
     "finished_at",
     "late_since",
     "parent",
+    "waits_for",
+    "forked_from",
     "steps",
 ]
 KEYS_OF_A_STEP = [

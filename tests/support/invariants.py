@@ -54,6 +54,7 @@ ALWAYS: Mapping[str, str] = {
         WHERE CASE path
             WHEN '' THEN (before || ':' || after) <> ALL (%(run_moves)s)
             ELSE (before || ':' || after) <> ALL (%(step_moves)s) END
+            AND NOT (reason = 'forked' AND before = 'PENDING' AND after = ANY (%(finished_steps)s))
     """,
     "each line of the journal has an actor": """
         SELECT run_id, path, actor FROM workflows_journal
@@ -66,7 +67,7 @@ ALWAYS: Mapping[str, str] = {
             SELECT array_agg(number ORDER BY number) AS numbers
             FROM workflows_attempt WHERE step_id = s.id
         ) a ON true
-        WHERE COALESCE(a.numbers, '{}') <> ARRAY(SELECT generate_series(
+        WHERE s.forked_from IS NULL AND COALESCE(a.numbers, '{}') <> ARRAY(SELECT generate_series(
             1, s.attempt - CASE WHEN s.attempt > 0 AND (
                 s.state IN ('QUEUED', 'RUNNING')
                 OR s.state = 'WAITING' AND s.reason = ANY (%(outside)s)

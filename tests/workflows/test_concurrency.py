@@ -25,6 +25,7 @@ from tests.workflows.builders import (
 )
 from workflows.dispatch import Segment, Vacated
 from workflows.models import Run
+from workflows.selectors.runs import get_run, run_facts
 from workflows.services.children import attend
 from workflows.services.concurrency import fill_after
 from workflows.services.errors import InputRefusedError, StateRefusedError
@@ -34,6 +35,7 @@ from workflows.services.runs import (
     Order,
     StartedRun,
     cancel_run,
+    compensate_run,
     pause_run,
     start_run,
     start_runs,
@@ -82,6 +84,16 @@ def test_a_run_that_finds_no_place_waits_and_nothing_of_it_is_sent(sent: Recorde
     assert (second.state, second.reason) == ("PENDING", "queued")
     assert second.steps.count() == 0
     assert sent.sent == []
+
+
+def test_a_run_that_waits_says_for_whom_and_behind_how_many() -> None:
+    workflow = limited(limit=2)
+    first, second, _, last = start_many(workflow, 4)
+
+    found = run_facts(get_run(last.pk))["waits_for"]
+
+    assert found == {"key": "a", "limit": 2, "number": 2, "runs": [str(first.pk), str(second.pk)]}
+    assert run_facts(get_run(first.pk))["waits_for"] is None
 
 
 def test_runs_with_another_key_or_of_another_workflow_do_not_wait() -> None:
@@ -291,6 +303,22 @@ def test_a_failed_run_is_replayed_only_into_a_free_place() -> None:
 
     replay_incident(incident_id=incident.pk, by=ANN)
     assert state(first) == "RUNNING"
+
+
+def test_a_failed_run_is_undone_only_in_a_free_place() -> None:
+    few = {"key": KEY, "limit": 1}
+    undo = task("pay", compensate={"uses": "log", "with": {"message": "pay back"}})
+    workflow = a_version(undo, task("only"), concurrency=few).workflow.name
+    first, second = start(workflow), start(workflow)
+    finish(claimed(first, "pay"))
+    fail(claimed(first, "only"))
+    fill_after(run_id=first.pk)
+
+    with pytest.raises(StateRefusedError, match=str(second.pk)):
+        compensate_run(run_id=first.pk, by=ANN)
+    cancel_run(run_id=second.pk, by=ANN)
+
+    assert compensate_run(run_id=first.pk, by=ANN).state == "COMPENSATING"
 
 
 def test_a_child_run_waits_for_a_place_and_one_that_is_skipped_fails_its_step() -> None:

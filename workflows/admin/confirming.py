@@ -8,11 +8,13 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 
 from workflows.admin.base import ReadOnlyAdmin, actor_of, demand
 from workflows.admin.operations import Operation
 from workflows.services.errors import InputRefusedError, ServiceError
 from workflows.services.report import Report
+from workflows.services.runs import StartedRun
 
 LEVELS = {"success": messages.SUCCESS, "warning": messages.WARNING, "error": messages.ERROR}
 MOST_AT_ONCE = 500
@@ -47,7 +49,7 @@ def confirm_one(  # noqa: PLR0913 - the parts of a page, by name
             return HttpResponseRedirect(back)
         else:
             _tell(request, operation, outcome)
-            return HttpResponseRedirect(back)
+            return HttpResponseRedirect(_way_on(outcome) or back)
     page = {
         "title": f"{operation.label}: {subject}",
         "operation": operation,
@@ -104,6 +106,13 @@ def _demand(request: HttpRequest, operation: Operation) -> None:
     """Let pass who has the permission; without one, the service says who may."""
     if operation.permission:
         demand(request, operation.permission)
+
+
+def _way_on(outcome: object) -> str:
+    """Return the address of what has come into being, if anything has."""
+    if not isinstance(outcome, StartedRun):
+        return ""
+    return reverse("admin:workflows_run_change", args=[outcome.run.pk])
 
 
 def _tell(request: HttpRequest, operation: Operation, outcome: object) -> None:

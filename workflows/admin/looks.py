@@ -85,7 +85,10 @@ RUN_REASONS: Mapping[str, str] = {
     RunReason.REPLACED: "replaced by a newer run",
 }
 
-_WORDS: Mapping[str, str] = {one.value: said for one, said in REASONS.items()} | dict(RUN_REASONS)
+_FORKED = {"forked": "taken over from another run"}
+_WORDS: Mapping[str, str] = (
+    {one.value: said for one, said in REASONS.items()} | dict(RUN_REASONS) | _FORKED
+)
 
 
 def look_of(state: str) -> Look:

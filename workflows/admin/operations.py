@@ -12,13 +12,13 @@ from uuid import UUID
 
 from django import forms
 from django.urls import reverse
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from workflows.engine.operators import UNDOABLE
 from workflows.engine.states import LIVE_RUNS, RunState
 from workflows.language.words import StepKind
 from workflows.models import Incident, Run
-from workflows.services import incidents, runs
+from workflows.services import forking, incidents, runs
 from workflows.services.plans import plan_of_version
 from workflows.services.report import Report
 
@@ -109,6 +109,27 @@ class SkipForm(NoteForm):
         help_text="What later steps read as this step's output, as JSON. Nothing: null.",
     )
     field_order = ("output", "note")
+
+
+class ForkForm(forms.Form):
+    """Where another run is to begin, and with what."""
+
+    path = forms.CharField(
+        label="From the step",
+        max_length=1000,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Its path, as the table of steps shows it, such as load or route.customs.",
+    )
+    input = JsonField(
+        rows=10, required=False, help_text="The input of the new run, as a JSON object."
+    )
+
+    def clean_input(self) -> Any:
+        """An input has names, so it is an object."""
+        given = self.cleaned_data["input"]
+        if given is not None and not isinstance(given, dict):
+            raise forms.ValidationError('Give an object, such as {"order": "A-7"}.')
+        return given
 
 
 Do = Callable[[UUID, Mapping[str, Any], str], object]
@@ -215,6 +236,21 @@ RUN_OPERATIONS: Mapping[str, Operation] = {
             done="The run goes on from what failed.",
             do=lambda one, _, by: incidents.replay_run(run_id=one, by=by),
         ),
+        Operation(
+            name="fork",
+            label="Fork",
+            icon="call_split",
+            tone="plain",
+            permission="workflows.start_workflow",
+            meaning="Another run is started. The steps that come before the one you name are "
+            "taken over from this run as they have ended, with their outputs, and are not done "
+            "again; that step and all behind it are done anew. This run stays as it is.",
+            done="Another run has begun from this one.",
+            do=lambda one, given, by: forking.fork_run(
+                run_id=one, from_path=given["path"], input=given["input"], by=by
+            ),
+            form=ForkForm,
+        ),
     )
 }
 
@@ -303,10 +339,11 @@ def buttons_of_run(run: Run, user: Asker, *, open_incidents: int) -> list[Button
         and _has_undo(run)
         and user.has_perm(RUN_OPERATIONS["cancel"].permission),
         "cancel": run.state in LIVE_RUNS and run.state != RunState.CANCELLING,
+        "fork": run.started_at is not None,
     }
     buttons = [
         _button(RUN_OPERATIONS[name], "run", run.pk, user)
-        for name in ("replay", "resume", "pause", "undo", "cancel_undo", "cancel")
+        for name in ("replay", "resume", "pause", "undo", "cancel_undo", "cancel", "fork")
         if wanted[name]
     ]
     if user.has_perm("workflows.start_workflow"):

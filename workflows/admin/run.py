@@ -196,6 +196,7 @@ class RunAdmin(ReadOnlyAdmin):
                 subject=f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}",
                 back=reverse("admin:workflows_run_change", args=[run.pk]),
                 more={"undo": undo_preview(run.pk)} if operation.name in UNDOING else None,
+                initial={"path": request.GET.get("path", ""), "input": run.input},
             )
 
         return view

@@ -269,6 +269,16 @@ class BulkOrder(Form):
     runs = KeyedOrder(many=True, allow_empty=False, max_length=MAX_BULK)  # type: ignore[call-arg] # of `many`
 
 
+class ForkOrder(Form):
+    """Where another run is to begin."""
+
+    path = serializers.CharField(max_length=1000, help_text="The step that it begins at.")
+    input = serializers.DictField(required=False, help_text="Else that of the run.")
+    version = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Else that of the run."
+    )
+
+
 class ReplayOrder(Form):
     """How to replay the step of an incident."""
 

@@ -15,6 +15,7 @@ from workflows.api.forms import (
     BulkOrder,
     CancelOrder,
     DocumentQuery,
+    ForkOrder,
     KeyHeader,
     NoForm,
     RunQuery,
@@ -27,6 +28,7 @@ from workflows.selectors.runs import RunFilter, get_run, list_runs, run_document
 from workflows.selectors.shapes import PageDocument, RunDocument, RunSummary, UndoDocument
 from workflows.selectors.undoing import undo_preview
 from workflows.services.errors import StateRefusedError
+from workflows.services.forking import fork_run
 from workflows.services.incidents import replay_run
 from workflows.services.runs import (
     Order,
@@ -196,6 +198,31 @@ class ReplayRun(Door):
         refused = [{"id": str(one.id), "why": one.why} for one in report.refused]
         done = [str(one) for one in report.done]
         return Response({"sentence": report.sentence(), "done": done, "refused": refused})
+
+
+class ForkRun(Door):
+    """Start a run from a step of another."""
+
+    needs = {"POST": "workflows.start_workflow"}
+
+    @extend_schema(
+        operation_id="fork_run",
+        parameters=[IDEMPOTENCY_KEY],
+        request=ForkOrder,
+        responses={201: RunDocument, 200: RunDocument},
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Start a run at a step of this one: what comes before is taken over, the rest done anew.
+
+        201 for a new one, 200 for the one that its key has started before.
+        """
+        order = self.body(ForkOrder)
+        path = order.pop("path")
+        forked = fork_run(run_id=run_id, from_path=path, **order, **_key_of(request), by=self.actor)
+        run = get_run(forked.run.pk)
+        address = request.build_absolute_uri(reverse("api:run", args=[run.pk]))
+        status = 201 if forked.created else 200
+        return Response(run_document(run), status=status, headers={"Location": address})
 
 
 def _key_of(request: Request) -> dict[str, Any]:

@@ -48,6 +48,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/cancel/", runs.CancelRun.as_view(), name="cancel-run"),
     path("runs/<uuid:run_id>/replay/", runs.ReplayRun.as_view(), name="replay-run"),
     path("runs/<uuid:run_id>/undo/", runs.UndoRun.as_view(), name="undo-run"),
+    path("runs/<uuid:run_id>/fork/", runs.ForkRun.as_view(), name="fork-run"),
     path("runs/<uuid:run_id>/journal/", steps.JournalOfRun.as_view(), name="journal"),
     path("runs/<uuid:run_id>/steps/", steps.Steps.as_view(), name="steps"),
     path("runs/<uuid:run_id>/steps/<step:path>/", steps.OneStep.as_view(), name="step"),

@@ -22,6 +22,7 @@ from workflows.engine import (
     approving,
     compensating,
     ending,
+    forking,
     looping,
     operators,
     starting,
@@ -42,6 +43,7 @@ from workflows.engine.events import (
     Ended,
     Event,
     Failed,
+    Forked,
     Gathered,
     Halted,
     LeaseExpired,
@@ -127,6 +129,8 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
     match event:
         case Started():
             return Requirement()
+        case Forked():
+            return THE_RUN | Requirement(everything=True)
         case PauseRequested() | ResumeRequested():
             return THE_RUN
         case CancelRequested():
@@ -257,6 +261,8 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
     match event:
         case Started():
             starting.start_run(draft)
+        case Forked(path):
+            forking.begin(draft, path)
         case Reached(path):
             if _hears(draft, path, event):
                 starting.reach(draft, draft.view(path))

@@ -93,6 +93,13 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Forked:
+    """The run begins at the step, holding what it has taken over from another run."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A worker takes a queued attempt; the lease is its right to it until `lease_until`."""
 
@@ -298,6 +305,7 @@ class Halted:
 
 Event = (
     Started
+    | Forked
     | Claimed
     | Parked
     | Succeeded

@@ -226,6 +226,8 @@ class Simulation:
             "finished_at": _iso(self.finished_at),
             "late_since": None,
             "parent": None,
+            "waits_for": None,
+            "forked_from": None,
             "steps": [_step_dict(row) for row in self._ordered()],
         }
 

@@ -46,6 +46,7 @@ def run_facts(run: Mapping[str, Any], *, now: datetime) -> Table:
             ("workflow", f"{run['workflow']}{version}"),
             ("environment", run["environment"]),
             ("state", _state_and_reason(run)),
+            ("waits for", _place(run["waits_for"])),
             ("late since", shown_time(run["late_since"]) if run["late_since"] else ""),
             ("started", shown_time(run["started_at"] or run["created_at"])),
             ("took" if run["finished_at"] else "for", duration(_seconds(run, now))),
@@ -161,6 +162,13 @@ def _span(step: Mapping[str, Any], now: datetime) -> tuple[datetime | None, date
     if first is None or last is None:
         return first, (now if first and step["state"] in _ALIVE else first)
     return first, last
+
+
+def _place(place: Mapping[str, Any] | None) -> str:
+    if place is None:
+        return ""
+    one = f"one of {place['limit']} places" if place["limit"] > 1 else "the one place"
+    return f"{one} for the key {place['key']!r}, as number {place['number']} in line"
 
 
 def _state_and_reason(step: Mapping[str, Any]) -> Text:

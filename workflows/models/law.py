@@ -133,12 +133,17 @@ def journal_trigger(
 
 
 def birth_trigger(
-    name: str, *, line: str, first: State, also: Mapping[State, str]
+    name: str,
+    *,
+    line: str,
+    first: State,
+    also: Mapping[State, str],
+    reason: str = "now.reason",
 ) -> pgtrigger.Trigger:
     """Refuse rows that come into being in any state but the `first`, or one move behind it.
 
     `also` are the states behind the first, with the SQL condition by which a row proves that
-    it has made the move; that is its first line in the journal.
+    it has made the move; that is its first line in the journal, with the `reason`.
     """
     moved = f"rows_born now WHERE now.state <> '{first.value}'"
     proofs = " OR ".join(f"now.state = '{state.value}' AND {also[state]}" for state in also)
@@ -155,7 +160,7 @@ def birth_trigger(
                 RAISE EXCEPTION 'pgtrigger: Cannot insert % % as %: it is born {first.value}',
                     TG_TABLE_NAME, wrong.id, wrong.state;
             END IF;
-            {_journal(line, f"'{first.value}'", "now.state", "now.reason", moved)}
+            {_journal(line, f"'{first.value}'", "now.state", reason, moved)}
         """,  # noqa: S608 - states and columns of ours, no input
     )
 

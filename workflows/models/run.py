@@ -57,6 +57,15 @@ class Run(models.Model):
     error = models.JSONField(null=True)
     ending = models.JSONField(null=True, help_text="The end it is heading for, once decided.")
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - unique only where given
+    forked_from = models.ForeignKey(
+        "self",
+        on_delete=models.DO_NOTHING,
+        related_name="forks",
+        null=True,
+        db_constraint=False,
+        db_index=False,
+    )
+    forked_path = models.CharField(max_length=1000, null=True)  # noqa: DJ001 - as `forked_from`
     concurrency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null: no limit
     concurrency_limit = models.IntegerField(null=True)
     started_by = models.CharField(max_length=200)

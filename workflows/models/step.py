@@ -26,6 +26,12 @@ AT_ONCE: law.Through[StepState] = {
 """A step that is queued and begun by the same worker."""
 
 
+TAKEN_OVER = dict.fromkeys(
+    sorted(FINISHED_STEPS), "now.forked_from IS NOT NULL AND now.finished_at IS NOT NULL"
+)
+"""Steps that a fork has taken over come into being as they had ended."""
+
+
 def reasons() -> list[tuple[str, str]]:
     """Return why a step may be where it is, for people: a new reason changes no table."""
     return law.choices(Reason)
@@ -78,6 +84,9 @@ class Step(models.Model):
     completion = models.BigIntegerField(
         null=True, help_text="Its place among the completions of all steps that can be undone."
     )
+    forked_from = models.UUIDField(
+        null=True, help_text="The step of another run that was taken over as it had ended."
+    )
 
     class Meta:
         ordering = ["run", "node", "path"]
@@ -119,7 +128,8 @@ class Step(models.Model):
                 "step_birth",
                 line=LINE,
                 first=StepState.PENDING,
-                also={StepState.QUEUED: "now.queued_at IS NOT NULL"},
+                also={StepState.QUEUED: "now.queued_at IS NOT NULL"} | TAKEN_OVER,
+                reason="CASE WHEN now.forked_from IS NULL THEN now.reason ELSE 'forked' END",
             ),
             law.emptying_trigger("steps_are_never_emptied"),
         ]

@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from environments.models import Environment
 from workflows.models import Incident, Run, Workflow
 from workflows.models.ids import APART, first_id_of
+from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.counts import number_of
 from workflows.selectors.errors import AmbiguousError, MissingError
 from workflows.selectors.paging import NEWEST_FIRST, PAGE, Page, page_of
@@ -147,6 +148,8 @@ def run_facts(run: Run) -> RunFacts:
         "finished_at": json_time_or_none(run.finished_at),
         "late_since": json_time_or_none(run.sla_breached_at),
         "parent": _parent(run),
+        "waits_for": place_in_line(run),
+        "forked_from": str(run.forked_from_id) if run.forked_from_id else None,
     }
 
 

@@ -68,6 +68,18 @@ class ParentDocument(TypedDict):
     path: str
 
 
+class PlaceDocument(TypedDict):
+    """What a run waits for: a place among the runs with its concurrency key, and who has them.
+
+    `number` is its own in the line of those that wait.
+    """
+
+    key: str
+    limit: int
+    number: int
+    runs: list[Id]
+
+
 class RunFacts(TypedDict):
     """A run without its steps; `late_since` its SLA passed, if it had not ended by then.
 
@@ -88,6 +100,8 @@ class RunFacts(TypedDict):
     finished_at: Time | None
     late_since: Time | None
     parent: ParentDocument | None
+    waits_for: PlaceDocument | None
+    forked_from: Id | None
 
 
 class RunDocument(RunFacts):

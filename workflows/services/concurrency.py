@@ -16,7 +16,7 @@ from uuid import UUID
 from workflows import store
 from workflows.engine.events import CancelRequested, Started, StepError
 from workflows.engine.plan import Concurrency
-from workflows.engine.states import RunReason, RunState
+from workflows.engine.states import PLACE_HOLDERS, RunReason, RunState
 from workflows.language import expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ConcurrencyPolicy, ErrorClass
@@ -128,6 +128,16 @@ def _make_way(key: Key) -> None:
         close_incidents(run_id, newest.started_by)
 
 
+def demand_place(one: Beginning) -> None:
+    """Raise StateRefusedError unless there is a place for a run; lock its key meanwhile."""
+    [admitted_one] = admitted([one])
+    if admitted_one.new.waits is not None:
+        raise StateRefusedError(
+            f"No place is free for another run with the concurrency key"
+            f" {one.new.concurrency_key!r}. Try again when one is."
+        )
+
+
 def hold_for(pin: Pinned) -> None:
     """Lock the key of a run that may be about to go on, until the transaction ends."""
     if pin.plan.concurrency is not None and (key := rows.key_of(pin.run)) is not None:
@@ -137,7 +147,7 @@ def hold_for(pin: Pinned) -> None:
 def demand_room(pin: Pinned, progress: Progress) -> None:
     """Raise StateRefusedError where a run that was over goes on without a place being free."""
     goes_on = any(
-        move.before is RunState.FAILED and move.after.state is RunState.RUNNING
+        move.before is RunState.FAILED and move.after.state in PLACE_HOLDERS
         for move in progress.decision.run_moves
     )
     if pin.plan.concurrency is None or not goes_on:

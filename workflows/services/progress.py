@@ -125,7 +125,7 @@ def _begun(one: Beginning, now: datetime) -> Progress:
         held.alone, held.held = frozenset({ROOT}), Requirement(everything=True)
         refused = CancelRequested(RunReason.SKIPPED, one.refusal)
         return Progress(_decided(one.pinned.plan, held, refused, now=now), held)
-    if one.new.waits is not None:
+    if one.new.waits is not None or one.new.forked_from is not None:
         return Progress(held=held)
     return Progress(_decided(one.pinned.plan, held, Started(), now=now), held)
 

@@ -82,6 +82,8 @@ class Order:
     idempotency_key: str | None = None
     parent: UUID | None = None
     parent_path: str | None = None
+    forked_from: UUID | None = None
+    forked_path: str | None = None
     is_under_way: bool = False
     """Whether it is part of what its environment has to bring to an end, whatever its state."""
 
@@ -197,7 +199,9 @@ def start_runs(*, orders: Sequence[Order], by: str) -> list[StartedRun | Refused
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
+class Checked:
+    """An order that may be carried out."""
+
     id: UUID
     order: Order
     version: Version
@@ -222,10 +226,20 @@ class _Checked:
             idempotency_key=self.order.idempotency_key,
             parent=self.order.parent,
             parent_path=self.order.parent_path,
+            forked_from=self.order.forked_from,
+            forked_path=self.order.forked_path,
             concurrency_key=self.concurrency_key,
         )
         pin = Pinned(self.id, self.version.pk, self.plan)
         return Beginning(pin, new, self.environment.name)
+
+
+def check_order(order: Order) -> Checked:
+    """Return what an order comes to.
+
+    Raises NotFoundError, InputRefusedError and EnvironmentClosedError.
+    """
+    return patiently(partial(_check, _Desk(), order))
 
 
 def start_child(*, order: Order, wait: UUID, by: str) -> bool:
@@ -233,14 +247,14 @@ def start_child(*, order: Order, wait: UUID, by: str) -> bool:
 
     Raises NotFoundError, InputRefusedError, EnvironmentClosedError, IdempotencyMismatchError.
     """
-    one = patiently(partial(_check, _Desk(), order))
+    one = check_order(order)
     is_started = in_flight(partial(_start_linked, one, wait, by))
     if is_started and one.plan.concurrency is not None:
         concurrency.fill_after(run_id=one.id)
     return is_started
 
 
-def _start_linked(one: _Checked, wait: UUID, by: str) -> bool:
+def _start_linked(one: Checked, wait: UUID, by: str) -> bool:
     beginnings = concurrency.admitted([one.beginning])
     if not store.link_child(wait, one.id):
         return False
@@ -251,7 +265,7 @@ def _start_linked(one: _Checked, wait: UUID, by: str) -> bool:
     return True
 
 
-def _check(desk: _Desk, order: Order) -> _Checked:
+def _check(desk: _Desk, order: Order) -> Checked:
     _check_key(order.idempotency_key or "")
     version = desk.version(order)
     plan = plan_of_version(version.pk)
@@ -264,11 +278,11 @@ def _check(desk: _Desk, order: Order) -> _Checked:
         message = f"The input does not fit what {order.workflow} v{version.number} asks for."
         raise InputRefusedError(message, findings) from error
     refuse_unstorable("the input", given)
-    one = _Checked(uuid7(), order, version, plan, environment, given)
+    one = Checked(uuid7(), order, version, plan, environment, given)
     return one if plan.concurrency is None else replace(one, concurrency_key=_key(one))
 
 
-def _key(one: _Checked) -> str | None:
+def _key(one: Checked) -> str | None:
     """Return the key by which the run is one of few."""
     if one.plan.concurrency is None:
         return None
@@ -288,9 +302,9 @@ def _key(one: _Checked) -> str | None:
     return concurrency.key_of(one.plan.concurrency, names)
 
 
-def _batches(checked: Iterable[_Checked]) -> Iterator[list[_Checked]]:
+def _batches(checked: Iterable[Checked]) -> Iterator[list[Checked]]:
     """Cut orders into batches, smaller ones where the graphs are large."""
-    batch: list[_Checked] = []
+    batch: list[Checked] = []
     steps = 0
     for one in checked:
         size = len(one.plan.nodes)
@@ -310,7 +324,7 @@ def _check_key(key: str) -> None:
         raise InputRefusedError(message)
 
 
-def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | RefusedOrder]:
+def _start_batch(batch: Sequence[Checked], by: str) -> list[StartedRun | RefusedOrder]:
     """Start runs in one transaction; a key that was used before is the run that there is."""
     begun: Sequence[StartedRun | None]
     try:
@@ -325,7 +339,7 @@ def _start_batch(batch: Sequence[_Checked], by: str) -> list[StartedRun | Refuse
     ]
 
 
-def _start_all(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
+def _start_all(batch: Sequence[Checked], by: str) -> list[StartedRun | None]:
     """Start runs in the order of their keys, so that two callers with the same ones can wait.
 
     None for one of which there is a run with its key already.
@@ -341,7 +355,7 @@ def _start_all(batch: Sequence[_Checked], by: str) -> list[StartedRun | None]:
     ]
 
 
-def _give_places(batch: Sequence[_Checked], begun: Sequence[StartedRun | None]) -> None:
+def _give_places(batch: Sequence[Checked], begun: Sequence[StartedRun | None]) -> None:
     """Make way for those that replace others; and give away what was kept for one that is none."""
     keys: set[Key] = {
         (one.version.workflow_id, one.concurrency_key)
@@ -356,7 +370,7 @@ def _give_places(batch: Sequence[_Checked], begun: Sequence[StartedRun | None]) 
             run.run.refresh_from_db(fields=["state", "reason", "started_at"])
 
 
-def _started(one: _Checked, beginning: Beginning, now: datetime, by: str) -> StartedRun:
+def _started(one: Checked, beginning: Beginning, now: datetime, by: str) -> StartedRun:
     run = Run(
         id=one.id,
         workflow=one.version.workflow,
@@ -379,7 +393,7 @@ def _started(one: _Checked, beginning: Beginning, now: datetime, by: str) -> Sta
     return StartedRun(run, created=True)
 
 
-def _existing(one: _Checked) -> StartedRun | RefusedOrder:
+def _existing(one: Checked) -> StartedRun | RefusedOrder:
     """Return the run that there is: begun by a try that nobody heard of, or with the same key."""
     found = Run.objects.select_related("workflow", "version", "environment")
     if (run := found.filter(pk=one.id).first()) is not None:
@@ -434,6 +448,7 @@ def compensate_run(*, run_id: UUID, by: str) -> Run:
     pin = pinned(run_id)
 
     def work() -> Run:
+        concurrency.hold_for(pin)
         found = Run.objects.select_related("workflow", "version", "environment")
         run = found.select_for_update(of=("self",)).get(pk=run_id)
         if run.state != RunState.FAILED:
@@ -441,8 +456,10 @@ def compensate_run(*, run_id: UUID, by: str) -> Run:
             raise StateRefusedError(f"{_refusal(run_id, run.state, 'undone')}{hint}")
         error = StepError.from_dict(run.error or {})
         event = CompensationRequested(error)
-        if not advance_run(pin, event, now=store.now(), actor=by).decision.run_moves:
+        progress = advance_run(pin, event, now=store.now(), actor=by)
+        if not progress.decision.run_moves:
             raise StateRefusedError(_why_not_undone(run_id, error))
+        concurrency.demand_room(pin, progress)
         return found.get(pk=run_id)
 
     return in_transaction(work)

@@ -46,13 +46,15 @@ BEGIN
             INSERT INTO workflows_run (
                 id, workflow_id, version_id, environment_id, state, reason, input, vars,
                 idempotency_key, started_by, created_at, started_at, deadline_at, parent_id,
-                parent_path, sla_at, concurrency_key, concurrency_limit
+                parent_path, sla_at, concurrency_key, concurrency_limit, forked_from_id,
+                forked_path
             )
             SELECT runs[(r ->> 0)::int], (r ->> 1)::uuid, (r ->> 2)::uuid, (r ->> 3)::uuid,
                 CASE WHEN r ->> 12 IS NULL THEN 'RUNNING' ELSE 'PENDING' END,
                 COALESCE(r ->> 12, ''), r -> 4, '{}', r ->> 5, the_actor, at,
                 CASE WHEN r ->> 12 IS NULL THEN at END, (r ->> 6)::timestamptz,
-                (r ->> 7)::uuid, r ->> 8, (r ->> 9)::timestamptz, r ->> 10, (r ->> 11)::int
+                (r ->> 7)::uuid, r ->> 8, (r ->> 9)::timestamptz, r ->> 10, (r ->> 11)::int,
+                (r ->> 13)::uuid, r ->> 14
             FROM jsonb_array_elements(parts -> 'run') r
             ON CONFLICT ON CONSTRAINT one_run_for_one_reason DO NOTHING
             RETURNING id

@@ -73,6 +73,8 @@ class NewRun:
     concurrency_key: str | None = None
     waits: RunReason | None = None
     """Why it does not begin at once."""
+    forked_from: UUID | None = None
+    forked_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,9 @@ def _undoable(plan: Plan, decision: Decision) -> list[list[str]]:
 
 def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
     sla = _time(now + timedelta(seconds=plan.sla)) if plan.sla else None
-    more = [str(new.parent) if new.parent else None, new.parent_path, sla, *_place_of(plan, new)]
+    fork = [str(new.forked_from) if new.forked_from else None, new.forked_path]
+    parent = [str(new.parent) if new.parent else None, new.parent_path]
+    more = [*parent, sla, *_place_of(plan, new), *fork]
     while more and more[-1] is None:
         more.pop()
     return [
@@ -299,7 +303,7 @@ def _new_run(plan: Plan, new: NewRun, now: datetime) -> list[Any]:
 def _place_of(plan: Plan, new: NewRun) -> list[Any]:
     """Return by which key the run is one of how many, and why it waits for a place."""
     if plan.concurrency is None or new.concurrency_key is None:
-        return []
+        return [None, None, None]
     return [new.concurrency_key, plan.concurrency.limit, new.waits]
 
 

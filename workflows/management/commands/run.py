@@ -15,6 +15,7 @@ from workflows.management.door import (
     add_paging,
     add_timeout,
     next_page,
+    object_of,
     run_named,
     runs_named,
     write_text,
@@ -37,6 +38,7 @@ from workflows.selectors.recordings import recording_of
 from workflows.selectors.runs import RunFilter, get_run, list_runs, run_document, run_facts
 from workflows.selectors.steps import list_steps
 from workflows.selectors.undoing import undo_lines, undo_preview
+from workflows.services.forking import fork_run
 from workflows.services.incidents import replay_run
 from workflows.services.report import Report
 from workflows.services.runs import cancel_many, compensate_many, pause_many, resume_many
@@ -85,6 +87,13 @@ class Command(Door):
         undo.add_argument(
             "--preview", action="store_true", help="only show what would be undone, and what not"
         )
+        fork = action(actions, "fork", self.fork, "start a run from a step of another")
+        fork.add_argument("run", metavar="RUN", help=_RUN)
+        fork.add_argument(
+            "--from", required=True, dest="path", metavar="STEP", help="the step it begins at"
+        )
+        fork.add_argument("--input", metavar="JSON", help="another input: JSON, @FILE or -")
+        fork.add_argument("--version", type=int, metavar="N", dest="number", help="another version")
 
     def show_list(  # noqa: PLR0913 - the options of the command
         self,
@@ -171,6 +180,26 @@ class Command(Door):
             self.print_json({"run": recording.id, "test": text})
         else:
             self.page.file.write(text)
+
+    def fork(
+        self,
+        *,
+        run: str,
+        path: str,
+        input: str | None,  # noqa: A002 - the name of the option
+        number: int | None,
+        as_json: bool,
+        **_: Any,
+    ) -> None:
+        given = object_of("--input", input)
+        forked = fork_run(
+            run_id=run_named(run), from_path=path, input=given, version=number, by=actor()
+        )
+        new = get_run(forked.run.pk)
+        if as_json:
+            self.print_json(run_document(new))
+        else:
+            self.say(f"The run {new.pk} has begun at {path}: manage.py run watch {new.pk}")
 
     def replay(self, *, runs: list[str], as_json: bool, **_: Any) -> None:
         reports = [replay_run(run_id=run_id, by=actor()) for run_id in runs_named(runs)]
