@@ -33,6 +33,19 @@ def test_runs_can_be_chosen_by_state_and_workflow() -> None:
     assert by_workflow == by_state
 
 
+def test_child_runs_are_left_out_or_chosen_and_name_their_parent() -> None:
+    top, child = a_run(), a_run(INLINE)
+    Run.objects.filter(pk=child.pk).update(parent=top, parent_path="call")
+
+    tops = manage("run", "list", "--top-level", "--json").json()["results"]
+    children = manage("run", "list", "--child-of", str(top.pk)[:30], "--json").json()["results"]
+    shown = manage("run", "show", str(child.pk)).out
+
+    assert [row["id"] for row in tops] == [str(top.pk)]
+    assert [row["id"] for row in children] == [str(child.pk)]
+    assert f"{top.pk}, step call" in shown
+
+
 def test_a_long_list_says_how_it_goes_on() -> None:
     a_run(), a_run()
 

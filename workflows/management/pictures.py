@@ -40,11 +40,13 @@ _ALIVE = frozenset(one.value for one in LIVE_STEPS)
 def run_facts(run: Mapping[str, Any], *, now: datetime) -> Table:
     """Return what is known of a run besides its steps."""
     version = f" v{run['version']}" if run["version"] is not None else ""
+    parent = run.get("parent")
     return facts(
         [
             ("run", run["id"]),
             ("workflow", f"{run['workflow']}{version}"),
             ("environment", run["environment"]),
+            ("child of", f"{parent['run']}, step {parent['path']}" if parent else ""),
             ("state", _state_and_reason(run)),
             ("waits for", _place(run["waits_for"])),
             ("late since", shown_time(run["late_since"]) if run["late_since"] else ""),

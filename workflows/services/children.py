@@ -220,7 +220,8 @@ def _failure(child: Run) -> StepError:
     name = f"the child run {child.pk} of {child.workflow.name}"
     link = {"run": str(child.pk), "workflow": child.workflow.name}
     if child.state == RunState.CANCELLED:
-        message = f"{name} was cancelled"
+        why = f": {child.error['message']}" if child.error else ""
+        message = f"{name} was cancelled{why}"
         return StepError(ErrorClass.CANCELLED, "child.cancelled", message, details=link)
     if child.error is None:
         message = f"{name} is {child.state}"

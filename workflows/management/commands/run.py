@@ -61,6 +61,12 @@ class Command(Door):
             type=str.upper,
             help="runs in this state; may be repeated",
         )
+        listed.add_argument(
+            "--top-level",
+            action="store_true",
+            help="without the runs that steps have started",
+        )
+        listed.add_argument("--child-of", metavar="RUN", help="the child runs of this run")
         add_paging(listed)
         show = action(actions, "show", self.show, "show a run and its steps")
         watch = action(actions, "watch", self.watch, "follow a run until it has ended")
@@ -101,12 +107,20 @@ class Command(Door):
         workflow: str | None,
         environment: str | None,
         state: list[str] | None,
+        top_level: bool,
+        child_of: str | None,
         limit: int,
         after: str | None,
         as_json: bool,
         **_: Any,
     ) -> None:
-        where = RunFilter(workflow=workflow, environment=environment, states=state or ())
+        where = RunFilter(
+            workflow=workflow,
+            environment=environment,
+            states=state or (),
+            parent=run_named(child_of) if child_of else None,
+            is_top_level=True if top_level else None,
+        )
         page = list_runs(where, after=after, limit=limit)
         if as_json:
             self.print_json(listing(page.rows, page.next))
