@@ -306,7 +306,7 @@ BROKEN = [
         "input-default",
         document(f"[{A}]", head="input: {properties: {x: {type: string, default: §3}}}"),
     ),
-    ("not-available-yet", document("[{id: a, uses: noop, §profile: {pool: bots}}]")),
+    ("not-available-yet", document("[{id: a, uses: noop, with: {x: '${{ §secrets.key }}'}}]")),
     ("moment", document("[{id: a, wait: {until: §tomorrow}}]")),
     ("moment", document("[{id: a, wait: {until: §2026-12-24T18:00:00}}]")),
 ]
