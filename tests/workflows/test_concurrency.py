@@ -37,6 +37,7 @@ from workflows.services.runs import (
     cancel_run,
     compensate_run,
     pause_run,
+    resume_run,
     start_run,
     start_runs,
 )
@@ -172,21 +173,14 @@ def test_a_place_is_kept_while_a_run_is_paused_parked_or_being_cancelled() -> No
     fill_after(run_id=first.pk)
     assert state(second) == "PENDING"
 
-    work = claimed_after_resume(first)
-    fail(work)
+    resume_run(run_id=first.pk, by=ANN)
+    fail(claimed(first, "only"))
     fill_after(run_id=first.pk)
     assert state(second) == "PENDING"
 
     discard_incident(incident_id=open_incidents(first)[0].pk, note="no", by=ANN)
     fill_after(run_id=first.pk)
     assert states(first, second) == ["FAILED", "RUNNING"]
-
-
-def claimed_after_resume(run: Run) -> Any:
-    from workflows.services.runs import resume_run
-
-    resume_run(run_id=run.pk, by=ANN)
-    return claimed(run, "only")
 
 
 def test_a_run_that_waits_for_a_place_is_cancelled_without_ever_beginning() -> None:
