@@ -106,6 +106,22 @@ def test_a_branch_is_taken_by_a_run_that_goes_that_way(
     assert way in taken(BRANCHED, **{**nothing_else, **given})
 
 
+def test_a_join_is_met_or_it_is_not() -> None:
+    picky = Workflow.parse("""\
+workflow: picky
+steps:
+  - {id: a, uses: x.a, needs: [], optional: true}
+  - {id: b, uses: x.b, needs: []}
+  - {id: c, uses: x.c, needs: [a, b], join: all_success}
+""")
+
+    met = taken(picky)
+    not_met = taken(picky, stubs={"b": fails("permanent")})
+
+    assert met - not_met >= {("c", "join is met"), ("c", "runs")}
+    assert ("c", "join is not met") in not_met - met
+
+
 def test_states_go_to_each_other_and_to_the_end() -> None:
     branches = {one.key for one in branches_of(ROUNDS.plan, ROUNDS.text, "rounds.yaml")}
 
