@@ -24,10 +24,10 @@ from workers.context import TaskContext
 from workers.errors import TaskError
 from workers.registry import task
 from workers.segment import run_on
-from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment, Vacated
 from workflows.language.words import ErrorClass
 from workflows.models import Journal, Run, Step
-from workflows.services import children, steps
+from workflows.services import children, concurrency, steps
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.recovery import recover
 from workflows.services.steps import Taker
@@ -151,6 +151,8 @@ class Platform:
                 tick(now=timezone.now())
             case Attend(run):
                 children.attend(run_id=run)
+            case Vacated(run):
+                concurrency.fill_after(run_id=run)
             case _:
                 assert_never(message)
 
