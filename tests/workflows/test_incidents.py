@@ -382,3 +382,17 @@ def test_a_run_that_was_given_up_whole_has_nothing_to_replay() -> None:
 
     with pytest.raises(StateRefusedError, match="nothing to replay"):
         replay_run(run_id=run.pk, by=ANN)
+
+
+def test_skipping_a_loop_whose_time_was_up_closes_the_incidents_of_its_items() -> None:
+    loop = {"id": "all", "foreach": "${{ 2 }}", "on_item_failure": "continue", "timeout": "60s"}
+    run = a_run({**loop, "steps": [task("item")]})
+    fail(claimed(run, "all[0].item"))
+    tick(now=in_future(61))
+    [outer] = [one for one in open_incidents(run) if one.path == "all"]
+
+    skip_incident(incident_id=outer.pk, by=ANN)
+
+    assert state(run) == "COMPLETED"
+    assert open_incidents(run) == []
+    assert invariants.left_over() == []

@@ -5,6 +5,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
 from workflows import store
 from workflows.catalog import catalog
 from workflows.engine.events import Discarded, Drained, Event, Replayed, SkipDecided
@@ -200,6 +202,5 @@ def _resolve_others(incident: Incident, progress: Progress, known: Sequence[UUID
         resolution=Resolution.REPLAYED.value, note=f"Reopened with {incident.path}.", **settled
     )
     if incident.resolution != Resolution.REPLAYED.value:
-        others.filter(path__startswith=f"{incident.path}.").update(
-            resolution=incident.resolution, note=incident.note, **settled
-        )
+        inside = Q(path__startswith=f"{incident.path}.") | Q(path__startswith=f"{incident.path}[")
+        others.filter(inside).update(resolution=incident.resolution, note=incident.note, **settled)
