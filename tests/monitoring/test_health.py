@@ -6,9 +6,17 @@ from django.test import Client
 
 from environments.services import ensure_default
 from tests.admin.builders import person
+from workers.models import CanaryMark, Pulse
 
 pytestmark = pytest.mark.django_db
 BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_spoken(db: None) -> None:
+    """Forget the workers of tests before, which may be on the same database."""
+    Pulse.objects.all().delete()
+    CanaryMark.objects.all().delete()
 
 
 def test_a_process_that_answers_is_alive_and_ready() -> None:
