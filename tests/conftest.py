@@ -10,8 +10,10 @@ from urllib.parse import quote, urlencode
 import psutil
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError, connection
+from django.db.backends.postgresql.operations import DatabaseOperations
 from django.utils import timezone
+from psycopg.errors import DeadlockDetected
 from pytest_django.fixtures import Settings
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -25,6 +27,8 @@ from workflows import dispatch
 from workflows.store.clock import Reading, clock
 
 WORKERS_WITHIN = 30.0
+FLUSHES = 5
+"""How often the tables are emptied after a test, at most, when somebody is in the way."""
 
 LET_GO = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -68,6 +72,25 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(LET_GO)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_flush() -> Iterator[None]:
+    """Empty the tables once more when a worker of the session was at two of them just then."""
+    flush = DatabaseOperations.execute_sql_flush
+
+    def patiently(self: DatabaseOperations, statements: list[str]) -> None:
+        for _ in range(FLUSHES - 1):
+            try:
+                return flush(self, statements)
+            except OperationalError as error:
+                if not isinstance(error.__cause__, DeadlockDetected):
+                    raise
+        return flush(self, statements)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "execute_sql_flush", patiently)
+        yield
 
 
 @pytest.fixture(scope="session")
