@@ -39,7 +39,7 @@ from workflows.engine.events import Loss
 from workflows.models import Step
 from workflows.services.plans import plan_of_version
 from workflows.services.recovery import recover, release_all, release_worker
-from workflows.services.runs import Order, pause_run, resume_run, start_runs
+from workflows.services.runs import Order, cancel_run, pause_run, resume_run, start_runs
 from workflows.services.steps import Taker
 from workflows.services.timers import tick
 
@@ -282,6 +282,19 @@ def test_a_scope_whose_settling_was_lost_is_settled() -> None:
     recover(now=in_future(11))
 
     assert (states(run)["block"], states(run)["after"]) == ("COMPLETED", "QUEUED")
+
+
+def test_a_scope_that_is_to_end_and_whose_settling_was_lost_is_settled() -> None:
+    run = a_run({"id": "outer", "steps": [{"id": "all", "parallel": [task("a"), task("b")]}]})
+    work = claimed(run, "outer.all.a", taker=leave_unsettled("outer.all"))
+    cancel_run(run_id=run.pk, by=ANN)
+    finish(work, taker=leave_unsettled("outer.all"))
+    assert states(run)["outer.all"] == "WAITING"
+
+    recover(now=in_future(3600))
+
+    assert states(run)["outer.all"] == "CANCELLED"
+    assert state(run) == "CANCELLED"
 
 
 def test_a_run_whose_settling_was_lost_is_ended() -> None:

@@ -200,7 +200,8 @@ UNJOINED_SCOPES = """
     SELECT r.id, s.path FROM workflows_run r
     CROSS JOIN LATERAL (
         SELECT path FROM workflows_step
-        WHERE run_id = r.id AND state = 'WAITING' AND reason = 'children' AND started_at < %s
+        WHERE run_id = r.id AND state = 'WAITING' AND (reason = 'children' OR cancel_requested)
+            AND started_at < %s
         OFFSET 0
     ) s
     WHERE r.state IN ('RUNNING', 'CANCELLING')
