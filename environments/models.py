@@ -5,6 +5,8 @@ says, and every move has its line in the journal, written in the same transactio
 """
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pgtrigger
 from django.core.validators import RegexValidator
@@ -49,6 +51,19 @@ def default_classes() -> list[str]:
     return ["default"]
 
 
+def moves_trigger(name: str, moves: Mapping[Any, Iterable[Any]]) -> pgtrigger.FSM:
+    """Return the trigger that holds a row's `state` to a table of moves."""
+    return pgtrigger.FSM(
+        name=name,
+        field="state",
+        transitions=[
+            (before.value, after.value)
+            for before, followers in moves.items()
+            for after in followers
+        ],
+    )
+
+
 class Environment(models.Model):
     """Where steps run. Its queues are `env.<name>.<class>`, one for each of its classes."""
 
@@ -84,15 +99,7 @@ class Environment(models.Model):
             ),
         ]
         triggers = [
-            pgtrigger.FSM(
-                name="environment_moves",
-                field="state",
-                transitions=[
-                    (before.value, after.value)
-                    for before, followers in ENVIRONMENT_MOVES.items()
-                    for after in followers
-                ],
-            ),
+            moves_trigger("environment_moves", ENVIRONMENT_MOVES),
             pgtrigger.Protect(
                 name="an_environment_is_born_provisioning",
                 operation=pgtrigger.Insert,
@@ -231,15 +238,7 @@ class Profile(models.Model):
             ),
         ]
         triggers = [
-            pgtrigger.FSM(
-                name="profile_moves",
-                field="state",
-                transitions=[
-                    (before.value, after.value)
-                    for before, followers in PROFILE_MOVES.items()
-                    for after in followers
-                ],
-            ),
+            moves_trigger("profile_moves", PROFILE_MOVES),
             pgtrigger.Trigger(
                 name="profile_journal",
                 when=pgtrigger.After,

@@ -13,7 +13,7 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Now
 
-from environments.models import Environment
+from environments.models import Environment, moves_trigger
 from workflows.engine.breaker import BREAKER_MOVES, BreakerState, Rule
 from workflows.language.fields import NAME
 from workflows.models import law
@@ -109,15 +109,7 @@ class Breaker(models.Model):
             ),
         ]
         triggers = [
-            pgtrigger.FSM(
-                name="breaker_moves",
-                field="state",
-                transitions=[
-                    (before.value, after.value)
-                    for before, followers in BREAKER_MOVES.items()
-                    for after in followers
-                ],
-            ),
+            moves_trigger("breaker_moves", BREAKER_MOVES),
             pgtrigger.Protect(
                 name="a_breaker_is_born_closed",
                 operation=pgtrigger.Insert,
