@@ -84,13 +84,14 @@ class EnvironmentForm(forms.ModelForm):  # type: ignore[type-arg] # generic in t
 
 
 class JournalInline(TabularInline):
-    model = EnvironmentJournal
-    fields = readonly_fields = ("at", "before", "after", "actor")
+    """A journal below the row that it is of, for whoever has the permission `sees`."""
+
     ordering = ("-id",)
     per_page = 20
     extra = 0
     can_delete = False
     verbose_name_plural = "journal"
+    sees = ""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -99,7 +100,13 @@ class JournalInline(TabularInline):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("environments.view_environment")
+        return request.user.has_perm(self.sees)
+
+
+class MovesInline(JournalInline):
+    model = EnvironmentJournal
+    fields = readonly_fields = ("at", "before", "after", "actor")
+    sees = "environments.view_environment"
 
 
 @admin.register(Environment)
@@ -112,7 +119,7 @@ class EnvironmentAdmin(ModelAdmin):
     actions = None
     show_full_result_count = False
     fields = ("name", "description", "classes", "variables", "admits")
-    inlines = (JournalInline,)
+    inlines = (MovesInline,)
     change_form_outer_before_template = "environments/moves.html"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

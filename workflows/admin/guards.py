@@ -10,8 +10,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 
+from environments.admin import JournalInline
 from environments.badges import Look, badge
 from workflows.admin.base import ReadOnlyAdmin, short
 from workflows.admin.confirming import confirm_one
@@ -70,23 +71,10 @@ BY_NAME = {one.name: one for one in (OPEN, CLOSE)}
 DO = {"open": open_guard, "close": close_guard}
 
 
-class MovesInline(TabularInline):
+class MovesInline(JournalInline):
     model = BreakerJournal
     fields = readonly_fields = ("at", "before", "after", "why", "actor")
-    ordering = ("-id",)
-    per_page = 20
-    extra = 0
-    can_delete = False
-    verbose_name_plural = "journal"
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("workflows.view_breaker")
+    sees = "workflows.view_breaker"
 
 
 @admin.register(Breaker)

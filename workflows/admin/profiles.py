@@ -10,9 +10,10 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from environments.admin import JournalInline
 from environments.badges import Look, badge
 from environments.models import Profile, ProfileJournal, ProfilePool
 from environments.states import ProfileState
@@ -149,7 +150,7 @@ class NewProfileForm(forms.ModelForm):  # type: ignore[type-arg] # generic in th
         return {} if given is None else _object(given)
 
 
-class MovesInline(TabularInline):
+class MovesInline(JournalInline):
     model = ProfileJournal
     fields = readonly_fields = (
         "at",
@@ -161,20 +162,7 @@ class MovesInline(TabularInline):
         "why",
         "actor",
     )
-    ordering = ("-id",)
-    per_page = 20
-    extra = 0
-    can_delete = False
-    verbose_name_plural = "journal"
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("environments.view_profile")
+    sees = "environments.view_profile"
 
 
 @admin.register(ProfilePool)
