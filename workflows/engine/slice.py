@@ -278,7 +278,7 @@ class Slice:
 
 def _all_in(names: frozenset[str], *known: Container[str]) -> bool:
     """Say whether each name is known, looking at no more than is asked for."""
-    return all(any(name in some for some in known) for name in names)
+    return not names or all(any(name in some for some in known) for name in names)
 
 
 OF_LOOPS = frozenset({"index", "done"})
