@@ -9,7 +9,8 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --no-deps --requirement /tmp/requirements.txt
 
 FROM python:3.11-slim
-RUN useradd --system --create-home --uid 10001 orchestrator
+RUN useradd --system --create-home --uid 10001 orchestrator \
+    && install --directory --mode=700 --owner=orchestrator /var/lib/orchestrator/profiles
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 COPY --from=packages /venv /venv

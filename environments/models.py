@@ -18,6 +18,7 @@ from environments.states import (
     ENVIRONMENT_MOVES,
     PROFILE_MOVES,
     EnvironmentState,
+    Folders,
     ProfileState,
 )
 
@@ -149,6 +150,8 @@ class EnvironmentJournal(models.Model):
 PROFILE_JOURNAL = """
     IF OLD.state <> NEW.state AND NOT (
         OLD.state IN ('FREE', 'LEASED') AND NEW.state IN ('FREE', 'LEASED')
+    ) OR OLD.state = NEW.state AND NEW.state <> 'LEASED' AND (
+        (OLD.turn, OLD.saved_at) IS DISTINCT FROM (NEW.turn, NEW.saved_at)
     ) THEN
         INSERT INTO environments_profilejournal
             (profile_id, before, after, run_id, path, attempt, why, actor, at)
@@ -157,7 +160,11 @@ PROFILE_JOURNAL = """
             COALESCE(NEW.run_id, OLD.run_id),
             COALESCE(NULLIF(NEW.path, ''), OLD.path),
             CASE WHEN NEW.path = '' THEN OLD.attempt ELSE NEW.attempt END,
-            NEW.why,
+            CASE
+                WHEN OLD.state <> NEW.state THEN NEW.why
+                WHEN OLD.turn <> NEW.turn THEN 'its working folder begins empty'
+                ELSE 'it was given another context'
+            END,
             COALESCE(
                 NULLIF(current_setting('orchestrator.actor', true), ''),
                 'database:' || session_user
@@ -176,11 +183,27 @@ class ProfilePool(models.Model):
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="pools")
     name = models.CharField(max_length=100, help_text="What steps name in `profile: {pool: ...}`.")
     description = models.TextField(blank=True)
+    folders = models.CharField(
+        "working folders",
+        max_length=8,
+        choices=[
+            (Folders.KEEP.value, "Kept from lease to lease"),
+            (Folders.EMPTY.value, "Empty for each lease"),
+        ],
+        default=Folders.KEEP.value,
+        db_default=Folders.KEEP.value,
+        help_text="What the next step with a profile finds in its folder, such as downloads or "
+        "the files of a browser: what the step before it left there, or nothing.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["environment", "name"]
         constraints = [
+            models.CheckConstraint(
+                name="a_pool_keeps_or_empties_folders",
+                condition=models.Q(folders__in=[one.value for one in Folders]),
+            ),
             models.UniqueConstraint(
                 fields=["environment", "name"], name="a_pool_has_its_name_for_itself"
             ),
@@ -194,7 +217,8 @@ class Profile(models.Model):
     """A login, a session, a folder of work: whatever only one step may use at a time.
 
     Its context is sealed (`environments.vault`). Who leases it is a run and, while a step uses it
-    or is about to, the step and its attempt; `taken_at` is empty until a worker has it.
+    or is about to, the step and its attempt; `taken_at` is empty until a worker has it. Its working
+    folder (`workers.folders`) is that of its `turn`; another turn begins with an empty one.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -214,6 +238,7 @@ class Profile(models.Model):
     leased_at = models.DateTimeField(null=True, editable=False)
     taken_at = models.DateTimeField(null=True, editable=False)
     saved_at = models.DateTimeField(null=True, editable=False)
+    turn = models.IntegerField(default=1, db_default=1, editable=False)
     why = models.TextField(blank=True, default="", editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -242,7 +267,7 @@ class Profile(models.Model):
             pgtrigger.Trigger(
                 name="profile_journal",
                 when=pgtrigger.After,
-                operation=pgtrigger.UpdateOf("state"),  # type: ignore[no-untyped-call]
+                operation=pgtrigger.UpdateOf("state", "turn", "saved_at"),  # type: ignore[no-untyped-call]
                 func=PROFILE_JOURNAL,
             ),
         ]

@@ -14,6 +14,13 @@ class EnvironmentState(StrEnum):
     RETIRED = "RETIRED"
 
 
+class Folders(StrEnum):
+    """What becomes of a profile's working folder from one lease to the next."""
+
+    KEEP = "keep"
+    EMPTY = "empty"
+
+
 _E = EnvironmentState
 
 ENVIRONMENT_MOVES: Mapping[EnvironmentState, tuple[EnvironmentState, ...]] = {

@@ -220,6 +220,17 @@ class Env(BaseSettings):
         default=10, description="seconds that a stopping worker gives its running steps"
     )
 
+    profile_dir: Path | None = Field(
+        default=None,
+        description="a directory, absolute or relative to the checkout, for the working folders of "
+        "profiles; without it LOCAL_DIR/profiles",
+    )
+    profile_folder_mib: Annotated[int, Field(ge=1)] = Field(
+        default=1024,
+        description="MiB, at least 1, that a profile's working folder may hold at the end of a "
+        "step; one that holds more leaves the profile tainted",
+    )
+
     retention_days: Days = Field(
         default=90,
         description="days that a run is kept after it was completed, compensated or cancelled, "
@@ -267,6 +278,11 @@ class Env(BaseSettings):
     def home(self) -> Path:
         """The directory of the embedded services, absolute."""
         return ROOT / self.local_dir
+
+    @property
+    def folders_of_profiles(self) -> Path:
+        """The directory below which profiles have their working folders, absolute."""
+        return ROOT / self.profile_dir if self.profile_dir else self.home / "profiles"
 
     @property
     def embedded_parts(self) -> dict[str, bool]:

@@ -233,6 +233,8 @@ ORCHESTRATOR: dict[str, Any] = {
     "CATALOG": "workers.registry.catalog",
     "PUBLIC_URL": ENV.address,
     "ENVIRONMENT_KEYS": ENV.keys_of_environments,
+    "PROFILE_DIR": ENV.folders_of_profiles,
+    "PROFILE_FOLDER_MIB": ENV.profile_folder_mib,
     "LEASE_SECONDS": ENV.lease_seconds,
     "CANARY_SECONDS": ENV.canary_seconds,
     "REPUBLISH_SECONDS": ENV.republish_seconds,

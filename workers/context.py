@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from workers.errors import TaskError
+from workers.folders import Room, TemporaryRoom
 from workers.sandbox import Workdir
 from workflows.language.words import ErrorClass
 
@@ -38,6 +39,16 @@ class LeasedProfile:
     name: str
     pool: str
     context: dict[str, Any] = field(default_factory=dict, repr=False)
+    room: Room = field(default_factory=TemporaryRoom, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The profile's working folder, nobody else's for as long as the step has the profile.
+
+        Made when first asked for. What is left in it is there for the next step with this
+        profile, unless its pool empties folders. In a test it is a temporary one.
+        """
+        return self.room.path()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

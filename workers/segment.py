@@ -8,10 +8,14 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
+
+from django.conf import settings
 
 from workers import executor
 from workers.context import LeasedProfile
 from workers.executor import Assignment
+from workers.folders import ProfileRoom
 from workers.leases import Held, bounded, keeper
 from workers.outage import outlast
 from workers.pace import pace
@@ -22,6 +26,7 @@ from workflows.dispatch import Segment
 from workflows.engine.events import Failed, Succeeded
 from workflows.services import outbox, steps
 from workflows.services.plans import Pinned, pinned_to
+from workflows.services.profiles import Profile
 from workflows.services.steps import Outcome, Taker, Work
 
 SLICE = 2.0
@@ -104,10 +109,25 @@ def carry_out(work: Work, held: Held) -> Outcome:
     """Carry out one attempt."""
     if work.refusal is not None:
         return Failed(work.path, work.attempt, work.refusal)
-    given = None
-    if work.profile is not None:
-        known = work.profile
-        given = LeasedProfile(known.name, known.pool, known.context or {})
+    if work.profile is None:
+        return _performed(work, held, None)
+    room = _room_of(work.profile)
+    given = LeasedProfile(work.profile.name, work.profile.pool, work.profile.context or {}, room)
+    try:
+        return _performed(work, held, given)
+    finally:
+        work.profile.context = given.context
+        work.profile.soiled = room.leave(
+            keep=work.profile.keeps_folder, most_mib=settings.ORCHESTRATOR["PROFILE_FOLDER_MIB"]
+        )
+
+
+def _room_of(profile: Profile) -> ProfileRoom:
+    root = Path(settings.ORCHESTRATOR["PROFILE_DIR"])
+    return ProfileRoom(root, profile.environment, profile.id, profile.turn)
+
+
+def _performed(work: Work, held: Held, profile: LeasedProfile | None) -> Outcome:
     assignment = Assignment(
         run_id=str(work.run),
         path=work.path,
@@ -121,9 +141,6 @@ def carry_out(work: Work, held: Held) -> Outcome:
         idempotent=work.node.idempotent,
         probe_first=work.probe_first,
         probe_only=work.probe_only,
-        profile=given,
+        profile=profile,
     )
-    outcome = executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)
-    if work.profile is not None and given is not None:
-        work.profile.context = given.context
-    return outcome
+    return executor.execute(assignment, registry=catalog, cancelled=lambda: held.stop)

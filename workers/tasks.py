@@ -6,14 +6,16 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
+from django.conf import settings
 
-from workers import canaries, publisher, sandbox
+from workers import canaries, folders, publisher, sandbox
 from workers import forking as _forking  # noqa: F401 - it listens to Celery's signals
 from workers import pulse as _pulse  # noqa: F401 - as above
 from workers import warden as _warden  # noqa: F401 - as above
@@ -138,8 +140,9 @@ def prune() -> int:
 
 @worker_process_init.connect
 def tidy_up(**_: object) -> None:
-    """Remove what steps of killed processes have left in the folder for temporary files."""
+    """Remove what steps of killed processes, and leases that are over, have left on the disk."""
     sandbox.remove_left_behind()
+    folders.tidy(Path(settings.ORCHESTRATOR["PROFILE_DIR"]))
 
 
 def _take(pin: Pinned, taker: Taker, began: float) -> bool:

@@ -113,6 +113,16 @@ def test_a_manager_gives_a_profile_another_context(ann: Profile, door: Door) -> 
     assert ann.state == "TAINTED"
 
 
+def test_an_operator_empties_the_folder_of_a_profile(ann: Profile, door: Door) -> None:
+    client = door("operators")
+
+    client.post(url_of(ann, "empty"))
+
+    ann.refresh_from_db()
+    assert (ann.turn, ann.state) == (2, "TAINTED")
+    assert f"default/{ann.pk}.2" in client.get(page_of(ann)).content.decode()
+
+
 def test_a_profile_in_use_is_not_given_another_context(ann: Profile, door: Door) -> None:
     door("operators").post(url_of(ann, "clear"), WHY)
     assert claim(a_run(task("only", profile={"pool": "crm-bots"})), "only") is not None

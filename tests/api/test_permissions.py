@@ -54,6 +54,7 @@ DOORS = [
     ("GET", "/profiles/{profile}/", "environments.view_profile"),
     ("POST", "/profiles/{profile}/clear/", "environments.operate_profile"),
     ("POST", "/profiles/{profile}/disable/", "environments.operate_profile"),
+    ("POST", "/profiles/{profile}/empty-folder/", "environments.operate_profile"),
     ("POST", "/profiles/{profile}/enable/", "environments.operate_profile"),
     ("GET", "/environments/", "environments.view_environment"),
     ("GET", "/environments/{name}/", "environments.view_environment"),

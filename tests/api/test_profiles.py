@@ -59,6 +59,15 @@ def test_a_profile_is_disabled_and_enabled(ann: Profile) -> None:
     assert (disabled.json()["state"], enabled.json()["state"]) == ("DISABLED", "FREE")
 
 
+def test_the_folder_of_a_profile_is_emptied(ann: Profile) -> None:
+    client = a_client("operate_profile")
+
+    answer = client.post(url_of(ann, "empty-folder/"))
+
+    assert answer.json()["folder"] == f"default/{ann.pk}.2"
+    assert answer.json()["state"] == "TAINTED"
+
+
 def test_what_the_state_does_not_allow_is_refused_with_the_state(ann: Profile) -> None:
     problem = problem_of(
         a_client("operate_profile").post(url_of(ann, "enable/"), {"why": "x"}), 409

@@ -2,22 +2,26 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from environments.models import Environment, Profile, ProfilePool
 from environments.vault import seal, unseal
 from tests.e2e.builders import ANN, an_environment, applied, ends, started, until_step
 from tests.support.platform import Platform
+from workflows.services.profiles import clear_profile
 from workflows.services.runs import start_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def a_pool(environment: str, *names: str) -> None:
+def a_pool(environment: str, *names: str, folders: str = "keep") -> None:
     place = Environment.objects.get(name=environment)
-    pool = ProfilePool.objects.create(environment=place, name="bots")
+    pool = ProfilePool.objects.create(environment=place, name="bots", folders=folders)
     for name in names:
         Profile.objects.create(pool=pool, name=name, context=seal(environment, {"visits": 0}))
 
@@ -75,3 +79,39 @@ def test_a_run_keeps_its_profile_from_step_to_step(platform: Platform) -> None:
     assert platform.finished(run).state == "COMPLETED"
     assert len(set(run.steps.values_list("output", flat=True))) == 1
     assert visits() == 3
+
+
+def until_tainted(name: str) -> Profile:
+    deadline = time.monotonic() + 60
+    while (found := Profile.objects.get(name=name)).state != "TAINTED":
+        assert time.monotonic() < deadline, f"{name} is {found.state}"
+        time.sleep(0.05)
+    return found
+
+
+def left_below(environment: str) -> set[str]:
+    home = Path(settings.ORCHESTRATOR["PROFILE_DIR"]) / environment
+    return {file.name for file in home.glob("*/*")}
+
+
+@pytest.mark.parametrize(
+    ("folders", "found"), [("keep", {"entered-1", "entered-2", "visits"}), ("empty", set())]
+)
+def test_after_a_killed_worker_the_folder_is_kept_or_empty_as_its_pool_says(
+    hasty: Platform, folders: str, found: set[str]
+) -> None:
+    place = f"{folders}-folders"
+    an_environment(place)
+    a_pool(place, "ann", folders=folders)
+    with hasty.worker(place) as worker:
+        run = started(browse(3.0), environment=place)
+        until_step(run, "browse", "RUNNING")
+        os.killpg(worker.pid, signal.SIGKILL)
+
+    tainted = until_tainted("ann")
+    clear_profile(profile=tainted.pk, why="It is well.", by=ANN)
+    with hasty.worker(place):
+        assert hasty.finished(run).state == "COMPLETED"
+
+    assert ends(run)["browse"] == ["lost", "completed"]
+    assert left_below(place) == found

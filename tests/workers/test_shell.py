@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers.builders import assignment, carry_out, error_of, everything_said, output_of
+from workers.context import LeasedProfile
 from workers.executor import execute
 from workers.processes import MARGIN, Capture
 from workers.registry import catalog
@@ -101,6 +103,15 @@ def test_a_command_works_in_a_folder_of_its_own_that_goes_with_it() -> None:
     folder = set(output["stdout"].split())
     assert len(folder) == 1
     assert not Path(folder.pop()).exists()
+
+
+def test_a_command_is_told_where_the_folder_of_its_profile_is() -> None:
+    profile = LeasedProfile("ann", "bots")
+    task = assignment("shell.run", {"script": 'echo x > "$PROFILE_FOLDER/file"', "shell": True})
+
+    output_of(execute(replace(task, profile=profile), registry=catalog))
+
+    assert (profile.folder / "file").read_text() == "x\n"
 
 
 def test_a_command_works_where_it_is_told_to(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ from tests.workflows.builders import (
 from workflows.engine.events import Failed, Loss, StepError
 from workflows.language.words import ErrorClass
 from workflows.models import Parking, Run
+from workflows.services.errors import StateRefusedError
 from workflows.services.guards import open_guard
+from workflows.services.profiles import empty_folder, replace_context
 from workflows.services.recovery import recover, release_worker
 from workflows.services.runs import cancel_run, pause_run
 from workflows.services.steps import Work, record_outcome
@@ -338,6 +340,76 @@ def test_a_context_that_cannot_be_kept_taints_the_profile() -> None:
     assert profile().state == "TAINTED"
     assert "bytes" in profile().why
     assert "xxx" not in profile().why
+
+
+def folder_after(policy: str, *, hold: str = "step", steps: int = 2) -> list[tuple[int, bool]]:
+    """Return the turn of the folder that each step found, and whether it was to be kept."""
+    a_pool("ann")
+    ProfilePool.objects.update(folders=policy)
+    run = a_run(*(bot(f"step{n}", hold=hold) for n in range(steps)))
+    found = []
+    for number in range(steps):
+        work = claimed(run, f"step{number}")
+        found.append((leased(work).turn, leased(work).keeps_folder))
+        finish(work)
+    return found
+
+
+def test_a_kept_folder_is_the_same_for_every_lease() -> None:
+    assert folder_after("keep") == [(1, True), (1, True)]
+
+
+def test_where_folders_are_emptied_each_lease_has_one_of_its_own() -> None:
+    assert folder_after("empty") == [(2, False), (3, False)]
+
+
+def test_a_run_that_keeps_its_profile_keeps_the_folder_between_its_steps() -> None:
+    assert folder_after("empty", hold="run") == [(2, True), (2, True)]
+
+
+def test_a_step_that_waited_for_a_profile_has_one_empty_folder_and_not_two() -> None:
+    a_pool("ann")
+    ProfilePool.objects.update(folders="empty")
+    first, run = claimed(a_run(bot()), "only"), a_run(bot())
+    claim(run, "only")
+
+    finish(first)
+    tick(now=later(1))
+
+    assert leased(claimed(run, "only", attempt=1)).turn == leased(first).turn + 1
+
+
+def test_a_profile_whose_folder_holds_too_much_is_tainted_with_the_reason() -> None:
+    a_pool("ann")
+    work = claimed(a_run(bot()), "only")
+    leased(work).soiled = "its folder holds more than 5 MiB"
+
+    finish(work)
+
+    assert (profile().state, profile().why) == ("TAINTED", "its folder holds more than 5 MiB")
+
+
+def test_a_folder_is_emptied_by_hand_with_a_line_in_the_journal_and_not_while_in_use() -> None:
+    a_pool("ann")
+    empty_folder(profile=profile().pk, by=ANN)
+    work = claimed(a_run(bot()), "only")
+
+    with pytest.raises(StateRefusedError, match="is leased"):
+        empty_folder(profile=profile().pk, by=ANN)
+
+    assert leased(work).turn == 2
+    [line] = ProfileJournal.objects.all()
+    assert (line.before, line.after, line.actor) == ("FREE", "FREE", ANN)
+    assert line.why == "its working folder begins empty"
+
+
+def test_a_context_given_by_hand_has_its_line_in_the_journal() -> None:
+    a_pool("ann")
+
+    replace_context(profile=profile().pk, context={"cookie": "fresh"}, by=ANN)
+
+    [line] = ProfileJournal.objects.all()
+    assert (line.why, line.actor) == ("it was given another context", ANN)
 
 
 def test_no_secret_is_in_any_row_in_clear() -> None:

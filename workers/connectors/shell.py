@@ -55,10 +55,11 @@ def run_command(  # noqa: PLR0913, PLR0917 - a step's parameters, given by name
 
     `script` with `shell: true` is read by /bin/sh. Its environment is PATH and LANG of the worker,
     HOME and TMPDIR (the step's temporary folder, where it runs unless `cwd` says otherwise),
-    IDEMPOTENCY_KEY, and `env`. All its processes are ended at the timeout, and those that it left
-    running are ended at its end. The output is `{exit_code, stdout, stderr, left_behind}`; of
-    more than `max_output` bytes per stream both ends are kept. An exit code that is not in
-    `ok_exit_codes` is the permanent error `shell.exit_<n>`, in `retry_exit_codes` a transient one.
+    IDEMPOTENCY_KEY, PROFILE_FOLDER where the step has a profile, and `env`. All its processes are
+    ended at the timeout, and those that it left running are ended at its end. The output is
+    `{exit_code, stdout, stderr, left_behind}`; of more than `max_output` bytes per stream both
+    ends are kept. An exit code that is not in `ok_exit_codes` is the permanent error
+    `shell.exit_<n>`, in `retry_exit_codes` a transient one.
 
     A command may have any effect, so it does not count as idempotent: if it is killed or its
     worker is lost while it runs, a person decides. A step whose command may be repeated says
@@ -115,6 +116,7 @@ def _environment(home: Path, context: TaskContext, own: Mapping[str, str]) -> di
         "HOME": str(home),
         "TMPDIR": str(home),
         "IDEMPOTENCY_KEY": context.idempotency_key,
+        **({"PROFILE_FOLDER": str(context.profile.folder)} if context.profile else {}),
         **own,
     }
 

@@ -22,11 +22,12 @@ from workflows.admin.confirming import confirm_one
 from workflows.admin.guards import WhyForm
 from workflows.admin.operations import Button, Operation
 from workflows.admin.step import run_link
-from workflows.selectors.profiles import profiles, who_has
+from workflows.selectors.profiles import folder_of, profiles, who_has
 from workflows.services.profiles import (
     clear_profile,
     create_profile,
     disable_profile,
+    empty_folder,
     enable_profile,
     replace_context,
 )
@@ -93,7 +94,8 @@ CLEAR = _operation(
     "cleaning_services",
     "primary",
     "A step ended in the middle of using it. Look whether it is well: logged in as it should be, "
-    "nothing half done. Then steps lease it again, with the context that it had before that step.",
+    "nothing half done. Then steps lease it again, with the context that it had before that step, "
+    "and with its folder as that step left it, unless you empty it first.",
     "Steps lease the profile again.",
 )
 DISABLE = _operation(
@@ -125,12 +127,24 @@ RENEW = replace(
     permission=CHANGE,
     form=ContextForm,
 )
-BY_NAME = {one.name: one for one in (CLEAR, DISABLE, ENABLE, RENEW)}
+EMPTY = replace(
+    _operation(
+        "empty",
+        "Empty its folder",
+        "folder_off",
+        "danger",
+        "The step that leases it next begins with an empty working folder. What is in the present "
+        "one is removed then. One that is tainted stays so until it is cleared.",
+        "The step that leases the profile next finds its working folder empty.",
+    ),
+    form=forms.Form,
+)
+BY_NAME = {one.name: one for one in (CLEAR, DISABLE, ENABLE, RENEW, EMPTY)}
 OFFERED = {
-    ProfileState.FREE: (DISABLE, RENEW),
+    ProfileState.FREE: (DISABLE, RENEW, EMPTY),
     ProfileState.LEASED: (),
-    ProfileState.TAINTED: (CLEAR, DISABLE, RENEW),
-    ProfileState.DISABLED: (ENABLE, RENEW),
+    ProfileState.TAINTED: (CLEAR, DISABLE, RENEW, EMPTY),
+    ProfileState.DISABLED: (ENABLE, RENEW, EMPTY),
 }
 DO = {"clear": clear_profile, "disable": disable_profile, "enable": enable_profile}
 
@@ -167,13 +181,13 @@ class MovesInline(JournalInline):
 
 @admin.register(ProfilePool)
 class PoolAdmin(ModelAdmin):
-    list_display = ("name", "environment", "description")
+    list_display = ("name", "environment", "folders", "description")
     list_filter = ("environment",)
     list_select_related = ("environment",)
     search_fields = ("name",)
     actions = None
     show_full_result_count = False
-    fields = ("environment", "name", "description")
+    fields = ("environment", "name", "folders", "description")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -192,7 +206,7 @@ class ProfileAdmin(ReadOnlyAdmin):
     sortable_by = ()
     actions = None
     inlines = (MovesInline,)
-    shown = ("pool", "name", "held", "run_of", "why", "leased_at", "saved_at")
+    shown = ("pool", "name", "held", "run_of", "why", "leased_at", "saved_at", "folder")
     change_form_outer_before_template = "environments/moves.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
@@ -236,6 +250,10 @@ class ProfileAdmin(ReadOnlyAdmin):
     def run_of(self, profile: Profile) -> SafeString | str:
         return run_link(profile.run_id) if profile.run_id else "-"
 
+    @admin.display(description="Working folder, below PROFILE_DIR of its workers")
+    def folder(self, profile: Profile) -> str:
+        return folder_of(profile)
+
     def get_urls(self) -> list[URLPattern]:
         operate = self.page("<int:pk>/operate/<slug:name>/", self.operate, "operate")
         return [operate, *super().get_urls()]
@@ -249,6 +267,8 @@ class ProfileAdmin(ReadOnlyAdmin):
         def do(_: UUID, given: Any, by: str) -> None:
             if name == RENEW.name:
                 replace_context(profile=pk, context=given["content"], by=by)
+            elif name == EMPTY.name:
+                empty_folder(profile=pk, by=by)
             else:
                 DO[name](profile=pk, why=given["note"], by=by)
 

@@ -11,7 +11,12 @@ from workflows.api.door import Door
 from workflows.api.forms import ProfileOrder, ProfileQuery
 from workflows.selectors.profiles import get_profile, list_profiles
 from workflows.selectors.shapes import PageDocument, ProfileDocument
-from workflows.services.profiles import clear_profile, disable_profile, enable_profile
+from workflows.services.profiles import (
+    clear_profile,
+    disable_profile,
+    empty_folder,
+    enable_profile,
+)
 
 
 class Profiles(Door):
@@ -59,6 +64,18 @@ class ClearProfile(Operate):
     def post(self, request: Request, profile: int) -> Response:
         """Have a tainted profile leased again: somebody has looked, and it is well."""
         return self.done(profile)
+
+
+class EmptyFolder(Door):
+    """Empty the working folder of a profile."""
+
+    needs = {"POST": "environments.operate_profile"}
+
+    @extend_schema(operation_id="empty_profile_folder", request=None, responses=ProfileDocument)
+    def post(self, request: Request, profile: int) -> Response:
+        """Have whoever leases a profile next find its working folder empty."""
+        empty_folder(profile=profile, by=self.actor)
+        return Response(get_profile(profile))
 
 
 class DisableProfile(Operate):

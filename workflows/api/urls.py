@@ -118,6 +118,11 @@ urlpatterns = [
     path("profiles/<int:profile>/", profiles.OneProfile.as_view(), name="profile"),
     path("profiles/<int:profile>/clear/", profiles.ClearProfile.as_view(), name="clear-profile"),
     path(
+        "profiles/<int:profile>/empty-folder/",
+        profiles.EmptyFolder.as_view(),
+        name="empty-profile-folder",
+    ),
+    path(
         "profiles/<int:profile>/disable/",
         profiles.DisableProfile.as_view(),
         name="disable-profile",

@@ -51,6 +51,11 @@ def who_has(profile: Profile) -> str:
     return f"{doing} {profile.path}, attempt {profile.attempt}"
 
 
+def folder_of(profile: Profile) -> str:
+    """Return where the working folder of a profile is, below PROFILE_DIR of its workers."""
+    return f"{profile.pool.environment.name}/{profile.pk}.{profile.turn}"
+
+
 def profile_document(row: Profile) -> ProfileDocument:
     """Return a profile as JSON, without what is in it."""
     return {
@@ -66,4 +71,5 @@ def profile_document(row: Profile) -> ProfileDocument:
         "leased_at": json_time_or_none(row.leased_at),
         "saved_at": json_time_or_none(row.saved_at),
         "why": row.why,
+        "folder": folder_of(row),
     }

@@ -408,7 +408,10 @@ class ParkedDocument(TypedDict):
 
 
 class ProfileDocument(TypedDict):
-    """A profile, without what is in it. `run` and `path` say who has it."""
+    """A profile, without what is in it. `run` and `path` say who has it.
+
+    `folder` is where its working folder is, below PROFILE_DIR of the environment's workers.
+    """
 
     id: int
     environment: str
@@ -422,6 +425,7 @@ class ProfileDocument(TypedDict):
     leased_at: Time | None
     saved_at: Time | None
     why: str
+    folder: str
 
 
 def json_time(moment: datetime) -> str:

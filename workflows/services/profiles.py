@@ -54,6 +54,13 @@ class Profile:
     environment: str
     context: Any = field(repr=False)
     refusal: StepError | None = None
+    id: int = 0
+    turn: int = 0
+    """Which of the folders that the profile has had is its own now."""
+    keeps_folder: bool = True
+    """Whether the folder outlasts the attempt."""
+    soiled: str | None = None
+    """Why it must not be leased again as it has been left."""
 
 
 def lease_profile(
@@ -118,13 +125,22 @@ def profile_of(pin: Pinned, path: str, attempt: int, *, environment: str) -> Pro
     except UnreadableError as error:
         refusal = StepError(ErrorClass.PERMANENT, "profile.unreadable", str(error))
         return Profile(pin.run, found.name, pool, environment, None, refusal)
-    return Profile(pin.run, found.name, pool, environment, context)
+    return Profile(
+        pin.run,
+        found.name,
+        pool,
+        environment,
+        context,
+        id=found.id,
+        turn=found.turn,
+        keeps_folder=found.keeps_folder or found.for_run,
+    )
 
 
 def give_back(profile: Profile, outcome: Succeeded | Failed, *, now: datetime) -> None:
     """Take a profile back from an attempt that is over, and keep it for who waits for it."""
     mine = (profile.run, outcome.path, outcome.attempt)
-    why = _unclean(outcome) or _unstorable(profile.context)
+    why = _unclean(outcome) or profile.soiled or _unstorable(profile.context)
     if why is not None:
         in_flight(partial(_taint, *mine, why))
         return
@@ -217,6 +233,23 @@ def replace_context(*, profile: int, context: Mapping[str, Any], by: str) -> Non
 def clear_profile(*, profile: int, why: str, by: str) -> None:
     """Have a tainted profile leased again: somebody has looked, and it is well."""
     _move(profile, ProfileState.FREE, (ProfileState.TAINTED,), why, by)
+
+
+def empty_folder(*, profile: int, by: str) -> None:
+    """Have whoever leases a profile next find its working folder empty.
+
+    Raises NotFoundError, and StateRefusedError while a step has it.
+    """
+
+    def work() -> None:
+        store.act_as(by)
+        held = _held(profile)
+        if held.state == ProfileState.LEASED:
+            message = f"The profile {held.name} is leased: a step may be using its folder."
+            raise StateRefusedError(message)
+        profiles.turn(profile)
+
+    in_flight(work)
 
 
 def disable_profile(*, profile: int, why: str, by: str) -> None:

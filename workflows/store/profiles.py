@@ -45,6 +45,9 @@ IDLE = """
 
 LEASE = """
     UPDATE environments_profile SET
+        turn = turn + CASE WHEN state = 'FREE' AND EXISTS (
+            SELECT 1 FROM environments_profilepool p WHERE p.id = pool_id AND p.folders = 'empty'
+        ) THEN 1 ELSE 0 END,
         state = 'LEASED', run_id = %(run)s, path = %(path)s, attempt = %(attempt)s,
         for_run = for_run AND state = 'LEASED' OR %(for_run)s,
         leased_at = COALESCE(leased_at, %(now)s), taken_at = %(taken_at)s, why = ''
@@ -52,7 +55,8 @@ LEASE = """
 """
 
 LEASED = """
-    SELECT f.id, f.name, p.name, e.name, f.context, f.for_run FROM environments_profile f
+    SELECT f.id, f.name, p.name, e.name, f.context, f.for_run, f.turn, p.folders = 'keep'
+    FROM environments_profile f
     JOIN environments_profilepool p ON p.id = f.pool_id
     JOIN environments_environment e ON e.id = p.environment_id
     WHERE f.run_id = %s AND f.path = %s AND f.attempt = %s AND f.state = 'LEASED'
@@ -167,6 +171,8 @@ REPLACE = "UPDATE environments_profile SET context = %s, saved_at = %s WHERE id 
 
 HOLD = "SELECT pool_id, name, state FROM environments_profile WHERE id = %s FOR UPDATE"
 
+TURN = "UPDATE environments_profile SET turn = turn + 1 WHERE id = %s"
+
 MOVE = "UPDATE environments_profile SET state = %s, why = %s WHERE id = %s"
 
 
@@ -204,6 +210,8 @@ class Leased:
     environment: str
     sealed: str
     for_run: bool
+    turn: int
+    keeps_folder: bool
 
 
 def hold_pool(environment: str, name: str) -> Pool | None:
@@ -330,6 +338,11 @@ def hold(profile: int) -> Held | None:
     """Lock and return a profile."""
     row = cursor().execute(HOLD, (profile,)).fetchone()
     return None if row is None else Held(*row)
+
+
+def turn(profile: int) -> None:
+    """Have a profile that nobody has begin with an empty folder."""
+    cursor().execute(TURN, (profile,))
 
 
 def move(profile: int, state: str, why: str) -> None:

@@ -63,9 +63,15 @@ def note(ledger: Path, context: TaskContext, seconds: float = 0.0) -> None:
 
 @task("hostile.browse")
 def browse(context: TaskContext, seconds: float = 0.0) -> str:
-    """Count a visit in the profile that the step has leased, and tell whose it was."""
+    """Count a visit in the profile that the step has leased, and tell whose it was.
+
+    Its folder is entered before, and a note is left in it at the end.
+    """
     profile = context.profile
     assert profile is not None
+    (profile.folder / f"entered-{context.attempt}").touch()
     time.sleep(seconds)
+    with (profile.folder / "visits").open("a") as file:
+        file.write(f"{context.idempotency_key}\n")
     profile.context["visits"] = profile.context.get("visits", 0) + 1
     return profile.name
