@@ -92,7 +92,9 @@ def _elsewhere() -> dict[str, str]:
     """Return what tells the programs of another database of the same server."""
     name = connection.settings_dict["NAME"]
     address = settings.ENV.database.replace(f"/{USUAL}?", f"/{name}?")
-    return {"DATABASE_URL": address, "SECRET_KEY": settings.SECRET_KEY, "EXAMPLES": "true"}
+    keys = ",".join(settings.ORCHESTRATOR["VAULT_KEYS"])
+    secrets = {"SECRET_KEY": settings.SECRET_KEY, "VAULT_KEY": keys}
+    return {"DATABASE_URL": address, "EXAMPLES": "true"} | secrets
 
 
 def _answers(platform: Platform) -> bool:

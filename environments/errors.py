@@ -50,5 +50,5 @@ class UnreadableError(EnvironmentsError):
         self.environment = environment
         super().__init__(
             f"What is sealed for the environment {environment} cannot be read here: this process"
-            " has another key. Compare ENVIRONMENT_KEYS and SECRET_KEY with those of web."
+            " has another key. Compare VAULT_KEY, ENVIRONMENT_KEYS and SECRET_KEY with web's."
         )

@@ -74,6 +74,8 @@ def _keys(value: object) -> object:
     return found
 
 
+LongSecret = Annotated[SecretStr, Field(min_length=32)]
+LongSecrets = Annotated[tuple[LongSecret, ...], NoDecode, BeforeValidator(_split)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[dict[str, tuple[SecretStr, ...]], NoDecode, BeforeValidator(_keys)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -99,11 +101,17 @@ class Env(BaseSettings):
         description="at least 32 random characters; signs sessions and tokens. "
         "Without it the embedded mode makes one and keeps it in LOCAL_DIR",
     )
+    vault_key: LongSecrets = Field(
+        default=(),
+        description="at least 32 random characters, of which a key for the secrets of each "
+        "environment is made; where it was changed the newest first, with commas between. Without "
+        "it the embedded mode makes one and keeps it in LOCAL_DIR",
+    )
     environment_keys: Keys = Field(
         default={},
         description="such as default=<key>,other=<key>: under which secrets of an environment are "
         "kept, the newest first, each made by Fernet.generate_key(). Give a worker those of its "
-        "own environment alone; an environment without any has one that is made of SECRET_KEY",
+        "own environment alone; an environment without any has one that is made of VAULT_KEY",
     )
     debug: bool = Field(default=False, description="true or false; never true in production")
     allowed_hosts: Words = Field(
@@ -336,6 +344,26 @@ class Env(BaseSettings):
         if self.secret_key is not None:
             return self.secret_key.get_secret_value()
         return _kept_secret(self.home / "secret-key")
+
+    def vault_keys(self) -> tuple[str, ...]:
+        """Return VAULT_KEY, or the checkout's own, made at the first call.
+
+        Empty with a database of one's own and without VAULT_KEY: other machines could not know
+        a key that this one has made.
+        """
+        if self.vault_key:
+            return tuple(key.get_secret_value() for key in self.vault_key)
+        return () if self.database_url else (_kept_secret(self.home / "vault-key"),)
+
+    def advice(self) -> str:
+        """Say what should not stay as it is set, though it works; nothing if all is well."""
+        if self.vault_keys() or self.environment_keys:
+            return ""
+        return (
+            "Neither VAULT_KEY nor ENVIRONMENT_KEYS is set, so what is secret at rest is sealed"
+            " under keys made of SECRET_KEY, which every process has. Set VAULT_KEY to 32 random"
+            " characters or more, the same for every process, and run `manage.py reseal`."
+        )
 
 
 def url_of(host: str, port: int) -> str:

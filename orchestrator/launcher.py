@@ -104,6 +104,8 @@ def prepare() -> None:
     django.setup()
     from orchestrator.accounts import ensure_admin
 
+    if advice := settings.ENV.advice():
+        say("launcher", advice)
     call_command("migrate", verbosity=0)
     if settings.ENV.embedded_parts["postgresql"]:
         _release_steps_of_ended_workers()

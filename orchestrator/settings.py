@@ -232,6 +232,7 @@ ORCHESTRATOR: dict[str, Any] = {
     "PUBLISHER": "workers.publisher.CeleryPublisher",
     "CATALOG": "workers.registry.catalog",
     "PUBLIC_URL": ENV.address,
+    "VAULT_KEYS": ENV.vault_keys(),
     "ENVIRONMENT_KEYS": ENV.keys_of_environments,
     "PROFILE_DIR": ENV.folders_of_profiles,
     "PROFILE_FOLDER_MIB": ENV.profile_folder_mib,

@@ -104,6 +104,7 @@ def process_env(django_db_setup: None) -> dict[str, str]:
         "BROKER_URL": settings.CELERY_BROKER_URL,
         "RESULT_URL": settings.CELERY_RESULT_BACKEND,
         "SECRET_KEY": settings.SECRET_KEY,
+        "VAULT_KEY": ",".join(settings.ORCHESTRATOR["VAULT_KEYS"]),
     }
 
 

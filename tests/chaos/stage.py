@@ -350,6 +350,7 @@ def _environment(home: Path, services: embedded.Services, ledger: str, port: int
         "BROKER_URL": services.broker_url,
         "RESULT_URL": services.broker_url,
         "SECRET_KEY": secrets.token_urlsafe(48),
+        "VAULT_KEY": secrets.token_urlsafe(48),
         "ADMIN_PASSWORD": PASSWORD,
         "WEB_PORT": str(port),
         "WEB_WORKERS": "1",

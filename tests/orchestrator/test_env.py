@@ -123,6 +123,49 @@ def test_the_checkouts_own_key_is_made_once_and_private(
     assert stat.S_IMODE((tmp_path / "secret-key").stat().st_mode) == 0o600
 
 
+def test_the_checkouts_own_vault_key_is_made_once_private_and_another_than_the_secret_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_DIR", str(tmp_path))
+    env = environment.read()
+
+    [key] = env.vault_keys()
+
+    assert environment.read().vault_keys() == (key,)
+    assert key != env.signing_key()
+    assert stat.S_IMODE((tmp_path / "vault-key").stat().st_mode) == 0o600
+    assert not env.advice()
+
+
+def test_a_database_of_your_own_without_a_vault_key_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_DIR", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user@host/name")
+    monkeypatch.setenv("SECRET_KEY", "s" * 40)
+
+    env = environment.read()
+
+    assert env.vault_keys() == ()
+    assert "Set VAULT_KEY to 32 random characters" in env.advice()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vault_keys_are_given_the_newest_first_and_none_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VAULT_KEY", f"{'n' * 32}, {'o' * 32}")
+    given = environment.read()
+    monkeypatch.setenv("VAULT_KEY", f"{'n' * 32},short-and-secret")
+
+    with pytest.raises(SettingsError) as refused:
+        environment.read()
+
+    assert given.vault_keys() == ("n" * 32, "o" * 32)
+    assert not given.advice()
+    assert "VAULT_KEY=(hidden)" in str(refused.value)
+
+
 def test_the_example_file_lists_every_setting_with_its_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from environments.errors import UnreadableError
 from environments.models import Environment, Profile, ProfileJournal, ProfilePool
 from environments.vault import seal, unseal
 from tests.workflows.builders import (
@@ -36,7 +37,7 @@ from workflows.language.words import ErrorClass
 from workflows.models import Parking, Run
 from workflows.services.errors import StateRefusedError
 from workflows.services.guards import open_guard
-from workflows.services.profiles import empty_folder, replace_context
+from workflows.services.profiles import empty_folder, replace_context, reseal_all
 from workflows.services.recovery import recover, release_worker
 from workflows.services.runs import cancel_run, pause_run
 from workflows.services.steps import Work, record_outcome
@@ -298,7 +299,7 @@ def test_a_profile_sealed_under_another_key_is_not_overwritten_and_says_so(
 ) -> None:
     a_pool("ann")
     sealed = profile().context
-    settings.SECRET_KEY = "another" * 8
+    with_keys(settings, "another" * 8)
 
     work = claimed(a_run(bot()), "only")
     assert work.refusal is not None
@@ -309,8 +310,6 @@ def test_a_profile_sealed_under_another_key_is_not_overwritten_and_says_so(
 
 
 def test_an_environment_cannot_read_what_is_sealed_for_another(settings: Settings) -> None:
-    from environments.errors import UnreadableError
-
     keys = {name: (Fernet.generate_key().decode(),) for name in ("default", "other")}
     settings.ORCHESTRATOR = settings.ORCHESTRATOR | {"ENVIRONMENT_KEYS": keys}
     sealed = seal("default", COOKIES)
@@ -328,6 +327,74 @@ def test_what_was_sealed_under_an_older_key_is_still_read(settings: Settings) ->
     settings.ORCHESTRATOR = settings.ORCHESTRATOR | {"ENVIRONMENT_KEYS": keys}
 
     assert unseal("default", sealed) == COOKIES
+
+
+def with_keys(settings: Settings, *masters: str) -> None:
+    settings.ORCHESTRATOR = settings.ORCHESTRATOR | {"VAULT_KEYS": masters}
+
+
+def test_what_was_sealed_under_the_secret_key_is_read_once_there_is_a_vault_key(
+    settings: Settings,
+) -> None:
+    with_keys(settings)
+    sealed = seal("default", COOKIES)
+
+    with_keys(settings, "n" * 32)
+
+    assert unseal("default", sealed) == COOKIES
+    settings.SECRET_KEY = "another" * 8
+    with pytest.raises(UnreadableError):
+        unseal("default", sealed)
+
+
+def test_once_all_is_sealed_anew_the_older_keys_may_go(settings: Settings) -> None:
+    with_keys(settings, "o" * 32)
+    a_pool("ann", "ben")
+    with_keys(settings, "n" * 32, "o" * 32)
+
+    done, again = reseal_all(), reseal_all()
+
+    assert (done.sealed_anew, again.sealed_anew, again.sealed_already) == (2, 0, 2)
+    with_keys(settings, "n" * 32)
+    assert context_of("ann") == context_of("ben") == COOKIES
+
+
+def test_what_cannot_be_read_is_counted_and_left_as_it_is(settings: Settings) -> None:
+    with_keys(settings, "o" * 32)
+    a_pool("ann")
+    sealed = profile().context
+    with_keys(settings, "n" * 32)
+
+    done = reseal_all()
+
+    assert done.unreadable == {"default": 1}
+    assert profile().context == sealed
+
+
+def test_a_step_gives_its_profile_back_while_all_is_sealed_anew(settings: Settings) -> None:
+    with_keys(settings, "o" * 32)
+    a_pool("ann")
+    work = claimed(a_run(bot()), "only")
+    with_keys(settings, "n" * 32, "o" * 32)
+
+    reseal_all()
+    leased(work).context["cookie"] = "fresh"
+    finish(work)
+
+    assert context_of() == {"cookie": "fresh"}
+    assert not ProfileJournal.objects.exists()
+
+
+def test_a_key_that_is_made_of_the_secret_key_is_warned_of_once(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_keys(settings)
+    settings.SECRET_KEY = "never seen before " * 3
+
+    seal("default", 1)
+    seal("default", 2)
+
+    assert sum("vault.key_of_secret_key" in message for message in caplog.messages) == 1
 
 
 def test_a_context_that_cannot_be_kept_taints_the_profile() -> None:

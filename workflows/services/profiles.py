@@ -252,6 +252,48 @@ def empty_folder(*, profile: int, by: str) -> None:
     in_flight(work)
 
 
+@dataclass(slots=True)
+class Resealed:
+    """What became of what is sealed, in numbers."""
+
+    sealed_anew: int = 0
+    sealed_already: int = 0
+    unreadable: dict[str, int] = field(default_factory=dict)
+    """By environment: this process lacks the key."""
+
+
+def reseal_all() -> Resealed:
+    """Seal all contexts under the newest key of their environments, a batch at a time."""
+    total, after = Resealed(), 0
+    while batch := in_flight(partial(_reseal_some, after)):
+        for profile, environment, is_fresh in batch:
+            after = profile
+            if is_fresh is None:
+                total.unreadable[environment] = total.unreadable.get(environment, 0) + 1
+            elif is_fresh:
+                total.sealed_anew += 1
+            else:
+                total.sealed_already += 1
+    return total
+
+
+def _reseal_some(after: int) -> list[tuple[int, str, bool | None]]:
+    """Seal the next contexts anew; say of each whether that was needed, None: it is unreadable."""
+    from environments.vault import reseal
+
+    done: list[tuple[int, str, bool | None]] = []
+    for profile, environment, context in profiles.sealed(after=after, limit=AT_ONCE):
+        try:
+            fresh = reseal(environment, context)
+        except UnreadableError:
+            done.append((profile, environment, None))
+            continue
+        if fresh is not None:
+            profiles.reseal(profile, fresh)
+        done.append((profile, environment, fresh is not None))
+    return done
+
+
 def disable_profile(*, profile: int, why: str, by: str) -> None:
     """Have a profile leased no more."""
     _move(profile, ProfileState.DISABLED, (ProfileState.FREE, ProfileState.TAINTED), why, by)

@@ -171,6 +171,17 @@ REPLACE = "UPDATE environments_profile SET context = %s, saved_at = %s WHERE id 
 
 HOLD = "SELECT pool_id, name, state FROM environments_profile WHERE id = %s FOR UPDATE"
 
+SEALED = """
+    SELECT f.id, e.name, f.context FROM environments_profile f
+    JOIN environments_profilepool p ON p.id = f.pool_id
+    JOIN environments_environment e ON e.id = p.environment_id
+    WHERE f.id > %s AND f.context <> ''
+    ORDER BY f.id LIMIT %s
+    FOR UPDATE OF f
+"""
+
+RESEAL = "UPDATE environments_profile SET context = %s WHERE id = %s"
+
 TURN = "UPDATE environments_profile SET turn = turn + 1 WHERE id = %s"
 
 MOVE = "UPDATE environments_profile SET state = %s, why = %s WHERE id = %s"
@@ -338,6 +349,16 @@ def hold(profile: int) -> Held | None:
     """Lock and return a profile."""
     row = cursor().execute(HOLD, (profile,)).fetchone()
     return None if row is None else Held(*row)
+
+
+def sealed(*, after: int, limit: int) -> list[tuple[int, str, str]]:
+    """Lock and return profiles behind an id: id, environment and what is sealed."""
+    return cursor().execute(SEALED, (after, limit)).fetchall()
+
+
+def reseal(profile: int, context: str) -> None:
+    """Store the same context, sealed under another key."""
+    cursor().execute(RESEAL, (context, profile))
 
 
 def turn(profile: int) -> None:
