@@ -30,7 +30,7 @@ from tests.workflows.builders import (
 from workflows import store
 from workflows.dispatch import Attend
 from workflows.models import Incident, Run, Wait
-from workflows.services import children
+from workflows.services import children, concurrency
 from workflows.services.definitions import apply_definition, doubts_about
 from workflows.services.errors import InputRefusedError
 from workflows.services.incidents import (
@@ -41,10 +41,12 @@ from workflows.services.incidents import (
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, pause_run, resume_run, start_run
 from workflows.services.timers import tick
+from workflows.store import concurrency as concurrency_rows
 
 pytestmark = pytest.mark.usefixtures("committed")
 
 BEN = "person:ben"
+ONE_AT_A_TIME = {"key": "all", "limit": 1}
 ORDER = {"type": "object", "required": ["order"], "properties": {"order": {"type": "integer"}}}
 
 
@@ -551,6 +553,90 @@ def test_a_run_that_is_paused_starts_no_child_run_until_it_is_resumed(sent: Reco
     assert while_paused == []
     assert Attend(run.pk) in sent.sent
     assert attended(run).state == "RUNNING"
+
+
+def in_line(name: str) -> tuple[Run, Run, Run]:
+    """Return a run under way, another whose child run waits for its place, and that child run."""
+    first = start_run(workflow=name, by=ANN).run
+    run = a_run(call(name))
+    return first, run, attended(run)
+
+
+def test_a_child_run_that_waits_for_a_place_does_not_begin_while_its_parent_is_paused() -> None:
+    first, run, child = in_line(a_child(concurrency=ONE_AT_A_TIME))
+    pause_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    work_off(first)
+    recover(now=in_future(60))
+    while_paused = state(child)
+    resume_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    assert while_paused == "PENDING"
+    assert (state(child), wait(run).due) == ("RUNNING", None)
+
+
+def test_a_child_run_that_is_held_back_is_in_nobodys_way() -> None:
+    name = a_child(concurrency=ONE_AT_A_TIME)
+    first, run, child = in_line(name)
+    pause_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    work_off(first)
+    other = start_run(workflow=name, by=ANN).run
+    resume_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+    after_the_resume = state(child)
+    work_off(other)
+    concurrency.fill_after(run_id=other.pk)
+
+    assert (state(other), after_the_resume) == ("COMPLETED", "PENDING")
+    assert state(child) == "RUNNING"
+
+
+def test_a_child_run_is_not_begun_by_whoever_has_not_seen_yet_that_its_parent_is_paused() -> None:
+    first, run, child = in_line(a_child(concurrency=ONE_AT_A_TIME))
+    cancel_run(run_id=first.pk, by=BEN)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(concurrency_rows, "first_waiting", lambda *_, **__: [(child.pk, 1)])
+        pause_run(run_id=run.pk, by=BEN)
+        concurrency.fill_after(run_id=first.pk)
+
+    assert state(child) == "PENDING"
+
+
+def test_a_child_run_that_was_about_to_start_when_its_run_was_paused_does_not() -> None:
+    run = a_run(call(a_child()))
+    [late] = store.due_children(run.pk, after=UUID(int=0), limit=1)
+
+    pause_run(run_id=run.pk, by=BEN)
+    children._see_to(late)
+    while_paused = the_children(run)
+    resume_run(run_id=run.pk, by=BEN)
+
+    assert while_paused == []
+    assert attended(run).state == "RUNNING"
+
+
+def test_a_child_run_that_was_about_to_go_on_when_its_run_was_paused_is_paused() -> None:
+    run = a_run(call(a_child()))
+    child = attended(run)
+    fail_in(child)
+    children.attend(run_id=run.pk)
+    replay_run(run_id=run.pk, by=BEN)
+    sql("UPDATE workflows_wait SET due = 'replay', child_id = %s WHERE closed_at IS NULL", child.pk)
+    [late] = store.due_children(run.pk, after=UUID(int=0), limit=1)
+
+    pause_run(run_id=run.pk, by=BEN)
+    children._see_to(late)
+    children.attend(run_id=run.pk)
+    while_paused = state(child)
+    resume_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    assert (while_paused, state(child)) == ("PAUSED", "RUNNING")
 
 
 def test_a_workflow_may_call_itself_but_not_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

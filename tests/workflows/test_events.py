@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import psycopg
@@ -36,6 +37,8 @@ from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.events import hand_out, publish_event, publish_events, start_again
 from workflows.services.incidents import replay_incident
 from workflows.services.runs import cancel_run, start_run
+
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
@@ -670,6 +673,22 @@ def test_a_start_that_breaks_is_refused_and_can_be_started_again(
     start_again(event_id=event, by=ANN)
 
     assert "ZeroDivisionError" in refused.reason
+    assert len(runs_of(workflow)) == 1
+
+
+def test_a_start_that_fails_because_the_disk_is_full_is_made_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workflow = a_started_workflow()
+    event = publish({"order": "A-1"})
+
+    monkeypatch.setattr(events, "start_run", mock.Mock(side_effect=psycopg.errors.DiskFull))
+    with pytest.raises(psycopg.errors.DiskFull):
+        handed_out()
+    monkeypatch.undo()
+    hand_out(now=in_future(31))
+
+    assert did(event) == [("started", "")]
     assert len(runs_of(workflow)) == 1
 
 

@@ -24,6 +24,7 @@ from workflows.engine.states import Due, Reason, RunState
 from workflows.language.limits import DEEPEST_CHILD
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
+from workflows.services import concurrency
 from workflows.services.errors import (
     EnvironmentClosedError,
     InputRefusedError,
@@ -185,7 +186,7 @@ def _replay(one: ChildWait) -> bool:
     if Run.objects.filter(pk=child, state=RunState.FAILED.value).exists():
         in_flight(partial(store.start_anew, one.id, Due.REPLAY))
     else:
-        in_flight(partial(store.seen_to, one.id, Due.REPLAY))
+        in_flight(partial(store.replayed, one.id))
     return True
 
 
@@ -254,23 +255,48 @@ def _answer(
     return answer_wait(pin=pinned(one.run), answer=answer, now=store.now(), by=ENGINE)
 
 
-def _follow(one: ChildWait, operate: Callable[..., object], then: Due | None = None) -> bool:
-    """Pause a child run with its parent, or have it go on; one that is not so inclined stays.
-
-    All or nothing: what was due may be called back while this waits for the child run's lock.
-    """
+def _hold(one: ChildWait) -> bool:
+    """Pause a child run with its parent; one that has yet to begin is held back (`_fill`)."""
+    child = one.child or UUID(int=0)
 
     def work() -> bool:
-        follows = then
-        try:
-            operate(run_id=one.child or UUID(int=0), by=one.request.get("by", ENGINE))
-        except StateRefusedError:
-            follows = None
-        if not store.seen_to(one.id, one.due, then=follows):
-            transaction.set_rollback(True)
-        return True
+        follows: Due | None = Due.HELD
+        found = store.hold_run(child)
+        if found is None or found[0] is not RunState.PENDING:
+            follows = _followed(one, pause_run, Due.HELD)
+        return _seen_to(one, follows)
 
     return in_transaction(work)
+
+
+def _release(one: ChildWait) -> bool:
+    """Have a child run go on with its parent, or begin if it has yet to and there is a place."""
+
+    def work() -> bool:
+        _followed(one, resume_run)
+        return _seen_to(one, None)
+
+    done = in_transaction(work)
+    concurrency.fill_after(run_id=one.child or UUID(int=0))
+    return done
+
+
+def _followed(
+    one: ChildWait, operate: Callable[..., object], then: Due | None = None
+) -> Due | None:
+    """Have a child run do as its parent does; one that is not so inclined stays as it is."""
+    try:
+        operate(run_id=one.child or UUID(int=0), by=one.request.get("by", ENGINE))
+    except StateRefusedError:
+        return None
+    return then
+
+
+def _seen_to(one: ChildWait, then: Due | None) -> bool:
+    """Note what follows, or take all back: what was due may have been called back meanwhile."""
+    if not store.seen_to(one.id, one.due, then=then):
+        transaction.set_rollback(True)
+    return True
 
 
 def _stop(one: ChildWait) -> bool:
@@ -289,7 +315,7 @@ SEEN_TO_BY: Mapping[Due, Callable[[ChildWait], bool]] = {
     Due.REPLAY: _replay,
     Due.TELL: _tell,
     Due.STOP: _stop,
-    Due.HOLD: partial(_follow, operate=pause_run, then=Due.HELD),
-    Due.RELEASE: partial(_follow, operate=resume_run),
+    Due.HOLD: _hold,
+    Due.RELEASE: _release,
 }
 """What is done about each thing that may be due; nothing is while a child run is HELD."""

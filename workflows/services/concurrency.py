@@ -111,7 +111,7 @@ def _fill(key: Key) -> int:
     for run_id, limit in rows.first_waiting(key, limit=BATCH):
         if held >= limit:
             break
-        if rows.is_waiting(run_id):
+        if rows.is_waiting(run_id) and not rows.is_held_back(run_id):
             advance_run(pinned(run_id), Started(), now=store.now())
             held, begun = held + 1, begun + 1
     return begun

@@ -295,6 +295,8 @@ def _start_run(event: StoredEvent, workflow: UUID, triggers: Sequence[Trigger], 
     try:
         return _start_what_fits(event, workflow, triggers, by)
     except Exception as error:
+        if store.cure_of(error) is not None:
+            raise  # It passes: whoever hands the event out next starts the run.
         reason = f"The platform had trouble, see its log: {type(error).__name__}."
         _note_start(event, workflow, None, reason, by)
         raise

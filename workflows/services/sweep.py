@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from uuid import UUID
 
-import psycopg
 import structlog
-from django.db import OperationalError
+
+from workflows import store
 
 log = structlog.get_logger(__name__)
 
@@ -17,8 +17,8 @@ def helped(run_id: UUID | None, path: str, work: Callable[[], bool]) -> bool:
     """
     try:
         return work()
-    except (psycopg.OperationalError, OperationalError):
-        raise
-    except Exception:
+    except Exception as error:
+        if store.cure_of(error) is not None:
+            raise
         log.exception("sweep.trouble", run=str(run_id or ""), path=path)
         return False

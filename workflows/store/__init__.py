@@ -17,6 +17,7 @@ from workflows.store.children import (
     parents_of_due,
     previous_child,
     release_children,
+    replayed,
     seen_to,
     start_anew,
 )
@@ -147,6 +148,7 @@ __all__ = [
     "record_breaches",
     "release_children",
     "renew",
+    "replayed",
     "run_view",
     "running_of",
     "seen_to",

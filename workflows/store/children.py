@@ -10,9 +10,9 @@ from uuid import UUID
 from workflows.engine.states import Due, RunState
 from workflows.store.session import cursor
 
-# A run that is paused starts nothing.
+# A run that is paused starts nothing, and has nothing go on.
 _IS_DUE = """
-    w.due IS NOT NULL AND w.due <> 'held' AND (w.due <> 'start' OR EXISTS (
+    w.due IS NOT NULL AND w.due <> 'held' AND (w.due NOT IN ('start', 'replay') OR EXISTS (
         SELECT 1 FROM workflows_run r WHERE r.id = w.run_id AND r.state = 'RUNNING' OFFSET 0
     ))
 """
@@ -28,9 +28,19 @@ PARENTS = f"""
     SELECT DISTINCT w.run_id FROM workflows_wait w WHERE {_IS_DUE} LIMIT %s
 """  # noqa: S608 - joined from literals of this module
 
+LOCK_BEGINNINGS = """
+    SELECT 1 FROM workflows_wait
+    WHERE run_id = %s AND closed_at IS NULL AND due IN ('start', 'replay') ORDER BY id FOR UPDATE
+"""
+
+LOCK = "SELECT 1 FROM workflows_wait WHERE id = %s FOR UPDATE"
+
 LINK = """
-    UPDATE workflows_wait SET child_id = %s, due = %s
-    WHERE id = %s AND due = 'start' AND closed_at IS NULL RETURNING id
+    UPDATE workflows_wait w SET child_id = %s, due = %s
+    WHERE id = %s AND due = 'start' AND closed_at IS NULL AND EXISTS (
+        SELECT 1 FROM workflows_run r WHERE r.id = w.run_id AND r.state = 'RUNNING' OFFSET 0
+    )
+    RETURNING id
 """
 
 SEEN_TO = "UPDATE workflows_wait SET due = %s WHERE id = %s AND due = %s RETURNING id"
@@ -39,6 +49,13 @@ HOLD = """
     UPDATE workflows_wait
     SET due = 'hold', request = request || jsonb_build_object('by', %s::text)
     WHERE run_id = %s AND child_id IS NOT NULL AND closed_at IS NULL AND due IS NULL
+"""
+
+HOLD_ONE = """
+    UPDATE workflows_wait w SET due = 'hold'
+    FROM workflows_run r
+    WHERE w.id = %s AND w.due IS NULL AND w.closed_at IS NULL
+        AND r.id = w.run_id AND r.state = 'PAUSED'
 """
 
 RELEASE = """
@@ -100,7 +117,12 @@ def parents_of_due(limit: int) -> list[UUID]:
 
 
 def link_child(wait: UUID, child: UUID, due: Due | None = None) -> bool:
-    """Say which run a wait is for; False when it has one, or is closed, already."""
+    """Say which run a wait is for; False when it has one, is closed, or its run is paused.
+
+    Whoever pauses the run locks the waits of which this is one (`hold_children`): so either sees
+    what the other has done.
+    """
+    cursor().execute(LOCK, (wait,))
     return bool(cursor().execute(LINK, (child, due.value if due else None, wait)).fetchall())
 
 
@@ -110,8 +132,18 @@ def seen_to(wait: UUID, due: Due, *, then: Due | None = None) -> bool:
     return bool(cursor().execute(SEEN_TO, values).fetchall())
 
 
+def replayed(wait: UUID) -> None:
+    """Note that a child run goes on; have it held if the run that waits for it is paused by now."""
+    cursor().execute(SEEN_TO, (None, wait, Due.REPLAY.value))
+    cursor().execute(HOLD_ONE, (wait,))
+
+
 def hold_children(run_id: UUID, *, by: str) -> None:
-    """Have the child runs that steps of a run wait for be paused with it."""
+    """Have the child runs that steps of a run wait for be paused with it.
+
+    Those that are about to be linked, or to go on, are waited for.
+    """
+    cursor().execute(LOCK_BEGINNINGS, (run_id,)).fetchall()
     cursor().execute(HOLD, (by, run_id))
 
 

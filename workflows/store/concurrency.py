@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from workflows.engine.states import PLACE_HOLDERS, RunState
+from workflows.engine.states import PLACE_HOLDERS, Due, RunState
 from workflows.store.session import cursor
 
 Key = tuple[UUID, str]
 """A workflow, and a key of its runs."""
 
 _HOLDERS = ", ".join(f"'{state.value}'" for state in sorted(PLACE_HOLDERS))
+
+# A child run that waits for a place is in nobody's way while its parent is paused.
+_IS_HELD_BACK = """
+    r.parent_id IS NOT NULL AND EXISTS (
+        SELECT 1 FROM workflows_wait h
+        WHERE h.child_id = r.id AND h.closed_at IS NULL AND h.due IN ('hold', 'held') OFFSET 0
+    )
+"""
 
 # OFFSET 0 keeps the order in which the locks are taken: two who want the same can wait.
 HOLD = """
@@ -35,17 +43,19 @@ COUNT = f"""
         EXISTS (
             SELECT 1 FROM workflows_run r
             WHERE r.workflow_id = w.workflow AND r.concurrency_key = w.key AND r.state = 'PENDING'
+                AND NOT ({_IS_HELD_BACK})
         )
     FROM unnest(%s::uuid[], %s::text[]) w (workflow, key)
 """  # noqa: S608 - the states are literals, so that the partial index is used
 
 KEY_OF = "SELECT workflow_id, concurrency_key FROM workflows_run WHERE id = %s"
 
-FIRST_WAITING = """
-    SELECT id, concurrency_limit FROM workflows_run
+FIRST_WAITING = f"""
+    SELECT id, concurrency_limit FROM workflows_run r
     WHERE workflow_id = %s AND concurrency_key = %s AND state = 'PENDING'
+        AND NOT ({_IS_HELD_BACK})
     ORDER BY created_at, id LIMIT %s
-"""
+"""  # noqa: S608 - joined from literals of this module
 
 NEWEST_WAITING = """
     SELECT id, concurrency_limit, reason, started_by FROM workflows_run
@@ -87,9 +97,9 @@ LEFT_BEHIND = f"""
     )
     SELECT k.workflow_id, k.concurrency_key FROM keys k
     CROSS JOIN LATERAL (
-        SELECT created_at, concurrency_limit FROM workflows_run
+        SELECT created_at, concurrency_limit FROM workflows_run r
         WHERE workflow_id = k.workflow_id AND concurrency_key = k.concurrency_key
-            AND state = 'PENDING'
+            AND state = 'PENDING' AND NOT ({_IS_HELD_BACK})
         ORDER BY created_at, id LIMIT 1
     ) first
     CROSS JOIN LATERAL (
@@ -114,6 +124,10 @@ LEFT_BEHIND = f"""
     )
     LIMIT %s
 """  # noqa: S608 - as above
+
+WAIT_FOR = """
+    SELECT due FROM workflows_wait WHERE child_id = %s AND closed_at IS NULL FOR UPDATE
+"""
 
 
 @dataclass(slots=True)
@@ -176,6 +190,15 @@ def is_waiting(run_id: UUID) -> bool:
     """Lock a run and say whether it has yet to begin."""
     found = cursor().execute("SELECT state FROM workflows_run WHERE id = %s FOR UPDATE", (run_id,))
     return bool(found.fetchall()[0][0] == RunState.PENDING)
+
+
+def is_held_back(run_id: UUID) -> bool:
+    """Say whether a child run that has yet to begin is not to, for its parent is paused.
+
+    Locks the wait for it: whoever pauses the parent at this moment finds it begun, or held back.
+    """
+    found = cursor().execute(WAIT_FOR, (run_id,)).fetchall()
+    return any(due in {Due.HOLD, Due.HELD} for (due,) in found)
 
 
 def left_behind(*, older_than: datetime, limit: int) -> list[Key]:
