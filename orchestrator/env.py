@@ -255,6 +255,11 @@ class Env(BaseSettings):
         "the checkout; without it they are not",
     )
 
+    audit_retention_days: Days = Field(
+        default=365,
+        description="days that lines are kept about moves of guards and profiles, changes in the "
+        "admin and logins, 0 to 36500; 0 keeps them for ever",
+    )
     event_retention_days: Days = Field(
         default=30,
         description="days that an event is kept after it was received, 0 to 36500; "

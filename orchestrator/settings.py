@@ -242,6 +242,21 @@ ORCHESTRATOR: dict[str, Any] = {
     "RETENTION_DAYS": ENV.retention,
     "RETENTION_ARCHIVE": ENV.retention_archive and BASE_DIR / ENV.retention_archive,
     "EVENT_RETENTION_DAYS": ENV.event_retention_days,
+    "AUDIT_RETENTION_DAYS": ENV.audit_retention_days,
+    # What grows and belongs to no run: a table, its key, and the time of a row. Lines are kept for
+    # a while, and their keys grow with time; what has expired is of no use to anybody.
+    "LINES": (
+        ("workflows_breakerjournal", "id", "at"),
+        ("environments_profilejournal", "id", "at"),
+        ("django_admin_log", "id", "action_time"),
+        ("axes_accesslog", "id", "attempt_time"),
+        ("axes_accessattempt", "id", "attempt_time"),
+        ("axes_accessfailurelog", "id", "attempt_time"),
+    ),
+    "EXPIRING": (
+        ("django_session", "session_key", "expire_date"),
+        ("knox_authtoken", "digest", "expiry"),
+    ),
     "EARLY_EVENT_SECONDS": ENV.early_event_seconds,
     "LONGEST_STEP_SECONDS": ENV.longest_step_seconds,
     "TIMEOUT_GRACE_SECONDS": ENV.timeout_grace_seconds,

@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from axes.models import AccessLog
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
@@ -15,6 +16,7 @@ from workflows.management.door import Exit
 from workflows.models import Pruning, Run
 from workflows.models.ids import first_id_of
 from workflows.services import retention
+from workflows.services.events import publish_event
 
 pytestmark = pytest.mark.django_db
 
@@ -40,8 +42,21 @@ def test_without_bounds_the_settings_decide() -> None:
     answer = manage("prune", "--yes")
 
     assert answer.status == 0
-    assert "Removed 1 runs." in answer.out
+    assert "Removed 1 runs, 0 events and 0 lines." in answer.out
     assert [run.pk for run in Run.objects.all()] == [young.pk]
+
+
+def test_without_bounds_old_events_and_lines_go_as_well() -> None:
+    publish_event(event={"id": "e1", "source": "/t", "type": "t", "specversion": "1.0"}, by="t")
+    sql("UPDATE workflows_receivedevent SET received_at = '2020-01-01', wake_at = NULL")
+    AccessLog.objects.create(username="ann", ip_address="127.0.0.1")
+    AccessLog.objects.update(attempt_time="2020-01-01T00:00:00Z")
+
+    bounded = manage("prune", "--older-than", "1s", "--yes", "--json").json()["removed"]
+    removed = manage("prune", "--yes", "--json").json()["removed"]
+
+    assert (bounded["events"], bounded["lines"]) == (0, 0)
+    assert (removed["events"], removed["lines"]) == (1, 1)
 
 
 def test_a_dry_run_says_what_would_be_removed_and_removes_nothing() -> None:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,9 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from axes.models import AccessLog
+from django.contrib.sessions.models import Session
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+from knox.models import AuthToken
 from pytest_django.fixtures import Settings
 
+from environments.services import ensure_default
 from tests.support.approvals import a_person, a_request, no, say
 from tests.workflows.builders import (
     ANN,
@@ -32,6 +38,7 @@ from workflows import store
 from workflows.engine.states import FINISHED_RUNS, RunState
 from workflows.models import (
     Attempt,
+    BreakerJournal,
     Callback,
     Delegation,
     EventEffect,
@@ -46,12 +53,20 @@ from workflows.models import (
     Wait,
 )
 from workflows.services import retention
-from workflows.services.approvals import delegate
+from workflows.services.approvals import delegate, delegate_for_a_time
 from workflows.services.errors import InputRefusedError
 from workflows.services.events import hand_out, publish_event
+from workflows.services.guards import open_guard
 from workflows.services.incidents import discard_incident
 from workflows.services.plans import pinned
-from workflows.services.retention import Policy, forecast, policy, prune, prune_by_policy
+from workflows.services.retention import (
+    Policy,
+    forecast,
+    policy,
+    prune,
+    prune_by_policy,
+    prune_lines,
+)
 from workflows.services.runs import cancel_run, pause_run
 from workflows.services.steps import claim_step
 from workflows.store import pruning
@@ -389,6 +404,94 @@ def test_the_engine_goes_on_only_as_long_as_it_may(
 
     assert (removed.runs, len(pauses)) == (2, 1)
     assert [line.actor for line in Pruning.objects.all()] == ["engine"]
+
+
+def test_lines_of_guards_and_profiles_go_when_they_are_older_than_the_settings_want() -> None:
+    ensure_default()
+    open_guard(environment="default", guard="crm", why="down", by=ANN)
+    a_year = timezone.now() + timedelta(days=366)
+
+    assert list(prune_lines(now=timezone.now())) == []
+    assert list(prune_lines(now=a_year)) == [1]
+
+    assert not BreakerJournal.objects.exists()
+
+
+def test_lines_are_kept_for_ever_where_the_settings_say_so(settings: Settings) -> None:
+    settings.ORCHESTRATOR = settings.ORCHESTRATOR | {"AUDIT_RETENTION_DAYS": 0}
+    ensure_default()
+    open_guard(environment="default", guard="crm", why="down", by=ANN)
+
+    assert list(prune_lines(now=timezone.now() + timedelta(days=3660))) == []
+
+    assert BreakerJournal.objects.count() == 1
+
+
+def test_lines_go_in_batches_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    for name in ("ann", "ben", "cleo"):
+        AccessLog.objects.create(username=name, ip_address="127.0.0.1")
+    AccessLog.objects.filter(username__in=["ann", "ben"]).update(attempt_time="2020-01-01T00:00Z")
+
+    removed = list(prune_lines(now=timezone.now()))
+
+    assert removed == [2]
+    assert [one.username for one in AccessLog.objects.all()] == ["cleo"]
+
+
+def test_what_has_expired_goes_at_once_and_nothing_else() -> None:
+    now = timezone.now()
+    for key, hours in {"old": -1, "new": 1}.items():
+        Session.objects.create(session_key=key, expire_date=now + timedelta(hours=hours))
+    user = a_person("ben")
+    AuthToken.objects.create(user, expiry=timedelta(seconds=-1))
+    AuthToken.objects.create(user, expiry=timedelta(hours=1))
+    AuthToken.objects.create(user, expiry=None)
+
+    assert sum(prune_lines(now=now)) == 2
+
+    assert [one.session_key for one in Session.objects.all()] == ["new"]
+    assert AuthToken.objects.count() == 2
+
+
+BOUNDED = {
+    "axes_accessattemptexpiration": "nothing writes it: AXES_USE_ATTEMPT_EXPIRATION is off",
+    "environments_environmentjournal": "people move environments, rarely",
+    "workers_pulse": "workers that are silent for long are forgotten",
+    "workflows_pruning": "a line a day",
+}
+DEFINED = re.compile(
+    r"auth_|django_(celery_beat_|content_type|migrations)|environments_(environment|profile(pool)?)$"
+    r"|workers_canarymark|workflows_(workflow|version|trigger|breaker)$|bank_|hostile_|examples_"
+)
+"""What people define: there is as much of it as they want."""
+
+
+def test_a_vote_handed_on_for_a_span_of_time_goes_long_after_its_end() -> None:
+    giver, now = a_person("ben", "finance"), timezone.now()
+    a_person("dora", "finance")
+    delegate_for_a_time(person=giver, to="dora", ends_at=now + timedelta(days=1), by=ANN)
+
+    assert list(prune_lines(now=now + timedelta(days=365))) == []
+    assert list(prune_lines(now=now + timedelta(days=367))) == [1]
+
+    assert not Delegation.objects.exists()
+
+
+def test_every_table_that_grows_is_known_to_retention(settings: Settings) -> None:
+    """A new table is either looked after, or listed here with what bounds it."""
+    looked_after = {
+        *re.findall(r"DELETE FROM (\w+)", " ".join((*pruning.REMOVE.values(), *pruning.ALONG))),
+        *re.findall(r"DELETE FROM (\w+)", pruning.REMOVE_EVENTS),
+        *(
+            line[0]
+            for line in (*settings.ORCHESTRATOR["LINES"], *settings.ORCHESTRATOR["EXPIRING"])
+        ),
+    }
+
+    others = set(connection.introspection.table_names()) - looked_after - BOUNDED.keys()
+
+    assert {table for table in others if not DEFINED.match(table)} == set()
 
 
 def read_back(folder: Path) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Retention: finished runs that are old enough are removed, in small batches, whole or not at all.
 
-And events from outside that have been handed out, some time after they came.
+And events from outside that have been handed out, some time after they came; lines about what
+people and guards did that belong to no run; sessions and tokens that have expired.
 
 Never a live run, nor one with an open incident. A batch is one transaction that skips
 what others hold, so many may prune at once, at any time, beside running work; ended
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from uuid import UUID
 
@@ -93,11 +95,33 @@ def prune_events(*, now: datetime) -> Iterator[int]:
         yield removed
 
 
+def prune_lines(*, now: datetime) -> Iterator[int]:
+    """Remove lines that are older than the settings want them, a batch with each step.
+
+    And what has expired.
+    """
+    days = settings.ORCHESTRATOR["AUDIT_RETENTION_DAYS"]
+    before = now - timedelta(days=days)
+    removals = [
+        partial(pruning.remove_expired, *names, now=now, limit=BATCH)
+        for names in settings.ORCHESTRATOR["EXPIRING"]
+    ]
+    if days:
+        removals.append(partial(pruning.remove_delegations, before=before, limit=BATCH))
+        removals += [
+            partial(pruning.remove_lines, *names, before=before, limit=BATCH)
+            for names in settings.ORCHESTRATOR["LINES"]
+        ]
+    for remove in removals:
+        while removed := in_transaction(remove):
+            yield removed
+
+
 def prune_by_policy(
     *, now: datetime, go_on: Callable[[], bool], pause: Callable[[], None]
 ) -> Counts:
     """Do what the settings say, as the engine, until it is done or `go_on` says no."""
-    for _ in prune_events(now=now):
+    for _ in chain(prune_events(now=now), prune_lines(now=now)):
         if not go_on():
             return Counts()
         pause()

@@ -1,5 +1,7 @@
 """What leaves the database: finished runs that are old enough, with all that belongs to them.
 
+And what belongs to no run: events, and the rows of tables that only ever grow.
+
 A batch is a transaction: its runs are locked, skipping those that others hold, read if
 they are to be kept elsewhere, and removed, children first. Nothing here walks a table:
 runs are found by their state and the time in their ids.
@@ -8,8 +10,10 @@ runs are found by their state and the time in their ids.
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
+
+from psycopg.sql import SQL, Composed, Identifier
 
 from workflows.engine.states import RunState
 from workflows.models.ids import first_id_of
@@ -162,6 +166,26 @@ REMOVE_EVENTS = """
     DELETE FROM workflows_receivedevent WHERE id IN (SELECT id FROM old)
 """
 
+REMOVE_LINES = """
+    DELETE FROM {table} WHERE {key} IN (
+        SELECT first.key FROM (
+            SELECT {key} AS key, {at} AS at FROM {table} ORDER BY {key} LIMIT %s
+        ) AS first
+        WHERE first.at < %s
+    )
+"""
+"""Keys grow with time, so only the first rows are looked at, whether they are old enough or not."""
+
+REMOVE_EXPIRED = """
+    DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {at} < %s LIMIT %s)
+"""
+
+REMOVE_DELEGATIONS = """
+    DELETE FROM workflows_delegation WHERE id IN (
+        SELECT id FROM workflows_delegation WHERE run_id IS NULL AND ends_at < %s LIMIT %s
+    )
+"""
+
 FIRST = UUID(int=0)
 
 
@@ -239,6 +263,28 @@ def bytes_of(counts: Counts) -> int:
 def remove_events(*, before: datetime, limit: int) -> int:
     """Remove the oldest events that came before a time and are handed out, with what they did."""
     return cursor().execute(REMOVE_EVENTS, (before, limit)).rowcount
+
+
+def remove_lines(table: str, key: str, at: str, *, before: datetime, limit: int) -> int:
+    """Remove the first rows of a table whose keys grow with time, if they are from before."""
+    statement = _about(REMOVE_LINES, table=table, key=key, at=at)
+    return cursor().execute(statement, (limit, before)).rowcount
+
+
+def remove_expired(table: str, key: str, at: str, *, now: datetime, limit: int) -> int:
+    """Remove rows of a table whose time is over."""
+    statement = _about(REMOVE_EXPIRED, table=table, key=key, at=at)
+    return cursor().execute(statement, (now, limit)).rowcount
+
+
+def remove_delegations(*, before: datetime, limit: int) -> int:
+    """Remove what handed all votes on for a span of time that ended before a time."""
+    permit_pruning()
+    return cursor().execute(REMOVE_DELEGATIONS, (before, limit)).rowcount
+
+
+def _about(statement: LiteralString, **names: str) -> Composed:
+    return SQL(statement).format(**{word: Identifier(name) for word, name in names.items()})
 
 
 def _old(state: RunState, before: datetime) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Remove old finished runs, by the settings' retention or other bounds; live ones never."""
+"""Remove old finished runs, by the settings' retention or other bounds; live ones never.
+
+Without bounds, events and lines that belong to no run go as well, as the settings say.
+"""
 
 import sys
 import time
@@ -15,7 +18,14 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from workflows.engine.states import FINISHED_RUNS, RunState
 from workflows.management.door import Door, Exit, RefusedError, actor, duration_of
 from workflows.management.output import cell, table
-from workflows.services.retention import Policy, forecast, policy, prune
+from workflows.services.retention import (
+    Policy,
+    forecast,
+    policy,
+    prune,
+    prune_events,
+    prune_lines,
+)
 from workflows.store.pruning import Counts
 
 PAUSE = 0.05
@@ -72,17 +82,23 @@ class Command(Door):
         }
         if not as_json:
             self._show(wanted, found, size)
-        if dry_run or not found.runs:
+        by_settings = older_than is None and states is None
+        if dry_run or not (found.runs or by_settings):
             if as_json:
-                self.print_json({**facts, "removed": asdict(Counts())})
+                self.print_json({**facts, "removed": _removed(Counts())})
             return
-        where = "" if folder is None else f" They will be kept in {folder}."
-        self.confirm(f"Remove these {found.runs:,} runs for good?{where}", yes=yes)
+        others = ", and events and lines that are older than the settings want them,"
+        where = "" if folder is None else f" The runs will be kept in {folder}."
+        also = others if by_settings else ""
+        self.confirm(f"Remove these {found.runs:,} runs{also} for good?{where}", yes=yes)
         removed, ended = self._remove(wanted, found.runs, now, folder)
+        events = sum(prune_events(now=now)) if ended and by_settings else 0
+        lines = sum(prune_lines(now=now)) if ended and by_settings else 0
         if as_json:
-            self.print_json({**facts, "removed": asdict(removed)})
+            self.print_json({**facts, "removed": _removed(removed, events, lines)})
         else:
-            self.say(f"Removed {removed.runs:,} runs.")
+            more = f", {events:,} events and {lines:,} lines" if by_settings else ""
+            self.say(f"Removed {removed.runs:,} runs{more}.")
         if not ended:
             self.errors.print(
                 "Interrupted. What was removed is whole; repeat the command to go on."
@@ -114,6 +130,10 @@ class Command(Door):
             except KeyboardInterrupt:
                 return removed, False
         return removed, True
+
+
+def _removed(counts: Counts, events: int = 0, lines: int = 0) -> dict[str, int]:
+    return {**asdict(counts), "events": events, "lines": lines}
 
 
 def _policy(older_than: float | None, states: list[str] | None) -> Policy:
