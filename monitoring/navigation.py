@@ -123,8 +123,15 @@ def may_have_approvals(request: HttpRequest) -> bool:
 
 
 def approvals_to_decide(request: HttpRequest) -> str:
-    """Return how many requests this person can decide on, for the badge beside the link."""
-    user = request.user
+    """Return how many requests this person can decide on: beside the link, and in the header."""
+    known = getattr(request, "approvals_to_decide", None)
+    if known is None:
+        known = _approvals_to_decide(request.user)
+        request.approvals_to_decide = known  # type: ignore[attr-defined] # looked up once a page
+    return str(known)
+
+
+def _approvals_to_decide(user: object) -> str:
     if not isinstance(user, User):
         return ""
     wanted = to_decide(user, now=timezone.now())

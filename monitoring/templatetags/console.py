@@ -40,6 +40,15 @@ def plan_picture(plan: Any) -> dict[str, Any]:
     return {"pictures": pages.plan_pictures(plan)}
 
 
+@register.inclusion_tag("monitoring/inbox.html", takes_context=True)
+def inbox(context: dict[str, Any]) -> dict[str, str]:
+    """Link to what waits for a decision of this person, if anything does."""
+    from monitoring.navigation import approvals_to_decide
+
+    number = approvals_to_decide(context["request"])
+    return {"number": "" if number == "0" else number}
+
+
 @register.filter
 def pretty(value: Any) -> str:
     """Return JSON as people read it, cut where it gets too long for a page."""

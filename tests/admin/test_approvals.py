@@ -296,3 +296,24 @@ def test_who_only_decides_is_led_to_the_inbox(ben: Client) -> None:
     seen = ben.get(reverse("admin:index")).content.decode()
 
     assert "You decide on what your groups are asked." in seen
+
+
+def test_the_header_of_every_page_says_how_many_wait_for_this_person(ben: Client) -> None:
+    other = person("operators")
+    a_request()
+    a_request()
+
+    seen = ben.get(reverse(LIST)).content.decode()
+
+    assert "</span>2 to decide</a>" in seen
+    assert "to decide</a>" not in client_of(other).get(reverse("admin:index")).content.decode()
+
+
+def test_the_number_in_the_header_costs_no_statement_of_its_own(ben: Client) -> None:
+    a_request()
+
+    with CaptureQueriesContext(connection) as queries:
+        ben.get(reverse(LIST))
+
+    counted = [one["sql"] for one in queries if "LIMIT 100" in one["sql"] and "COUNT" in one["sql"]]
+    assert len(counted) == 1

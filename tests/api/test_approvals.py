@@ -14,6 +14,7 @@ from tests.api.builders import API, problem_of
 from tests.support.approvals import a_person, a_request, say
 from workflows.models import Delegation, Vote
 
+NOBODY = "00000000-0000-7000-8000-000000000000"
 FORM = {"type": "object", "required": ["limit"], "properties": {"limit": {"type": "integer"}}}
 
 
@@ -158,6 +159,40 @@ def test_what_is_decided_already_is_a_conflict(ben: APIClient) -> None:
     problem = problem_of(ben.post(url, {"verdict": "approve"}), 409)
 
     assert "It was approved by ben" in problem["detail"]
+
+
+def test_several_requests_are_decided_at_once_each_checked_by_itself(ben: APIClient) -> None:
+    mine, of_others, done = a_request(), a_request(group="board"), a_request()
+    say(done, User.objects.get(username="ben"))
+    asked = [str(one.pk) for one in (mine, of_others, done, mine)]
+
+    answer = ben.post(f"{API}/approvals/decide/", {"approvals": asked, "verdict": "approve"})
+
+    assert answer.status_code == 200, answer.content
+    report = answer.json()
+    assert report["done"] == [str(mine.pk)]
+    why = {one["id"]: one["why"] for one in report["refused"]}
+    assert "no member of the group board" in why[str(of_others.pk)]
+    assert "It was approved by ben" in why[str(done.pk)]
+    assert Vote.objects.filter(wait=mine.pk).get().by.startswith("token:ben/")
+
+
+def test_what_was_started_by_who_asks_is_refused_among_several() -> None:
+    own, ann = a_request(), client_of(a_person("ann", "finance"))
+
+    answer = ann.post(f"{API}/approvals/decide/", {"approvals": [own.pk], "verdict": "approve"})
+
+    assert answer.json()["done"] == []
+    assert "nobody approves what they started" in answer.json()["refused"][0]["why"]
+
+
+@pytest.mark.parametrize("asked", [[], ["x"], [NOBODY] * 201])
+def test_no_request_and_more_than_a_page_of_them_are_refused(
+    asked: list[str], ben: APIClient
+) -> None:
+    answer = ben.post(f"{API}/approvals/decide/", {"approvals": asked, "verdict": "approve"})
+
+    assert problem_of(answer, 400)["findings"]
 
 
 def test_a_vote_is_handed_on_used_and_seen_by_both(ben: APIClient) -> None:

@@ -67,6 +67,7 @@ OPEN_TO_ALL_WHO_ARE_KNOWN = [
     ("GET", "/approvals/{approval_id}/"),
     ("POST", "/approvals/{approval_id}/decide/"),
     ("POST", "/approvals/{approval_id}/hand/"),
+    ("POST", "/approvals/decide/"),
     ("GET", "/delegations/"),
     ("POST", "/delegations/"),
     ("DELETE", "/delegations/{delegation_id}/"),

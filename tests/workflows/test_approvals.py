@@ -276,6 +276,29 @@ def test_out_of_time_another_group_is_asked_and_decides(ben: User) -> None:
     assert broken() == []
 
 
+def asked(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Return whom the log says that a request waits for, and at which step."""
+    said = [one.msg for one in caplog.records if isinstance(one.msg, dict)]
+    return [(one["group"], one["path"]) for one in said if one["event"] == "approval.waits"]
+
+
+def test_the_log_has_a_line_for_each_group_that_is_asked_when_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    run = a_run(
+        task("first"),
+        approval(**ESCALATES),
+    )
+    before = asked(caplog)
+
+    work_off(run)
+    tick(now=in_future(DAY + 1))
+
+    assert before == []
+    assert asked(caplog) == [("finance", "sign"), ("directors", "sign")]
+
+
 def test_votes_of_the_first_group_do_not_count_for_the_second(ben: User) -> None:
     request = a_request(approvals=2, **ESCALATES)
     say(request, ben)

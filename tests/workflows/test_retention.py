@@ -462,7 +462,7 @@ BOUNDED = {
 }
 DEFINED = re.compile(
     r"auth_|django_(celery_beat_|content_type|migrations)|environments_(environment|profile(pool)?)$"
-    r"|workers_canarymark|workflows_(workflow|version|trigger|breaker)$|bank_|hostile_|examples_"
+    r"|workers_canarymark|workflows_(workflow|version|trigger|breaker)$"
 )
 """What people define: there is as much of it as they want."""
 

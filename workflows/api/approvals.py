@@ -4,6 +4,8 @@ These doors are open to all who are known: whom a request concerns may see it, a
 its group decide. Who may see all requests has the permission to view approvals.
 """
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -14,7 +16,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from workflows.api.door import Door
-from workflows.api.forms import ApprovalQuery, DecideOrder, HandOrder, NoForm, PageQuery, SpanOrder
+from workflows.api.forms import (
+    ApprovalQuery,
+    DecideManyOrder,
+    DecideOrder,
+    HandOrder,
+    NoForm,
+    PageQuery,
+    SpanOrder,
+)
+from workflows.api.shapes import ReportDocument, report_document
 from workflows.models import Verdict
 from workflows.selectors.approvals import (
     ApprovalFilter,
@@ -34,6 +45,7 @@ from workflows.selectors.shapes import (
 from workflows.services.approvals import (
     Said,
     decide,
+    decide_many,
     delegate,
     delegate_for_a_time,
     withdraw,
@@ -87,9 +99,26 @@ class DecideApproval(Door):
         """Approve or reject, as a member of the group or in the place of one."""
         given, person = self.body(DecideOrder), _person(request)
         _seen(person, approval_id)
-        said = Said(Verdict(given["verdict"]), given.get("note", ""), given.get("form"))
-        decide(approval_id=approval_id, person=person, said=said, by=self.actor)
+        decide(approval_id=approval_id, person=person, said=_said(given), by=self.actor)
         return Response(approval_document(get_approval(approval_id)))
+
+
+class DecideApprovals(Door):
+    """Say yes or no to several requests."""
+
+    needs = {"POST": None}
+
+    @extend_schema(
+        operation_id="decide_approvals", request=DecideManyOrder, responses=ReportDocument
+    )
+    def post(self, request: Request) -> Response:
+        """Say the same to up to a page of requests, each decided and refused by itself."""
+        given = self.body(DecideManyOrder)
+        asked = dict.fromkeys(given["approvals"])
+        report = decide_many(
+            approval_ids=asked, person=_person(request), said=_said(given), by=self.actor
+        )
+        return Response(report_document(report))
 
 
 class HandApproval(Door):
@@ -139,6 +168,10 @@ class OneDelegation(Door):
         """Take it back. What was decided with it stands."""
         taken = withdraw(delegation_id=delegation_id, person=_person(request), by=self.actor)
         return Response(delegation_document(taken))
+
+
+def _said(given: Mapping[str, Any]) -> Said:
+    return Said(Verdict(given["verdict"]), given.get("note", ""), given.get("form"))
 
 
 def _person(request: Request) -> User:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from workflows.api.cloudevents import AnyBody, events_of
 from workflows.api.door import Door
 from workflows.api.forms import EventQuery, NoForm, PageQuery
-from workflows.api.shapes import PublishedDocument, ReportDocument
+from workflows.api.shapes import PublishedDocument, ReportDocument, report_document
 from workflows.selectors.events import (
     EventFilter,
     event_document,
@@ -107,9 +107,7 @@ class StartAgain(Door):
         report = start_again(event_id=event_id, by=self.actor)
         if not report.done:
             raise StateRefusedError(report.sentence())
-        refused = [{"id": str(one.id), "why": one.why} for one in report.refused]
-        done = [str(one) for one in report.done]
-        return Response({"sentence": report.sentence(), "done": done, "refused": refused})
+        return Response(report_document(report))
 
 
 def _published(one: Published) -> dict[str, Any]:

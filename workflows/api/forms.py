@@ -224,6 +224,14 @@ class DecideOrder(Form):
     )
 
 
+class DecideManyOrder(DecideOrder):
+    """What is said to several requests."""
+
+    approvals = serializers.ListField(
+        child=serializers.UUIDField(), allow_empty=False, max_length=LONGEST_PAGE
+    )
+
+
 class HandOrder(Form):
     """To whom a vote is handed."""
 

@@ -6,6 +6,7 @@ from typing_extensions import TypedDict
 
 from workflows.api.problems import FindingDocument
 from workflows.selectors.shapes import Id, RunStateName, Time, Url, VersionSummary
+from workflows.services.report import Report
 
 
 class StartedDocument(TypedDict):
@@ -43,6 +44,15 @@ class ReportDocument(TypedDict):
     sentence: str
     done: list[Id]
     refused: list[RefusalDocument]
+
+
+def report_document(report: Report) -> ReportDocument:
+    """Return a report as JSON."""
+    return {
+        "sentence": report.sentence(),
+        "done": [str(one) for one in report.done],
+        "refused": [{"id": str(one.id), "why": one.why} for one in report.refused],
+    }
 
 
 class PublishedEvent(TypedDict):

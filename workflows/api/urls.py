@@ -86,6 +86,7 @@ urlpatterns = [
     path("events/<uuid:event_id>/effects/", events.EffectsOfEvent.as_view(), name="effects"),
     path("events/<uuid:event_id>/start-again/", events.StartAgain.as_view(), name="start-again"),
     path("approvals/", approvals.Approvals.as_view(), name="approvals"),
+    path("approvals/decide/", approvals.DecideApprovals.as_view(), name="decide-approvals"),
     path("approvals/<uuid:approval_id>/", approvals.OneApproval.as_view(), name="approval"),
     path(
         "approvals/<uuid:approval_id>/decide/",

@@ -42,6 +42,7 @@ from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, 
 from workflows.language.words import OnFailure, StepKind
 from workflows.links import callback_url
 from workflows.services import early, outbox
+from workflows.services.announcing import tell_who_is_asked
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned
 from workflows.store import Ahead, Change, Expected, NewRun, Seen
@@ -328,6 +329,8 @@ def _hints(
     """Return what is to be sent: steps that are ready, and who sees to child runs and places."""
     hints = _ready(pinned, progress, brought)
     decision = progress.decision
+    if decision.waits and progress.held is not None:
+        tell_who_is_asked(pinned, progress.held.run.environment, decision.waits)
     if pinned.plan.has_children and (decision.waits or decision.closings):
         hints.append(Attend(pinned.run))
     parent = parent or (progress.held.run.parent if progress.held else "")
