@@ -14,7 +14,7 @@ import yaml
 from workflows.catalog import catalog
 from workflows.engine.events import StepError
 from workflows.engine.plan import Node, Plan
-from workflows.engine.simulate import Call, Result, Stub, built_in
+from workflows.engine.stubs import Call, Result, Stub, built_in
 from workflows.language import durations
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare

@@ -12,7 +12,7 @@ nor Celery. A wait of seven days takes no time.
         run.assert_not_ran("ship")
 """
 
-from workflows.engine.simulate import Call, Result
+from workflows.engine.stubs import Call, Result
 from workflows.testing.acts import (
     approve,
     callback,

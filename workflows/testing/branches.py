@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from workflows.engine.plan import NO_NODE, Node, Plan
-from workflows.engine.simulate import Simulation
+from workflows.engine.simulation import Simulation
 from workflows.engine.states import Reason, StepState
 from workflows.language.document import Node as Place
 from workflows.language.document import Report

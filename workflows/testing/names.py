@@ -1,7 +1,7 @@
 """How tests name steps: by path (`pack[3].scan`), by the path of all items, or by id."""
 
 from workflows.engine.plan import NUMBERED, Node, Plan
-from workflows.engine.simulate import Simulation
+from workflows.engine.simulation import Simulation
 from workflows.language.words import StepKind
 
 SPOKEN_FOR = frozenset(

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
+from workflows.engine.clock import FOREVER, Clock
 from workflows.engine.events import StepError
 from workflows.engine.plan import NO_NODE, SCOPES, Plan
-from workflows.engine.simulate import FOREVER, Call, Clock, StepRow
+from workflows.engine.simulation import StepRow
 from workflows.engine.states import TO_BE_UNDONE, RunState, StepState
+from workflows.engine.stubs import Call
 from workflows.language.words import StepKind
 from workflows.testing.acts import Act
 from workflows.testing.errors import UnknownNameError

@@ -8,7 +8,8 @@ from typing import Any
 from workflows.engine.decision import AttemptRecord, Awaited, Decision
 from workflows.engine.events import StepError
 from workflows.engine.plan import ROOT
-from workflows.engine.simulate import Call, Result, Simulation
+from workflows.engine.simulation import Simulation
+from workflows.engine.stubs import Call, Result
 from workflows.testing.stubs import Stubs
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from workflows.engine.plan import ROOT
-from workflows.engine.simulate import Simulation
+from workflows.engine.simulation import Simulation
 from workflows.engine.states import StepState
 from workflows.testing.stage import Line
 

@@ -16,9 +16,10 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from workflows.engine.clock import FOREVER
 from workflows.engine.events import StepError
 from workflows.engine.plan import Node, Plan
-from workflows.engine.simulate import FOREVER, Call, Result, built_in
+from workflows.engine.stubs import Call, Result, built_in
 from workflows.language import durations
 from workflows.language.catalog import TaskCatalog
 from workflows.language.nearest import did_you_mean

@@ -8,10 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from workflows.engine.clock import FOREVER, Clock
 from workflows.engine.compile import compile_spec
 from workflows.engine.events import Repeat
 from workflows.engine.plan import Plan, Reads
-from workflows.engine.simulate import EPOCH, FOREVER, Clock, Simulation
+from workflows.engine.simulate import EPOCH
+from workflows.engine.simulation import Simulation
 from workflows.language import loader
 from workflows.language.catalog import TaskCatalog
 from workflows.language.inputs import prepare

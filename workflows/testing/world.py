@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from workflows.engine import approving, listening
+from workflows.engine.clock import Clock
 from workflows.engine.decision import Awaited, Decision, RunMove
 from workflows.engine.events import (
     Answered,
@@ -23,8 +24,9 @@ from workflows.engine.events import (
     StepError,
 )
 from workflows.engine.plan import ROOT
-from workflows.engine.simulate import Call, Clock, Result, Simulation
+from workflows.engine.simulation import Simulation
 from workflows.engine.states import FINISHED_RUNS, Reason, RunState, StepState
+from workflows.engine.stubs import Call, Result
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
 from workflows.language.limits import DEEPEST_CHILD
