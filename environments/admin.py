@@ -1,6 +1,8 @@
 """Environments: their parts are edited, their state moves by buttons that ask first."""
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -83,6 +85,37 @@ class EnvironmentForm(forms.ModelForm):  # type: ignore[type-arg] # generic in t
         return cleaned
 
 
+class MovingAdmin(ModelAdmin):
+    """Rows whose state stands above their form, beside the buttons that move it."""
+
+    change_form_outer_before_template = "environments/moves.html"
+
+    def find(self, object_id: str) -> Any:
+        """Return the row of an address; None if there is none."""
+        raise NotImplementedError
+
+    def badge(self, row: Any) -> SafeString:
+        """Return the badge of a row."""
+        raise NotImplementedError
+
+    def moves_of(self, row: Any, request: HttpRequest) -> Sequence[Any]:
+        """Return the buttons for what the person may do."""
+        raise NotImplementedError
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        found, more = self.find(object_id), dict(extra_context or {})
+        if found is not None:
+            more |= {"state_badge": self.badge(found), "moves": self.moves_of(found, request)}
+        response: HttpResponse = super().change_view(request, object_id, form_url, more)
+        return response
+
+
 class JournalInline(TabularInline):
     """A journal below the row that it is of, for whoever has the permission `sees`."""
 
@@ -110,7 +143,7 @@ class MovesInline(JournalInline):
 
 
 @admin.register(Environment)
-class EnvironmentAdmin(ModelAdmin):
+class EnvironmentAdmin(MovingAdmin):
     form = EnvironmentForm
     list_display = ("name", "badge", "description", "class_names", "created_at")
     search_fields = ("name", "description")
@@ -120,7 +153,6 @@ class EnvironmentAdmin(ModelAdmin):
     show_full_result_count = False
     fields = ("name", "description", "classes", "variables", "admits")
     inlines = (MovesInline,)
-    change_form_outer_before_template = "environments/moves.html"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -132,8 +164,8 @@ class EnvironmentAdmin(ModelAdmin):
         return self.inlines if obj else ()
 
     @admin.display(description="State")
-    def badge(self, environment: Environment) -> SafeString:
-        return environment_badge(environment.state)
+    def badge(self, row: Environment) -> SafeString:
+        return environment_badge(row.state)
 
     @admin.display(description="Queue classes")
     def class_names(self, environment: Environment) -> str:
@@ -186,21 +218,11 @@ class EnvironmentAdmin(ModelAdmin):
         }
         return TemplateResponse(request, "workflows/confirm.html", page)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        found = Environment.objects.filter(pk=object_id).first() if _is_uuid(object_id) else None
-        more = dict(extra_context or {})
-        if found is not None:
-            more["state_badge"] = environment_badge(found.state)
-            may = request.user.has_perm(CHANGE)
-            more["moves"] = _buttons(found) if may else []
-        response: HttpResponse = super().change_view(request, object_id, form_url, more)
-        return response
+    def find(self, object_id: str) -> Environment | None:
+        return Environment.objects.filter(pk=object_id).first() if _is_uuid(object_id) else None
+
+    def moves_of(self, row: Environment, request: HttpRequest) -> list[dict[str, str]]:
+        return _buttons(row) if request.user.has_perm(CHANGE) else []
 
 
 def _buttons(environment: Environment) -> list[dict[str, str]]:
@@ -222,8 +244,6 @@ def _actor(request: HttpRequest) -> str:
 
 
 def _is_uuid(text: str) -> bool:
-    from uuid import UUID
-
     try:
         UUID(text)
     except ValueError:

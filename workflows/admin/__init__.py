@@ -1,7 +1,8 @@
 """The door of operations staff: lists, pages and buttons. Parses, calls one service, presents."""
 
-from workflows.admin.approval import ApprovalAdmin, DelegationAdmin
+from workflows.admin.approval import ApprovalAdmin
 from workflows.admin.definition import VersionAdmin, WorkflowAdmin
+from workflows.admin.delegation import DelegationAdmin
 from workflows.admin.event import EventAdmin
 from workflows.admin.guards import BreakerAdmin
 from workflows.admin.incident import IncidentAdmin

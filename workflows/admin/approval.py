@@ -1,15 +1,13 @@
-"""Approvals: the inbox of those who decide, the page they decide on, and votes handed on."""
+"""Approvals: the inbox of those who decide, and the page they decide on."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import BooleanField, Case, Q, QuerySet, Value, When
+from django.db.models import BooleanField, Case, QuerySet, Value, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
@@ -18,7 +16,6 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from environments.badges import Look, badge
 from workflows.admin.base import (
@@ -32,14 +29,14 @@ from workflows.admin.base import (
     uuid_or_404,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
-from workflows.admin.operations import Button, NoteForm, Operation
+from workflows.admin.deciding import operations_of, person_of
+from workflows.admin.operations import Button
 from workflows.admin.schema_form import ApproveForm
-from workflows.models import Approval, Delegation, Step, Verdict
+from workflows.models import Approval, Delegation, Step
 from workflows.selectors.approvals import (
     ApprovalFilter,
     approvals,
     concerning,
-    delegations,
     get_approval,
     groups_asked,
     may_have_any,
@@ -49,15 +46,7 @@ from workflows.selectors.approvals import (
 )
 from workflows.selectors.counts import steps_by_state
 from workflows.selectors.errors import MissingError
-from workflows.services.approvals import (
-    Said,
-    decide,
-    decide_many,
-    delegate,
-    delegate_for_a_time,
-    how_it_ended,
-    withdraw,
-)
+from workflows.services.approvals import how_it_ended
 from workflows.services.electorate import electorate, members_named, standing
 from workflows.services.errors import InputRefusedError, ServiceError
 from workflows.services.plans import plan_of_version
@@ -72,135 +61,6 @@ OUTCOMES = {
     "escalated": Look("care", "escalator_warning"),
     "withdrawn": Look("quiet", "block"),
 }
-
-
-class RejectForm(NoteForm):
-    """Why it is rejected."""
-
-    note = forms.CharField(
-        label="Why",
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Required. The run reads it, and whoever asks why.",
-    )
-
-
-class RemarkForm(NoteForm):
-    """A remark with approvals."""
-
-    note = forms.CharField(
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Kept with each of your decisions.",
-    )
-
-
-class HandForm(NoteForm):
-    """To whom a vote is handed."""
-
-    to = forms.CharField(
-        max_length=150,
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-        help_text="The name that they log in with.",
-    )
-    note = forms.CharField(
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why, for whoever looks at it later.",
-    )
-    field_order: tuple[str, ...] = ("to", "note")
-
-
-class SpanForm(HandForm):
-    """To whom all votes are handed, and for how long."""
-
-    begins_at = forms.DateTimeField(
-        label="From",
-        required=False,
-        widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
-        help_text="UTC. Nothing: at once.",
-    )
-    ends_at = forms.DateTimeField(
-        label="Until",
-        widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
-        help_text="UTC.",
-    )
-    field_order = ("to", "begins_at", "ends_at", "note")
-
-
-def operations_of(person: User) -> Mapping[str, Operation]:
-    """Return what a person can do about a request; the services say whether they may."""
-    return {
-        one.name: one
-        for one in (
-            Operation(
-                name="approve",
-                label="Approve",
-                icon="check",
-                tone="primary",
-                permission="",
-                meaning="You say yes to each request in your own name. Each is checked by itself:"
-                " where you may not decide, or where its form asks for something, it is left as"
-                " it is.",
-                done="You have approved it.",
-                do=lambda one, given, by: decide(
-                    approval_id=one, person=person, said=_yes(given), by=by
-                ),
-                many=lambda ids, given, by: decide_many(
-                    approval_ids=ids, person=person, said=_yes(given), by=by
-                ),
-                form=RemarkForm,
-            ),
-            Operation(
-                name="reject",
-                label="Reject",
-                icon="close",
-                tone="danger",
-                permission="",
-                meaning="One rejection is enough: the step fails with approval.rejected, and the"
-                " run goes on as its definition says. You cannot take it back.",
-                done="You have rejected it.",
-                do=lambda one, given, by: decide(
-                    approval_id=one, person=person, said=_no(given), by=by
-                ),
-                many=lambda ids, given, by: decide_many(
-                    approval_ids=ids, person=person, said=_no(given), by=by
-                ),
-                form=RejectForm,
-            ),
-            Operation(
-                name="hand",
-                label="Hand over",
-                icon="forward_to_inbox",
-                tone="plain",
-                permission="",
-                meaning="Somebody else decides on this one request in your place. You can take"
-                " it back as long as they have not decided.",
-                done="Your vote on this request is handed over.",
-                do=lambda one, given, by: delegate(
-                    approval_id=one, person=person, to=given["to"], note=given["note"], by=by
-                ),
-                form=HandForm,
-            ),
-        )
-    }
-
-
-def _yes(given: Mapping[str, Any]) -> Said:
-    return Said(Verdict.APPROVE, given["note"], given.get("input"))
-
-
-def _no(given: Mapping[str, Any]) -> Said:
-    return Said(Verdict.REJECT, given["note"])
-
-
-def person_of(request: HttpRequest) -> User:
-    """Return who asks."""
-    if not isinstance(request.user, User):
-        raise PermissionDenied
-    return request.user
 
 
 def outcome_badge(approval: Approval) -> SafeString:
@@ -466,124 +326,6 @@ class ApprovalAdmin(ReadOnlyAdmin):
             if not theirs.exists():
                 raise PermissionDenied
         return found
-
-
-@admin.register(Delegation)
-class DelegationAdmin(ReadOnlyAdmin):
-    list_display = ("from_whom", "to_whom", "what", "begins_at", "until", "given", "state")
-    list_display_links = None
-    list_filter = (CreatedFilter,)
-    ordering = ("-id",)
-    sortable_by = ()
-    actions = None
-    list_before_template = "workflows/delegations_head.html"
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those in who may see all of them, and those who may have some of their own."""
-        user = request.user
-        if user.has_perm("workflows.view_delegation"):
-            return True
-        return isinstance(user, User) and user.is_active and may_have_any(user, now=timezone.now())
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Delegation]:
-        if request.user.has_perm("workflows.view_delegation"):
-            return Delegation.objects.all()
-        return delegations(person_of(request))
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        own = Q(giver=person_of(request).pk, withdrawn_at__isnull=True)
-        open_ones = Q(ends_at__gt=timezone.now()) | Q(
-            wait__closed_at__isnull=True, wait__isnull=False
-        )
-        mine = Delegation.objects.filter(own & open_ones).select_related("wait").order_by("id")[:20]
-        return super().changelist_view(request, {**(extra_context or {}), "mine": mine})
-
-    @admin.display(description="From")
-    def from_whom(self, delegation: Delegation) -> str:
-        return delegation.giver_name
-
-    @admin.display(description="To")
-    def to_whom(self, delegation: Delegation) -> str:
-        return delegation.taker_name
-
-    @admin.display(description="Given by")
-    def given(self, delegation: Delegation) -> str:
-        return delegation.given_by.removeprefix("person:")
-
-    @admin.display(description="For")
-    def what(self, delegation: Delegation) -> SafeString | str:
-        if delegation.wait_id is None:
-            return "all requests"
-        url = reverse("admin:workflows_approval_change", args=[delegation.wait_id])
-        return format_html('<a class="link" href="{}">one request</a>', url)
-
-    @admin.display(description="Until")
-    def until(self, delegation: Delegation) -> str:
-        return f"{delegation.ends_at:%Y-%m-%d %H:%M}" if delegation.ends_at else "its end"
-
-    @admin.display(description="State")
-    def state(self, delegation: Delegation) -> str:
-        return f"taken back by {delegation.withdrawn_by}" if delegation.withdrawn_at else "given"
-
-    def get_urls(self) -> list[URLPattern]:
-        return [
-            self.page("hand/", self.hand, "hand"),
-            self.page("<str:object_id>/withdraw/", self.withdraw, "withdraw"),
-            *super().get_urls(),
-        ]
-
-    def hand(self, request: HttpRequest) -> HttpResponse:
-        """Hand all votes of a person to somebody else for a span of time."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        return self._confirmed(
-            request,
-            Operation(
-                name="hand",
-                label="Hand over my votes",
-                icon="forward_to_inbox",
-                tone="primary",
-                permission="",
-                meaning="Until then they decide in your place on whatever your groups are asked."
-                " You can still decide yourself, and take it back at any time.",
-                done="Your votes are handed over.",
-                do=lambda _, given, by: delegate_for_a_time(
-                    person=person_of(request), by=by, **given
-                ),
-                form=SpanForm,
-            ),
-            UUID(int=0),
-            "all requests to my groups",
-        )
-
-    def withdraw(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Take back a vote that was handed on."""
-        return self._confirmed(
-            request,
-            Operation(
-                name="withdraw",
-                label="Take back",
-                icon="undo",
-                tone="primary",
-                permission="",
-                meaning="You decide for yourself again. What was decided in your place stands.",
-                done="You decide for yourself again.",
-                do=lambda one, _, by: withdraw(delegation_id=one, person=person_of(request), by=by),
-            ),
-            uuid_or_404(object_id),
-            "the vote that you have handed over",
-        )
-
-    def _confirmed(
-        self, request: HttpRequest, operation: Operation, pk: UUID, subject: str
-    ) -> HttpResponse:
-        back = reverse("admin:workflows_delegation_changelist")
-        return confirm_one(self, request, operation, pk=pk, subject=subject, back=back)
 
 
 def _title(approval: Approval) -> str:

@@ -1,22 +1,21 @@
 """Guards: where each breaker stands and what is parked before it; opened and closed by hand."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, reverse
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from environments.admin import JournalInline
 from environments.badges import Look, badge
-from workflows.admin.base import ReadOnlyAdmin, short
-from workflows.admin.confirming import confirm_one
-from workflows.admin.operations import Button, Operation, ReasonForm
+from workflows.admin.base import short
+from workflows.admin.operating import Act, OperatedAdmin
+from workflows.admin.operations import Operation, ReasonForm
 from workflows.engine.breaker import BreakerState
 from workflows.models import Breaker, BreakerJournal
 from workflows.models.breaker import Gate
@@ -67,8 +66,12 @@ CLOSE = Operation(
     do=lambda *_: None,
     form=WhyForm,
 )
-BY_NAME = {one.name: one for one in (OPEN, CLOSE)}
-DO = {"open": open_guard, "close": close_guard}
+
+
+def _act(do: Callable[..., object]) -> Act:
+    return lambda breaker, given, by: do(
+        environment=breaker.environment.name, guard=breaker.name, why=given["note"], by=by
+    )
 
 
 class MovesInline(JournalInline):
@@ -78,7 +81,8 @@ class MovesInline(JournalInline):
 
 
 @admin.register(Breaker)
-class BreakerAdmin(ReadOnlyAdmin):
+class BreakerAdmin(OperatedAdmin):
+    acts = {"open": (OPEN, _act(open_guard)), "close": (CLOSE, _act(close_guard))}
     list_display = ("name", "place", "badge", "stands", "why", "failed", "parked")
     list_filter = ("environment", "state")
     search_fields = ("name",)
@@ -88,7 +92,6 @@ class BreakerAdmin(ReadOnlyAdmin):
     actions = None
     readonly_fields = ("stands", "why", "failed", "parked", "parked_steps")
     inlines = (MovesInline,)
-    change_form_outer_before_template = "environments/moves.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Breaker]:
         return guards()
@@ -127,8 +130,8 @@ class BreakerAdmin(ReadOnlyAdmin):
         return breaker.environment.name
 
     @admin.display(description="State")
-    def badge(self, breaker: Breaker) -> SafeString:
-        return guard_badge(breaker)
+    def badge(self, row: Breaker) -> SafeString:
+        return guard_badge(row)
 
     @admin.display(description="Stands")
     def stands(self, breaker: Breaker) -> str:
@@ -155,61 +158,18 @@ class BreakerAdmin(ReadOnlyAdmin):
         listed = format_html_join("", '<li><a class="link" href="{}">{}</a> in {}</li>', lines)
         return format_html("<ol>{}</ol>", listed) if lines else "-"
 
-    def get_urls(self) -> list[URLPattern]:
-        operate = self.page("<int:pk>/operate/<slug:name>/", self.operate, "operate")
-        return [operate, *super().get_urls()]
+    def find(self, object_id: str) -> Breaker | None:
+        return guards().filter(pk=object_id).first() if object_id.isdigit() else None
 
-    def operate(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
-        """Ask, then open or close the guard."""
-        breaker = guards().filter(pk=pk).first()
-        if breaker is None or name not in BY_NAME:
-            raise Http404(f"There is no guard {pk}, or nothing called {name} to do to it.")
-        environment, guard = breaker.environment.name, breaker.name
+    def subject_of(self, row: Breaker) -> str:
+        return f"{row.name} in {row.environment.name}: {standing(row)}"
 
-        def do(_: UUID, given: Any, by: str) -> None:
-            DO[name](environment=environment, guard=guard, why=given["note"], by=by)
-
-        return confirm_one(
-            self,
-            request,
-            replace(BY_NAME[name], do=do),
-            pk=UUID(int=pk),
-            subject=f"{guard} in {environment}: {standing(breaker)}",
-            back=reverse("admin:workflows_breaker_change", args=[pk]),
-        )
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        found = guards().filter(pk=object_id).first() if object_id.isdigit() else None
-        more = dict(extra_context or {})
-        if found is not None:
-            more["state_badge"] = guard_badge(found)
-            more["moves"] = _buttons(found) if request.user.has_perm(OPERATE) else []
-        response: HttpResponse = super().change_view(request, object_id, form_url, more)
-        return response
+    def offered(self, row: Breaker) -> list[Operation]:
+        offered = [] if row.held else [OPEN]
+        return offered if row.state == BreakerState.CLOSED else [*offered, CLOSE]
 
 
 def guard_badge(breaker: Breaker) -> SafeString:
     """Return the badge of a breaker; where it stands shows when it is pointed at."""
     words = breaker.state.replace("_", "-").capitalize()
     return badge(words, LOOKS[BreakerState(breaker.state)], title=standing(breaker))
-
-
-def _buttons(breaker: Breaker) -> list[Button]:
-    offered = [OPEN] if not breaker.held else []
-    if breaker.state != BreakerState.CLOSED:
-        offered.append(CLOSE)
-    return [
-        Button(
-            one.label,
-            reverse("admin:workflows_breaker_operate", args=[breaker.pk, one.name]),
-            one.icon,
-            one.tone,
-        )
-        for one in offered
-    ]

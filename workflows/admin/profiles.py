@@ -1,14 +1,14 @@
 """Profiles and their pools: who has them. What is in one can be given anew, and is never shown."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextareaWidget
@@ -17,10 +17,10 @@ from environments.admin import JournalInline
 from environments.badges import Look, badge
 from environments.models import Profile, ProfileJournal, ProfilePool
 from environments.states import ProfileState
-from workflows.admin.base import ReadOnlyAdmin, actor_of
-from workflows.admin.confirming import confirm_one
+from workflows.admin.base import actor_of
 from workflows.admin.guards import WhyForm
-from workflows.admin.operations import Button, Operation
+from workflows.admin.operating import Act, OperatedAdmin
+from workflows.admin.operations import Operation
 from workflows.admin.step import run_link
 from workflows.selectors.profiles import folder_of, profiles, who_has
 from workflows.services.profiles import (
@@ -139,14 +139,36 @@ EMPTY = replace(
     ),
     form=forms.Form,
 )
-BY_NAME = {one.name: one for one in (CLEAR, DISABLE, ENABLE, RENEW, EMPTY)}
 OFFERED = {
     ProfileState.FREE: (DISABLE, RENEW, EMPTY),
     ProfileState.LEASED: (),
     ProfileState.TAINTED: (CLEAR, DISABLE, RENEW, EMPTY),
     ProfileState.DISABLED: (ENABLE, RENEW, EMPTY),
 }
-DO = {"clear": clear_profile, "disable": disable_profile, "enable": enable_profile}
+
+
+def _with_reason(do: Callable[..., object]) -> Act:
+    return lambda profile, given, by: do(profile=profile.pk, why=given["note"], by=by)
+
+
+def _renew(profile: Profile, given: Mapping[str, Any], by: str) -> None:
+    replace_context(profile=profile.pk, context=given["content"], by=by)
+
+
+def _empty(profile: Profile, _: Mapping[str, Any], by: str) -> None:
+    empty_folder(profile=profile.pk, by=by)
+
+
+ACTS: Mapping[str, tuple[Operation, Act]] = {
+    operation.name: (operation, act)
+    for operation, act in (
+        (CLEAR, _with_reason(clear_profile)),
+        (DISABLE, _with_reason(disable_profile)),
+        (ENABLE, _with_reason(enable_profile)),
+        (RENEW, _renew),
+        (EMPTY, _empty),
+    )
+}
 
 
 class NewProfileForm(forms.ModelForm):  # type: ignore[type-arg] # generic in the stubs alone
@@ -197,7 +219,8 @@ class PoolAdmin(ModelAdmin):
 
 
 @admin.register(Profile)
-class ProfileAdmin(ReadOnlyAdmin):
+class ProfileAdmin(OperatedAdmin):
+    acts = ACTS
     list_display = ("name", "pool", "place", "badge", "held", "run_of", "why", "saved_at")
     list_filter = ("pool__environment", "pool", "state")
     search_fields = ("name",)
@@ -207,7 +230,6 @@ class ProfileAdmin(ReadOnlyAdmin):
     actions = None
     inlines = (MovesInline,)
     shown = ("pool", "name", "held", "run_of", "why", "leased_at", "saved_at", "folder")
-    change_form_outer_before_template = "environments/moves.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
         return profiles()
@@ -239,8 +261,8 @@ class ProfileAdmin(ReadOnlyAdmin):
         return profile.pool.environment.name
 
     @admin.display(description="State")
-    def badge(self, profile: Profile) -> SafeString:
-        return profile_badge(profile)
+    def badge(self, row: Profile) -> SafeString:
+        return profile_badge(row)
 
     @admin.display(description="Who has it")
     def held(self, profile: Profile) -> str:
@@ -254,47 +276,14 @@ class ProfileAdmin(ReadOnlyAdmin):
     def folder(self, profile: Profile) -> str:
         return folder_of(profile)
 
-    def get_urls(self) -> list[URLPattern]:
-        operate = self.page("<int:pk>/operate/<slug:name>/", self.operate, "operate")
-        return [operate, *super().get_urls()]
+    def find(self, object_id: str) -> Profile | None:
+        return profiles().filter(pk=object_id).first() if object_id.isdigit() else None
 
-    def operate(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
-        """Ask, then do it."""
-        profile = profiles().filter(pk=pk).first()
-        if profile is None or name not in BY_NAME:
-            raise Http404(f"There is no profile {pk}, or nothing called {name} to do to it.")
+    def subject_of(self, row: Profile) -> str:
+        return f"{row.name} of {row.pool.name}, {row.state.lower()}"
 
-        def do(_: UUID, given: Any, by: str) -> None:
-            if name == RENEW.name:
-                replace_context(profile=pk, context=given["content"], by=by)
-            elif name == EMPTY.name:
-                empty_folder(profile=pk, by=by)
-            else:
-                DO[name](profile=pk, why=given["note"], by=by)
-
-        return confirm_one(
-            self,
-            request,
-            replace(BY_NAME[name], do=do),
-            pk=UUID(int=pk),
-            subject=f"{profile.name} of {profile.pool.name}, {profile.state.lower()}",
-            back=reverse("admin:environments_profile_change", args=[pk]),
-        )
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        found = profiles().filter(pk=object_id).first() if object_id.isdigit() else None
-        more = dict(extra_context or {})
-        if found is not None:
-            more["state_badge"] = profile_badge(found)
-            more["moves"] = _buttons(found, request)
-        response: HttpResponse = super().change_view(request, object_id, form_url, more)
-        return response
+    def offered(self, row: Profile) -> Sequence[Operation]:
+        return OFFERED[ProfileState(row.state)]
 
     def response_add(
         self, request: HttpRequest, obj: Profile, post_url_continue: str | None = None
@@ -306,16 +295,3 @@ def profile_badge(profile: Profile) -> SafeString:
     """Return the badge of a profile; who has it shows when it is pointed at."""
     look = LOOKS[ProfileState(profile.state)]
     return badge(profile.state.capitalize(), look, title=who_has(profile) or profile.why)
-
-
-def _buttons(profile: Profile, request: HttpRequest) -> list[Button]:
-    return [
-        Button(
-            one.label,
-            reverse("admin:environments_profile_operate", args=[profile.pk, one.name]),
-            one.icon,
-            one.tone,
-        )
-        for one in OFFERED[ProfileState(profile.state)]
-        if request.user.has_perm(one.permission)
-    ]
