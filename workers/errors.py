@@ -32,9 +32,9 @@ class WorkersError(Exception):
 class TaskError(WorkersError):
     """A failure that a task has understood.
 
-    `code` is dotted (`billing.card_refused`). `error_class` decides what follows; left out, it
-    is what the task type declared for the code, else transient. `retry_after` is in seconds;
-    `details` must be JSON and is shown to operators.
+    `code` is dotted (`billing.card_refused`). `error_class`, or its name, decides what follows;
+    left out, it is what the task type declared for the code, else transient. `retry_after` is in
+    seconds; `details` must be JSON and is shown to operators.
     """
 
     default_class: ClassVar[ErrorClass | None] = None
@@ -44,14 +44,15 @@ class TaskError(WorkersError):
         message: str,
         *,
         code: str,
-        error_class: ErrorClass | None = None,
+        error_class: ErrorClass | str | None = None,
         retry_after: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.code = code
-        self.error_class = error_class or self.default_class
+        # Whatever a task was written with: nothing but these may reach the engine.
+        self.message = str(message)
+        self.code = str(code)
+        self.error_class = ErrorClass(error_class) if error_class else self.default_class
         self.retry_after = retry_after
         self.details = dict(details or {})
 

@@ -167,6 +167,25 @@ def test_an_assignment_may_overrule_the_class_of_a_code() -> None:
     assert error_of(outcome).error_class is ErrorClass.BUSINESS
 
 
+def test_a_class_may_be_given_by_its_name() -> None:
+    fails = raising(TaskError("No.", code="erp.no", error_class="business"))
+
+    assert error_of(outcome_of(fails)).error_class is ErrorClass.BUSINESS
+
+
+def test_a_class_that_does_not_exist_is_an_error_of_the_task() -> None:
+    def fails() -> None:
+        raise TaskError("No.", code="erp.no", error_class="severe")
+
+    assert error_of(outcome_of(fails)).code == "exception.value_error"
+
+
+def test_a_code_is_text_whatever_a_task_gives() -> None:
+    status: Any = 404
+
+    assert error_of(outcome_of(raising(TaskError("No.", code=status)))).code == "404"
+
+
 @pytest.mark.parametrize(("asked", "granted"), [(7.5, 7.5), (-1, 0.0), (1e9, 86_400.0)])
 def test_a_retry_is_never_asked_for_after_more_than_a_day(asked: float, granted: float) -> None:
     fails = raising(TransientError("Later.", code="erp.busy", retry_after=asked))
