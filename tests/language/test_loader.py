@@ -34,6 +34,19 @@ def test_the_steps_of_a_round_read_each_other_and_the_condition_of_the_loop_read
     assert rules(document(f"[{{id: l, repeat: {{{until}}}, steps: {body}}}]")) == []
 
 
+def test_the_condition_of_a_repeat_knows_the_number_of_the_round() -> None:
+    repeat = "repeat: {until: '${{ index == 2 }}'}"
+
+    assert rules(document(f"[{{id: l, {repeat}, steps: [{{id: a, uses: noop}}]}}]")) == []
+
+
+@pytest.mark.parametrize("number", ["0", "3", "1000000"])
+def test_the_items_may_be_how_many_there_are(number: str) -> None:
+    steps = f"[{{id: l, foreach: {number}, steps: [{{id: a, uses: noop}}]}}]"
+
+    assert rules(document(steps)) == []
+
+
 def test_no_key_of_the_language_is_left_out_of_everything() -> None:
     spec = check(EVERYTHING, source="everything.yaml")[0]
     assert spec is not None

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Str
 from pydantic_core import PydanticCustomError
 
 from workflows.language import durations
+from workflows.language.limits import MOST_ITEMS
 
 SLUG = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 IDENTIFIER = r"^[a-z][a-z0-9_]{0,62}$"
@@ -54,13 +55,15 @@ def _condition(value: object) -> bool | str:
     )
 
 
-def _items(value: object) -> list[Any] | str:
+def _items(value: object) -> list[Any] | str | int:
     if isinstance(value, list) or (isinstance(value, str) and is_template(value)):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_ITEMS:
         return value
     raise PydanticCustomError(
         "items",
-        "the items are a list or an expression that gives one",
-        {"hint": "write foreach: ${{ input.lines }} or a list"},
+        "the items are a list, how many there are, or an expression that gives one of them",
+        {"hint": f"write ${{{{ input.lines }}}}, a list, or a number up to {MOST_ITEMS:,}"},
     )
 
 
@@ -134,9 +137,17 @@ Condition = Annotated[
     WithJsonSchema({"anyOf": [{"type": "boolean"}, _TEMPLATE_SCHEMA]}),
 ]
 Items = Annotated[
-    list[Any] | str,
+    list[Any] | str | int,
     PlainValidator(_items),
-    WithJsonSchema({"anyOf": [{"type": "array"}, _TEMPLATE_SCHEMA]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array"},
+                {"type": "integer", "minimum": 0, "maximum": MOST_ITEMS},
+                _TEMPLATE_SCHEMA,
+            ]
+        }
+    ),
 ]
 EventType = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_event_type)]
 Input = Annotated[

@@ -225,7 +225,7 @@ def _table() -> tuple[_Row, ...]:
         (("set",), nothing, False, False),
         (("foreach",), nothing, False, False),
         (("until",), frozenset({"done"}), True, True),
-        (("repeat", "until"), nothing, True, True),
+        (("repeat", "until"), frozenset({"index"}), True, True),
         (("exit", "when"), nothing, False, True),
         (("exit", "output"), nothing, False, False),
         (("approval", "group"), nothing, False, False),
