@@ -336,3 +336,44 @@ def test_what_a_loop_hands_on_may_be_made_of_what_it_would_hand_on() -> None:
     run.hear(*(done(f"each[{n}].one", f"v{n}") for n in range(3)))
 
     assert ended(run) == (RunState.COMPLETED, {"first": "v0"})
+
+
+def failing(**keys: Any) -> dict[str, Any]:
+    """Return a step whose parameters cannot be had."""
+    return {"id": "one", "set": {"x": "${{ input.nothing }}"}, **keys}
+
+
+ENDLESS = {"id": "again", "repeat": {"until": False, "max_times": 2}, "steps": [task("look")]}
+ROUND = {"id": "paper", "max_visits": 2, "states": [task("draft", next="draft")]}
+STUCK = {"id": "paper", "states": [task("draft", next=[{"when": False, "to": "draft"}])]}
+
+
+@pytest.mark.parametrize(
+    ("step", "accused"),
+    [
+        (each(failing(), over="${{ 2 }}"), {"block.each[0].one", "block.each[1].one"}),
+        (each(failing(), task("two"), over=[1]), {"block.each[0].one"}),
+        (each(failing(), over=[1], on_item_failure="continue"), {"block.each[0].one"}),
+        (each(over=[1], until="${{ input.nothing }}"), {"block.each"}),
+        (each(over="${{ 'none' }}"), {"block.each"}),
+        (each(ENDLESS, over=[1]), {"block.each[0].again"}),
+        (ENDLESS, {"block.again"}),
+        (ROUND, {"block.paper"}),
+        (STUCK, {"block.paper"}),
+    ],
+)
+def test_an_incident_is_about_what_failed_and_not_about_what_is_around_it(
+    step: dict[str, Any], accused: set[str]
+) -> None:
+    run = simulate(plan_from({"id": "block", "steps": [step]}))
+
+    assert run.state is RunState.FAILED
+    assert run.charged == accused
+
+
+def test_a_block_that_was_too_slow_is_not_charged_to_the_block_around_it() -> None:
+    inner = {"id": "inner", "timeout": "1s", "steps": [{"id": "rest", "wait": {"for": "1h"}}]}
+
+    run = simulate(plan_from({"id": "outer", "steps": [inner]}))
+
+    assert run.charged == {"outer.inner"}

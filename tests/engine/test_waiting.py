@@ -118,6 +118,17 @@ def test_a_wait_in_vain_can_be_caught() -> None:
     assert not run.waits
 
 
+def test_the_fallback_of_a_wait_in_vain_knows_all_of_the_step() -> None:
+    told = {"code": "${{ error.code }}", "tries": "${{ steps.vendor.attempt }}"}
+    caught = [{"steps": [{"id": "tell", "set": told}]}]
+    run = play(plan_from(callback(catch=caught))).after(7 * 86400)
+
+    run.hear(TimedOut("vendor"))
+
+    assert run.rows["vendor"].output == {"code": "callback.timeout", "tries": 1}
+    assert run.state is RunState.COMPLETED
+
+
 def test_an_answer_that_comes_while_the_fallback_is_done_changes_nothing() -> None:
     caught = [{"steps": [task("remind")]}]
     run = play(plan_from(callback(catch=caught))).after(7 * 86400).hear(TimedOut("vendor"))

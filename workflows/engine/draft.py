@@ -148,7 +148,7 @@ class Draft:
         if self.node_of(view).is_item and state not in UNDOING:
             self._count(view, after)
         if after.final or after.error is not None:
-            self._note(after, output)
+            self.note(after, output)
         return after
 
     def _count(self, before: StepView, after: StepView) -> None:
@@ -202,7 +202,8 @@ class Draft:
         answer = self._answers.pop(view.path, None)
         self.decision.closings.append(Closing(view.path, view.attempt, end, answer))
 
-    def _note(self, view: StepView, output: Any) -> None:
+    def note(self, view: StepView, output: Any = UNSET) -> None:
+        """Have expressions see the step as it now is."""
         record = {
             "state": view.state.value,
             "output": None if isinstance(output, Unset) else output,

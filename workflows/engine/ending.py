@@ -17,7 +17,7 @@ from workflows.engine.events import (
     Repeat,
     StepError,
 )
-from workflows.engine.plan import LOOPS, NO_NODE, ROOT, SCOPES, Node, is_inside
+from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, is_inside
 from workflows.engine.slice import ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunReason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
@@ -44,18 +44,23 @@ def own_output(draft: Draft, view: StepView, output: Any) -> Any:
     node = draft.node_of(view)
     if node.output is None:
         return output
-    record = {"output": output, "state": StepState.COMPLETED.value, "attempt": view.attempt}
-    draft.slice.records[view.path] = record
+    draft.note(replace(view, state=StepState.COMPLETED, error=None), output)
     names = draft.names(view.path, node.yields)
     return rendered(f"the output of {view.path}", node.output, names)
 
 
 def give_up(
-    draft: Draft, view: StepView, error: StepError, *, incident: StepError | None = None
+    draft: Draft,
+    view: StepView,
+    error: StepError,
+    *,
+    incident: StepError | None = None,
+    is_inherited: bool = False,
 ) -> None:
     """End a step badly, unless one of its fallback paths is for this error.
 
-    `incident` is what a person is told when that is more than the error of the step.
+    `incident` is what a person is told when that is more than the error of the step. Of a
+    failure that is inherited a person is told where it came from: at a step inside.
     """
     node = draft.node_of(view)
     told = incident or error
@@ -65,7 +70,7 @@ def give_up(
             _catch(draft, view, error, draft.plan.nodes[handler.node])
             return
     fail(draft, view, error)
-    if not _is_answered(draft, node, error) and _is_root_cause(node, error):
+    if not is_inherited and not _is_answered(draft, node, error):
         draft.incident(draft.view(view.path), told)
 
 
@@ -98,8 +103,7 @@ def leave_in_doubt(draft: Draft, view: StepView, error: StepError, repeat: Repea
 
 def _catch(draft: Draft, view: StepView, error: StepError, handler: Node) -> None:
     if view.state is StepState.WAITING:
-        draft.touch(view, reason=Reason.CATCH, error=error, wake_at=None)
-        draft.slice.records[view.path] = {"error": error.as_dict(), "state": "WAITING"}
+        draft.note(draft.touch(view, reason=Reason.CATCH, error=error, wake_at=None))
     else:
         draft.move(view, StepState.WAITING, reason=Reason.CATCH, error=error)
     path = draft.path(handler, near=view.path)
@@ -144,24 +148,6 @@ def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
 
 def _catches(node: Node, error: StepError) -> bool:
     return any(not handler.on or error.matches(handler.on) for handler in node.handlers)
-
-
-OWN_CODES = frozenset(
-    {
-        "first.none",
-        "scope.timeout",
-        "expression.error",
-        "value.too_large",
-        "foreach.items",
-        "repeat.exhausted",
-    }
-)
-"""With these a scope fails of itself."""
-
-
-def _is_root_cause(node: Node, error: StepError) -> bool:
-    """Say whether the step failed of itself, not because of a step inside it."""
-    return node.kind not in SCOPES or error.code in OWN_CODES
 
 
 def tell(draft: Draft, view: StepView) -> None:
@@ -221,7 +207,7 @@ def drain(draft: Draft, path: str) -> None:
         _let_go(draft, view, view.reason, view.error or inherited)
         draft.later(Ended(path))
     elif (error := _failure_of(draft, view, tally)) is not None:
-        give_up(draft, view, error)
+        give_up(draft, view, error, is_inherited=_is_inherited(draft, view, tally))
     else:
         _close(draft, view)
 
@@ -237,6 +223,14 @@ def _failure_of(draft: Draft, view: StepView, tally: ScopeTally) -> StepError | 
         return inherited
     message = f"no branch of {view.path} ended well; {inherited.message}"
     return replace(inherited, code="first.none", message=message)
+
+
+def _is_inherited(draft: Draft, view: StepView, tally: ScopeTally) -> bool:
+    """Say whether a scope that has ended badly did so because of a step inside it."""
+    kind = draft.node_of(view).kind
+    if kind in LOOPS:
+        return looping.is_stopped_by_an_item(draft.node_of(view), view)
+    return bool(tally.failed) and view.error is None and kind is not StepKind.FIRST
 
 
 def _close(draft: Draft, view: StepView) -> None:

@@ -172,6 +172,11 @@ def _deadline(node: Node, loop: StepView) -> datetime | None:
     return loop.started_at + timedelta(seconds=node.timeout)
 
 
+def is_stopped_by_an_item(node: Node, loop: StepView) -> bool:
+    """Say whether a loop ends badly because an item did, and not of itself."""
+    return bool(loop.tally.failed) and node.on_item_failure is OnItemFailure.STOP
+
+
 def go_on(draft: Draft, loop: StepView) -> None:
     """Begin what there is room for; end the loop when nothing is under way or to come."""
     node = draft.node_of(loop)
