@@ -37,6 +37,7 @@ OPERATED = (
     "workflows.pause_run",
     "workflows.cancel_run",
     "workflows.compensate_run",
+    "workflows.migrate_run",
     "workflows.replay_incident",
     "workflows.skip_incident",
     "workflows.discard_incident",

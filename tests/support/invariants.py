@@ -38,14 +38,15 @@ ALWAYS: Mapping[str, str] = {
         SELECT s.run_id, s.path, s.state || ' instead of ' || COALESCE(j.after, 'PENDING')
         FROM workflows_step s LEFT JOIN LATERAL (
             SELECT after FROM workflows_journal
-            WHERE run_id = s.run_id AND path = s.path ORDER BY id DESC LIMIT 1
+            WHERE run_id = s.run_id AND step_id = s.id ORDER BY id DESC LIMIT 1
         ) j ON true
         WHERE s.state <> COALESCE(j.after, 'PENDING')
     """,
     "each line of the journal begins where the one before it ended": """
         SELECT run_id, path, was || ', then ' || before || ' -> ' || after FROM (
             SELECT run_id, path, before, after,
-                COALESCE(lag(after) OVER (PARTITION BY run_id, path ORDER BY id), 'PENDING') AS was
+                COALESCE(lag(after) OVER (PARTITION BY run_id, step_id ORDER BY id), 'PENDING')
+                AS was
             FROM workflows_journal
         ) lines WHERE before <> was
     """,
@@ -55,6 +56,7 @@ ALWAYS: Mapping[str, str] = {
             WHEN '' THEN (before || ':' || after) <> ALL (%(run_moves)s)
             ELSE (before || ':' || after) <> ALL (%(step_moves)s) END
             AND NOT (reason = 'forked' AND before = 'PENDING' AND after = ANY (%(finished_steps)s))
+            AND NOT (reason = 'migrated' AND path = '' AND before = after)
     """,
     "each line of the journal has an actor": """
         SELECT run_id, path, actor FROM workflows_journal
@@ -77,21 +79,21 @@ ALWAYS: Mapping[str, str] = {
     # A replay inside a fallback opens the step around it again, which no worker takes: that
     # passes through the states to where it waits.
     "an attempt is taken once": """
-        SELECT run_id, path, 'attempt ' || attempt || ' was taken ' || count(*) || ' times'
+        SELECT run_id, min(path), 'attempt ' || attempt || ' was taken ' || count(*) || ' times'
         FROM (
-            SELECT run_id, path, attempt, before, after, actor,
-                lead(after) OVER (PARTITION BY run_id, path ORDER BY id) AS next
+            SELECT run_id, step_id, path, attempt, before, after, actor,
+                lead(after) OVER (PARTITION BY run_id, step_id ORDER BY id) AS next
             FROM workflows_journal WHERE path <> '' AND attempt > 0
         ) j
         WHERE before = 'QUEUED' AND after = 'RUNNING'
             AND NOT (actor <> 'engine' AND next = 'WAITING')
-        GROUP BY run_id, path, attempt HAVING count(*) > 1
+        GROUP BY run_id, step_id, attempt HAVING count(*) > 1
     """,
     "an attempt that is over was taken": """
         SELECT a.run_id, s.path, 'attempt ' || a.number || ' ' || a."end"
         FROM workflows_attempt a JOIN workflows_step s ON s.id = a.step_id
         WHERE NOT EXISTS (
-            SELECT 1 FROM workflows_journal WHERE run_id = a.run_id AND path = s.path
+            SELECT 1 FROM workflows_journal WHERE run_id = a.run_id AND step_id = s.id
             AND before = 'QUEUED' AND after = 'RUNNING' AND attempt = a.number
         ) AND NOT EXISTS (  -- Whoever is asked instead is asked by nobody.
             SELECT 1 FROM workflows_wait w JOIN workflows_wait o

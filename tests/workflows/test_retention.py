@@ -44,6 +44,7 @@ from workflows.models import (
     EventEffect,
     Incident,
     Journal,
+    Migration,
     Parking,
     Pruning,
     ReceivedEvent,
@@ -154,7 +155,7 @@ def test_the_votes_of_an_old_run_go_with_it_and_are_archived(tmp_path: Path) -> 
 
 
 def test_all_that_belongs_to_a_run_is_known_to_retention() -> None:
-    known = {Step, Attempt, Journal, Incident, Wait, Vote, Delegation, Parking, Callback}
+    known = {Step, Attempt, Journal, Incident, Wait, Vote, Delegation, Parking, Callback, Migration}
     by_themselves = {Run}  # child runs, each of an age of its own
 
     found = {one.related_model for one in Run._meta.related_objects}

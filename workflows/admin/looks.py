@@ -75,6 +75,9 @@ REASONS: Mapping[Reason, str] = {
     Reason.SKIPPED_BY_OPERATOR: "skipped by a person",
     Reason.DISCARDED: "given up by a person",
     Reason.PARTIAL: "some of its items have failed",
+    Reason.GIVEN_UP: "given up by a migration: the new version does not have it",
+    Reason.LEFT_OUT: "left out by a migration: its turn had passed",
+    Reason.HELD_BACK: "new by a migration: its turn comes if what has failed is replayed",
 }
 
 RUN_REASONS: Mapping[str, str] = {
@@ -85,9 +88,12 @@ RUN_REASONS: Mapping[str, str] = {
     RunReason.REPLACED: "replaced by a newer run",
 }
 
-_FORKED = {"forked": "taken over from another run"}
+_BY_ROWS = {
+    "forked": "taken over from another run",
+    "migrated": "went over to another version",
+}
 _WORDS: Mapping[str, str] = (
-    {one.value: said for one, said in REASONS.items()} | dict(RUN_REASONS) | _FORKED
+    {one.value: said for one, said in REASONS.items()} | dict(RUN_REASONS) | _BY_ROWS
 )
 
 

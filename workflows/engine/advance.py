@@ -24,6 +24,7 @@ from workflows.engine import (
     ending,
     forking,
     looping,
+    migrating,
     operators,
     starting,
     trying,
@@ -45,8 +46,10 @@ from workflows.engine.events import (
     Failed,
     Forked,
     Gathered,
+    GivenUp,
     Halted,
     LeaseExpired,
+    Migrated,
     Parked,
     PauseRequested,
     Reached,
@@ -129,6 +132,8 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
     match event:
         case Started():
             return Requirement()
+        case GivenUp() | Migrated():
+            return Requirement(everything=True)
         case Forked():
             return THE_RUN | Requirement(everything=True)
         case PauseRequested() | ResumeRequested():
@@ -263,6 +268,10 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
             starting.start_run(draft)
         case Forked(path):
             forking.begin(draft, path)
+        case GivenUp():
+            migrating.give_up(draft, event)
+        case Migrated():
+            migrating.go_on(draft, event)
         case Reached(path):
             if _hears(draft, path, event):
                 starting.reach(draft, draft.view(path))

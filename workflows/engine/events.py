@@ -100,6 +100,29 @@ class Forked:
 
 
 @dataclass(frozen=True, slots=True)
+class Birth:
+    """A step that only the new version has, and the reason why it is not carried out, if so."""
+
+    path: str
+    scope: str
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A person has the run do without these steps, for it goes over to another version."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """The run has gone over to another version, by whose plan its rows are named and numbered."""
+
+    births: tuple[Birth, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """A worker takes a queued attempt; the lease is its right to it until `lease_until`."""
 
@@ -306,6 +329,8 @@ class Halted:
 Event = (
     Started
     | Forked
+    | GivenUp
+    | Migrated
     | Claimed
     | Parked
     | Succeeded

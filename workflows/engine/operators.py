@@ -30,8 +30,11 @@ from workflows.language.words import ErrorClass, ExitStatus, OnFailure, StepKind
 UPSTREAM = frozenset({Reason.UPSTREAM_FAILED, Reason.UPSTREAM_SKIPPED})
 """Why a step may have been skipped for what became of the steps that it needs."""
 
-REVIVED = UPSTREAM | {Reason.FAIL_FAST, Reason.TIMEOUT, Reason.REPLAYED}
+REVIVED = UPSTREAM | {Reason.FAIL_FAST, Reason.TIMEOUT, Reason.REPLAYED, Reason.HELD_BACK}
 """Why a step may have ended inside a scope that goes on now."""
+
+HELD = frozenset({Reason.TIMEOUT, Reason.HELD_BACK})
+"""Why a step may have ended beside those that failed, in a scope that a replay reopens."""
 
 OPERABLE = frozenset({RunState.RUNNING, RunState.PAUSED, RunState.FAILED})
 """The states of a run in which a failed step of it may be begun again."""
@@ -185,7 +188,7 @@ def _reopen(draft: Draft, view: StepView) -> None:
             starting.wait_for_children(draft, outer, Reason.CATCH)
         else:
             _retire_fallbacks(draft, outer)
-            _go_on_inside(draft, draft.touch(outer, error=None), frozenset({Reason.TIMEOUT}))
+            _go_on_inside(draft, draft.touch(outer, error=None), HELD)
         opened.append(outer)
         inner = outer
     if draft.slice.run.state is RunState.FAILED:
@@ -201,10 +204,10 @@ def _reopen(draft: Draft, view: StepView) -> None:
 
 def _reopen_run(draft: Draft) -> None:
     """Have a failed run go on. That its time was up is over; how a step ended it stands."""
-    ending = draft.slice.run.ending
+    ending, held = draft.slice.run.ending, HELD - {Reason.TIMEOUT}
     if ending and ending.error and ending.error.error_class is ErrorClass.TIMEOUT:
-        ending = None
-        _revive_inside(draft, ROOT, frozenset({Reason.TIMEOUT}))
+        ending, held = None, HELD
+    _revive_inside(draft, ROOT, held)
     draft.move_run(RunState.RUNNING, ending=ending)
 
 

@@ -372,6 +372,20 @@ def latest(path: str) -> re.Pattern[str]:
     return re.compile(re.escape(path).replace(r"\*", r"\d+"))
 
 
+def matching(template: str) -> str:
+    """Return the regular expression of the paths of a node's rows; each number is a group."""
+    return "^" + re.escape(template).replace(r"\[\]", r"\[(\d+)\]") + "$"
+
+
+def renaming(template: str) -> str:
+    """Return a node's path with the groups of `matching` for its numbers, as PostgreSQL has them.
+
+    Both are to be in as many loops.
+    """
+    first, *parts = template.split("[]")
+    return first + "".join(f"[\\{number}]{part}" for number, part in enumerate(parts, 1))
+
+
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 

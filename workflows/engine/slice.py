@@ -92,7 +92,7 @@ class StepView:
                 return replace(tally, ok=tally.ok + 1)
             case StepState.FAILED:
                 return replace(tally, failed=tally.failed + 1)
-            case StepState.SKIPPED if self.reason is Reason.SKIPPED_BY_OPERATOR:
+            case StepState.SKIPPED if self.reason in {Reason.SKIPPED_BY_OPERATOR, Reason.LEFT_OUT}:
                 return replace(tally, ok=tally.ok + 1)
             case StepState.SKIPPED if self.reason is Reason.DISCARDED:
                 return replace(tally, failed=tally.failed + 1)

@@ -128,6 +128,12 @@ class Reason(StrEnum):
     SKIPPED_BY_OPERATOR = "skipped_by_operator"
     DISCARDED = "discarded"
     PARTIAL = "partial"
+    GIVEN_UP = "given_up"
+    """The run went over to a version that has it no more."""
+    LEFT_OUT = "left_out"
+    """The run went over to the version that has it when its turn had passed: it does without."""
+    HELD_BACK = "held_back"
+    """As above, but what is around it had failed: its turn comes if that is replayed."""
 
 
 OUTSIDE = frozenset({Reason.APPROVAL, Reason.CALLBACK, Reason.EVENT, Reason.TIME, Reason.CHILD})

@@ -7,6 +7,7 @@ from workflows.models.definition import Version, Workflow
 from workflows.models.event import EffectKind, EventEffect, ReceivedEvent, Trigger
 from workflows.models.incident import Incident, Resolution
 from workflows.models.journal import Journal
+from workflows.models.migration import Migration
 from workflows.models.pruning import Pruning
 from workflows.models.run import Run
 from workflows.models.step import Attempt, Step
@@ -23,6 +24,7 @@ __all__ = [
     "EventEffect",
     "Incident",
     "Journal",
+    "Migration",
     "Parking",
     "Pruning",
     "ReceivedEvent",

@@ -165,6 +165,35 @@ def birth_trigger(
     )
 
 
+def arrival_trigger(name: str, *, line: str, reason: str) -> pgtrigger.Trigger:
+    """Write down, as a line about its run, that a row has come into being; no state changes."""
+    rows = "rows_born born JOIN workflows_run now ON now.id = born.run_id"
+    return Law(
+        name=name,
+        level=pgtrigger.Statement,
+        when=pgtrigger.After,
+        operation=pgtrigger.Insert,
+        referencing=_tables(new="rows_born"),
+        func=_journal(line, "now.state", "now.state", f"'{reason}'", rows),
+    )
+
+
+def column_trigger(name: str, *, column: str, condition: str, refusal: str) -> pgtrigger.Trigger:
+    """Refuse to change a column but where the condition holds. Other changes are not looked at."""
+    return Law(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.UpdateOf(column),  # type: ignore[no-untyped-call] # the library's
+        func=f"""
+            IF NEW.{column} <> OLD.{column} AND NOT ({condition}) THEN
+                RAISE EXCEPTION 'pgtrigger: {refusal}' USING ERRCODE = 'check_violation',
+                    CONSTRAINT = '{name}';
+            END IF;
+            RETURN NEW;
+        """,
+    )
+
+
 def removal_trigger(name: str) -> pgtrigger.Trigger:
     """Refuse to remove a row unless retention does, with a run that is finished.
 

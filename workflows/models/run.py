@@ -82,6 +82,7 @@ class Run(models.Model):
             ("pause_run", "Can pause and resume runs"),
             ("cancel_run", "Can cancel runs"),
             ("compensate_run", "Can have runs undone"),
+            ("migrate_run", "Can have runs go over to another version"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -146,6 +147,13 @@ class Run(models.Model):
                 also={RunState.RUNNING: "now.started_at IS NOT NULL AND now.finished_at IS NULL"},
             ),
             law.emptying_trigger("runs_are_never_emptied"),
+            law.column_trigger(
+                "a_run_changes_its_version_by_migration",
+                column="version_id",
+                condition="EXISTS (SELECT 1 FROM workflows_migration WHERE run_id = NEW.id"
+                " AND before_id = OLD.version_id AND after_id = NEW.version_id)",
+                refusal="a run changes its version by migration alone, see manage.py run migrate",
+            ),
         ]
 
     def __str__(self) -> str:

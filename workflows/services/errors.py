@@ -5,6 +5,7 @@ ServiceError
     NotAllowedError           the person may not do this, whatever the state
     InputRefusedError         the input does not fit its schema
     StateRefusedError         the state of the thing does not allow it
+        MigrationRefusedError     the run cannot go over to that version
     IdempotencyMismatchError  the key was used for something else
     EnvironmentClosedError    the environment takes no runs
     CallbackMismatchError     another callback has come before
@@ -60,6 +61,16 @@ class StateRefusedError(ServiceError):
     """The state of the thing does not allow what was asked."""
 
     code = "state_refused"
+
+
+class MigrationRefusedError(StateRefusedError):
+    """The run cannot go over to the version, or not before somebody has said what to do."""
+
+    code = "migration_refused"
+
+    def __init__(self, message: str, findings: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
 
 
 class IdempotencyMismatchError(ServiceError):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
 
-from workflows.engine.plan import Plan, load_plan
+from workflows import store
+from workflows.engine.plan import Plan, load_plan, template_of
 from workflows.models import Run, Version
 from workflows.services.errors import NotFoundError
 from workflows.services.patience import patiently
@@ -13,7 +14,7 @@ from workflows.services.patience import patiently
 @lru_cache(maxsize=256)
 def plan_of_version(version_id: UUID) -> Plan:
     """Return the plan of a version. A version never changes, so neither does this."""
-    return load_plan(bytes(Version.objects.values_list("plan", flat=True).get(pk=version_id)))
+    return load_plan(store.plan_text(version_id))
 
 
 @lru_cache(maxsize=256)
@@ -30,6 +31,10 @@ class Pinned:
     run: UUID
     version: UUID
     plan: Plan
+
+    def knows(self, path: str) -> bool:
+        """Say whether the version has the step: a run may have gone over to another since."""
+        return path in self.plan.by_path or template_of(path) in self.plan.by_path
 
 
 def pinned(run_id: UUID) -> Pinned:

@@ -32,6 +32,7 @@ from workflows.engine.events import (
     Claimed,
     Drained,
     Event,
+    Parked,
     Started,
     StepError,
     Succeeded,
@@ -44,7 +45,7 @@ from workflows.links import callback_url
 from workflows.services import early, outbox
 from workflows.services.announcing import tell_who_is_asked
 from workflows.services.patience import patiently
-from workflows.services.plans import Pinned
+from workflows.services.plans import Pinned, pinned_to
 from workflows.store import Ahead, Change, Expected, NewRun, Seen
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class Progress:
     claimed: StepView | None = None
     seen: Seen | None = None
     """What the next decision may be made upon, about the step that was claimed."""
+    pinned: Pinned | None = None
+    """The run in the version by which it was decided, where that is another than was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +152,28 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
     wish: Wish | None = None,
     unsettled: frozenset[str] = frozenset(),
     brought: str = "",
+    held: Slice | None = None,
 ) -> Progress:
     """Decide `events` and all that follows; store it; have ready steps sent after the commit.
 
     With a `wish`, the first step that becomes ready on its queue is claimed at once and is
     not sent, once nothing follows that might end it. `unsettled` names scopes that somebody
-    else will settle, `brought` a step whose message is on its way already. The caller holds
-    the transaction.
+    else will settle, `brought` a step whose message is on its way already; `held` is what the
+    caller has locked and read of the run, if it has. The caller holds the transaction.
+
+    A run that has gone over to another version goes on by that one, but nothing is claimed by a
+    message that was sent before.
     """
     progress = Progress()
     todo: list[Event] = list(events)
     while todo:
-        held = store.load(pinned.run, pinned.plan, _needed(pinned.plan, todo), actor=actor)
+        wanted, known = _needed(pinned.plan, todo), pinned.version
+        try:
+            held = held or store.load(pinned.run, pinned.plan, wanted, actor=actor, version=known)
+        except store.WentOverError as moved:
+            progress.pinned = pinned = pinned_to(pinned.run, moved.version)
+            todo, brought = [event for event in todo if _still_holds(pinned, event)], ""
+            continue
         decision = _decided(pinned.plan, held, *todo, now=now)
         todo = [event for event in decision.follow_ups if not _left_to_others(event, unsettled)]
         is_early = early.may_have_come(decision.waits)
@@ -172,9 +185,15 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
         if is_early:
             todo = [*early.answers(pinned.run, decision.waits, now=now), *todo]
         progress.decision.extend(decision)
-        progress.held = held
+        progress.held, held = held, None
     _send(_hints(pinned, progress, brought))
     return progress
+
+
+def _still_holds(pinned: Pinned, event: Event) -> bool:
+    """Say whether something is to be decided although the run has gone over since it was said."""
+    path: str = getattr(event, "path", ROOT)
+    return not isinstance(event, Claimed | Parked) and pinned.knows(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +288,7 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
         decision,
         now=now,
         actor=ENGINE,
-        expected=Expected(seen.steps, next(iter(seen.alone), None)),
+        expected=Expected(pinned.version, seen.steps, next(iter(seen.alone), None)),
         ahead=_look_ahead(plan, claimed, unsettled) if claimed else None,
     )
     return Proposal(pinned, decision, held, claimed, change, brought)

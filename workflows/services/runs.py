@@ -43,7 +43,13 @@ from workflows.services.errors import (
     refuse_unstorable,
 )
 from workflows.services.patience import patiently
-from workflows.services.plans import Pinned, pinned, plan_of_version, version_with_workflow
+from workflows.services.plans import (
+    Pinned,
+    pinned,
+    pinned_to,
+    plan_of_version,
+    version_with_workflow,
+)
 from workflows.services.progress import (
     Beginning,
     advance_run,
@@ -393,11 +399,19 @@ def _started(one: Checked, beginning: Beginning, now: datetime, by: str) -> Star
     return StartedRun(run, created=True)
 
 
+def demand_environment(name: str, plan: Plan) -> None:
+    """Raise unless a run that is under way in an environment may go on there by a plan.
+
+    Raises NotFoundError and EnvironmentClosedError.
+    """
+    _Desk().environment(name, plan, is_under_way=True)
+
+
 def _existing(one: Checked) -> StartedRun | RefusedOrder:
     """Return the run that there is: begun by a try that nobody heard of, or with the same key."""
     found = Run.objects.select_related("workflow", "version", "environment")
     if (run := found.filter(pk=one.id).first()) is not None:
-        send_queued(Pinned(run.pk, one.version.pk, one.plan), one.environment.name)
+        send_queued(pinned_to(run.pk, run.version_id), one.environment.name)
         return StartedRun(run, created=True)
     key = one.order.idempotency_key
     run = found.get(workflow=one.version.workflow_id, idempotency_key=key)

@@ -24,7 +24,7 @@ from workflows.language.words import ErrorClass
 from workflows.links import callback_url
 from workflows.services import guards, profiles
 from workflows.services.patience import patiently
-from workflows.services.plans import Pinned
+from workflows.services.plans import Pinned, pinned
 from workflows.services.profiles import Profile
 from workflows.services.progress import (
     Progress,
@@ -181,16 +181,18 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
         ),
         recall,
     )
-    if work.pinned.plan.has_profiles and progress.decision.run_moves:
+    pin = progress.pinned or work.pinned
+    has_profiles = pin.plan.has_profiles or work.pinned.plan.has_profiles
+    if has_profiles and progress.decision.run_moves:
         profiles.release_run(work.run, now=now)
     if work.node.guard:
         guard, asked = work.node.guard, work.tells_guard
         guards.tell(work.place, guard, outcome, is_asked=asked, now=now)
     if progress.claimed is not None:
-        return patiently(partial(_work_of, work.pinned, progress, work.queue, progress.claimed))
+        return patiently(partial(_work_of, pin, progress, work.queue, progress.claimed))
     if run_on and siblings and taker.fan is not None:
-        after = work.pinned.plan.node(work.path).index
-        return claim_any_step(pin=work.pinned, taker=taker, now=now, after=after, again=again)
+        after = pin.plan.node(work.path).index
+        return claim_any_step(pin=pin, taker=taker, now=now, after=after, again=again)
     return None
 
 
@@ -297,7 +299,9 @@ def _claim_abreast(  # noqa: PLR0913, PLR0917 - the facts of a claim
 ) -> list[Work]:
     found = store.all_queued(pin.run, taker.fan or "", taker.queue, after=after, limit=limit)
     paths = [
-        path for path, attempt in found if attempt == 1 and _fits_abreast(fits, pin.plan.node(path))
+        path
+        for path, attempt in found
+        if attempt == 1 and pin.knows(path) and _fits_abreast(fits, pin.plan.node(path))
     ]
     proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
     progress = None if proposal is None else proposal.commit()
@@ -347,6 +351,7 @@ def _queued(pin: Pinned, path: str, attempt: int, reason: Reason | None = None) 
 
 def _all_claimed_before(pin: Pinned, taker: Taker) -> list[Work] | None:
     """Return all that the taker has claimed of a run without hearing of it."""
+    pin = pinned(pin.run)
     held = _slice_of(pin, environment_of(taker.queue))
     views = store.all_held_by(pin.run, taker.worker)
     works = [_work_of(pin, Progress(held=held), taker.queue, view) for view in views]
@@ -355,6 +360,7 @@ def _all_claimed_before(pin: Pinned, taker: Taker) -> list[Work] | None:
 
 def _claimed_before(pin: Pinned, taker: Taker, path: str | None = None) -> Work | None:
     """Return what the taker has claimed without hearing of it; of one step, or of any."""
+    pin = pinned(pin.run)
     claimed = store.held_by(pin.run, taker.worker, path)
     held = _slice_of(pin, environment_of(taker.queue))
     return _work_of(pin, Progress(held=held), taker.queue, claimed)
@@ -364,9 +370,10 @@ def _recorded_before(work: Work, taker: Taker) -> Progress | None:
     """Return what came of an outcome whose answer was lost; None when it was not recorded."""
     if not store.has_ended_by(work.run, work.path, work.attempt, taker.worker):
         return None
-    send_queued(work.pinned, work.environment)
-    held = _slice_of(work.pinned, work.environment)
-    return Progress(held=held, claimed=store.held_by(work.run, taker.worker))
+    pin = pinned(work.run)
+    send_queued(pin, work.environment)
+    held = _slice_of(pin, work.environment)
+    return Progress(held=held, claimed=store.held_by(work.run, taker.worker), pinned=pin)
 
 
 def _slice_of(pin: Pinned, environment: str) -> Slice:
@@ -425,7 +432,7 @@ def _fits_abreast(fits: Callable[[Node], bool], node: Node) -> bool:
 
 def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | PutAside | None:
     found = store.next_queued(pin.run, taker.fan or "", taker.queue, after=after)
-    if found is None:
+    if found is None or not pin.knows(found[0]):
         return None
     must_ask = _must_ask(pin.plan.node(found[0]), taker)
     return (_claim_asking if must_ask else _claim)(pin, *found, taker, now)

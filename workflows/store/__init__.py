@@ -48,7 +48,7 @@ from workflows.store.events import (
     unsought,
     were_sought,
 )
-from workflows.store.loading import load, lock_run, read, run_view
+from workflows.store.loading import WentOverError, load, lock_run, read, run_view
 from workflows.store.places import Standing, queue_of, standing
 from workflows.store.rows import (
     Place,
@@ -69,6 +69,7 @@ from workflows.store.rows import (
     is_overdue,
     make_due,
     next_queued,
+    plan_text,
     postpone_queued,
     queued,
     record_breaches,
@@ -95,6 +96,7 @@ __all__ = [
     "Seen",
     "Standing",
     "Unclaimed",
+    "WentOverError",
     "act_as",
     "all_held_by",
     "all_queued",
@@ -140,6 +142,7 @@ __all__ = [
     "page_of_events",
     "page_of_waiting",
     "parents_of_due",
+    "plan_text",
     "postpone_queued",
     "previous_child",
     "queue_of",

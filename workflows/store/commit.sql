@@ -15,6 +15,7 @@ DROP FUNCTION IF EXISTS workflows_commit(text, timestamptz, uuid[], jsonb);
 DROP FUNCTION IF EXISTS workflows_unexpected(uuid[], jsonb);
 DROP FUNCTION IF EXISTS workflows_others(uuid, text, jsonb, jsonb);
 DROP FUNCTION IF EXISTS workflows_move_runs(timestamptz, uuid[], jsonb, int[]);
+DROP FUNCTION IF EXISTS workflows_version_of(uuid, text);
 
 CREATE FUNCTION workflows_commit(the_actor text, at timestamptz, runs uuid[], parts jsonb)
 RETURNS jsonb
@@ -235,8 +236,9 @@ BEGIN
 END $$;
 
 -- Lock what decisions were made upon, and return the numbers of the runs of which it does not
--- hold any more: a step is not as it was, the run does not run, or there are others in a scope in
--- which a decision took its steps to be alone.
+-- hold any more: a step is not as it was, the run does not run or has gone over to another version,
+-- or there are others in a scope in which a decision took its steps to be alone. A migration locks
+-- every step that lives, so whoever has locked one reads the version that its rows are of.
 CREATE FUNCTION workflows_unexpected(runs uuid[], parts jsonb) RETURNS int[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -263,6 +265,7 @@ BEGIN
         SELECT (g ->> 0)::int FROM jsonb_array_elements(parts -> 'guarded') g
         WHERE NOT EXISTS (
             SELECT 1 FROM workflows_run WHERE id = runs[(g ->> 0)::int] AND state = 'RUNNING'
+                AND version_id = (g ->> 2)::uuid
         )
     );
     FOR one IN
@@ -346,4 +349,12 @@ BEGIN
         END IF;
     END LOOP;
     RETURN parents;
+END $$;
+
+-- Return the version that a run is pinned to now, not when the statement began: once the step at
+-- `locked` is, that is the version its row is of. VOLATILE has it look anew.
+CREATE FUNCTION workflows_version_of(the_run uuid, locked text) RETURNS uuid
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN (SELECT version_id FROM workflows_run WHERE id = the_run);
 END $$;

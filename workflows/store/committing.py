@@ -81,10 +81,12 @@ class NewRun:
 class Expected:
     """What a decision was made upon without a lock: it is stored only if it still holds.
 
-    The run runs, the steps are as they were, and of the scope `alone`, if one is named, no
-    other step lives or has failed; if that is the root, the run is not heading for an end.
+    The run runs in that version, the steps are as they were, and of the scope `alone`, if one is
+    named, no other step lives or has failed; if that is the root, the run is not heading for an
+    end.
     """
 
+    version: UUID
     steps: tuple[StepView, ...]
     alone: str | None = None
 
@@ -145,7 +147,7 @@ def change(  # noqa: PLR0913 - the facts of one statement, named
     keyed = new is not None and new.idempotency_key is not None
     parts = _decision(plan, environment, decision, now, new)
     if expected is not None:
-        parts["guarded"] = [[expected.alone]]
+        parts["guarded"] = [[expected.alone, str(expected.version)]]
         parts["expected"] = [_expectation(view) for view in expected.steps]
     if ahead is not None:
         parts["ahead"] = [[path] for path in ahead.paths]

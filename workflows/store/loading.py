@@ -39,7 +39,7 @@ STEP_COLUMNS = (
 
 LOAD = f"""
     SELECT set_config('orchestrator.actor', %(actor)s, true), r.state, r.ending, e.name,
-        r.parent_id, r.reason, {STEP_COLUMNS}
+        r.parent_id, r.reason, workflows_version_of(r.id, s.path), {STEP_COLUMNS}
     FROM workflows_run r
     JOIN environments_environment e ON e.id = r.environment_id
     LEFT JOIN LATERAL (
@@ -53,7 +53,7 @@ LOAD = f"""
 
 LOAD_INSIDE = f"""
     SELECT {STEP_COLUMNS} FROM workflows_step s
-    WHERE s.run_id = %(run)s AND (s.path = ANY(%(paths)s) OR %(root)s
+    WHERE s.run_id = %(run)s AND s.node >= 0 AND (s.path = ANY(%(paths)s) OR %(root)s
         OR EXISTS (SELECT 1 FROM unnest(%(tops)s::text[]) top WHERE starts_with(s.path, top)))
     ORDER BY s.node, s.path
     FOR UPDATE
@@ -66,7 +66,7 @@ LOAD_PATHS = f"""
     FOR UPDATE
 """  # noqa: S608 - joined from literals of this module
 
-LOCK_RUN = "SELECT state, ending, reason FROM workflows_run WHERE id = %s FOR UPDATE"
+LOCK_RUN = "SELECT state, ending, reason, version_id FROM workflows_run WHERE id = %s FOR UPDATE"
 
 READ_RUN = "SELECT state, ending FROM workflows_run WHERE id = %s"
 
@@ -169,10 +169,21 @@ UNDOING_FAILED = """
 """
 
 
-def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
+class WentOverError(LookupError):
+    """The run has gone over to another version, so what was to be decided by its plan is not."""
+
+    def __init__(self, run_id: UUID, version: UUID) -> None:
+        super().__init__(f"the run {run_id} has gone over to the version {version}")
+        self.version = version
+
+
+def load(
+    run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str, version: UUID | None = None
+) -> Slice:
     """Lock and read what a decision needs; the transaction's changes are `actor`'s.
 
-    Raises LookupError when there is no such run.
+    `version` is the one that the plan is of.
+    Raises LookupError when there is no such run, WentOverError when it is in another version.
     """
     cur = cursor()
     paths = sorted(wanted.paths)
@@ -180,12 +191,15 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
     rows = cur.execute(LOAD, values, prepare=True).fetchall()
     if not rows:
         raise LookupError(f"there is no run {run_id}")
-    _, state, ending, environment, parent, reason = rows[0][:6]
-    steps = [_step(row[6:]) for row in rows if row[6] is not None]
+    _, state, ending, environment, parent, reason, pinned = rows[0][:7]
+    steps = [_step(row[7:]) for row in rows if row[7] is not None]
     if wanted.subtrees or wanted.everything:
         steps = _load_inside(cur, run_id, wanted)
     if ROOT in wanted.scopes or wanted.subtrees or wanted.everything or wanted.undoing:
-        state, ending, reason = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
+        locked = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
+        state, ending, reason, pinned = locked
+    if version not in {None, pinned}:
+        raise WentOverError(run_id, pinned)
     held = Slice(
         run=RunView(
             str(run_id),
@@ -198,6 +212,13 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
         steps={view.path: view for view in steps},
         held=wanted,
     )
+    _load_values(cur, run_id, plan, held)
+    return held
+
+
+def _load_values(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, held: Slice) -> None:
+    """Read what is wanted besides the rows themselves."""
+    wanted = held.held
     if wanted.undoing:
         _load_undoing(cur, run_id, held)
     if wanted.roots or wanted.records or wanted.items:
@@ -211,7 +232,6 @@ def load(run_id: UUID, plan: Plan, wanted: Requirement, *, actor: str) -> Slice:
     if ROOT in held.tallies and held.tallies[ROOT].failed and plan.on_failure is OnFailure.PARK:
         needs_person = cur.execute(HAS_INCIDENT, (run_id,), prepare=True).fetchall()[0][0]
         held.tallies[ROOT] = replace(held.tallies[ROOT], needs_person=needs_person)
-    return held
 
 
 def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) -> list[StepView]:

@@ -66,6 +66,7 @@ ALONG = (
     "DELETE FROM workflows_wait WHERE run_id = ANY(%s)",
     "DELETE FROM workflows_parking WHERE run_id = ANY(%s)",
     "DELETE FROM workflows_callback WHERE run_id = ANY(%s)",
+    "DELETE FROM workflows_migration WHERE run_id = ANY(%s)",
 )
 """What is removed with the steps that it belongs to, and not counted by itself."""
 
@@ -130,6 +131,10 @@ READ = {
     "parkings": """
         SELECT run_id, to_jsonb(p) FROM workflows_parking p
         WHERE run_id = ANY(%s) ORDER BY run_id, id
+    """,
+    "migrations": """
+        SELECT run_id, to_jsonb(m) FROM workflows_migration m
+        WHERE run_id = ANY(%s) ORDER BY run_id, number
     """,
     "journal": """
         SELECT run_id, to_jsonb(j) FROM workflows_journal j

@@ -18,6 +18,8 @@ VERSION = """
     WHERE w.name = %s AND v.number = COALESCE(%s, v.number) ORDER BY v.number DESC LIMIT 1
 """
 
+PLAN = "SELECT plan FROM workflows_version WHERE id = %s"
+
 ENVIRONMENT = """
     SELECT id, name, state, classes, admits FROM environments_environment WHERE name = %s
 """
@@ -257,6 +259,14 @@ def version_of(
     values = (environment, workflow, number)
     row = cursor().execute(VERSION, values, prepare=True).fetchone()
     return None if row is None else (row[0], _place(row[1:]) if row[1] else None)
+
+
+def plan_text(version: UUID) -> bytes:
+    """Return the plan of a version as it is stored. Raises LookupError when there is none."""
+    row = cursor().execute(PLAN, (version,)).fetchone()
+    if row is None:
+        raise LookupError(f"there is no version {version}")
+    return bytes(row[0])
 
 
 def environment_named(name: str) -> Place | None:
