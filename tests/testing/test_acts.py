@@ -1,11 +1,14 @@
 """What operators do to a run is scripted by its time."""
 
+import json
+
 import pytest
 
 from tests.testing.builders import shop
 from workflows.testing import (
     KitError,
     UnknownNameError,
+    Workflow,
     cancel,
     discard,
     fails,
@@ -55,6 +58,29 @@ def test_a_failed_run_is_replayed_from_where_it_failed() -> None:
 
     run.assert_completed()
     run.assert_called("reserve", times=1)
+
+
+def test_all_that_failed_in_a_parked_run_is_replayed() -> None:
+    steps = "[{id: a, needs: [], uses: log}, {id: b, needs: [], uses: log}]"
+    parked = Workflow.parse(f"{{workflow: shop, on_failure: park, steps: {steps}}}")
+    once = fails("permanent", times=1)
+
+    run = parked.run(replay(at="1h"), stubs={"a": once, "b": once})
+
+    run.assert_completed()
+    run.assert_took("1h")
+
+
+def test_an_undo_that_failed_is_replayed_with_all_that_failed() -> None:
+    undone = {"id": "a", "uses": "log", "compensate": {"uses": "log"}}
+    steps = [undone, {"id": "b", "uses": "fail"}]
+    saga = Workflow.parse(
+        json.dumps({"workflow": "shop", "on_failure": "compensate", "steps": steps})
+    )
+
+    run = saga.run(replay(at="1h"), stubs={"a.compensate": fails("permanent", times=1)})
+
+    run.assert_compensated("a")
 
 
 def test_a_failed_step_is_skipped_with_an_output() -> None:

@@ -231,7 +231,12 @@ class Simulation:
         )
 
     def _needs_person(self) -> bool:
-        return self.plan.on_failure is OnFailure.PARK and any(map(self._is_open, self.charged))
+        return self.plan.on_failure is OnFailure.PARK and bool(self.to_replay)
+
+    @property
+    def to_replay(self) -> list[str]:
+        """The steps that have failed and still need a person, in the order of their rows."""
+        return [path for path in self.rows if path in self.charged and self._is_open(path)]
 
     def _is_open(self, path: str) -> bool:
         """Say whether a step that failed still needs a person, who may have settled a block."""

@@ -160,7 +160,10 @@ class World:
 
     def _told(self, part: Part, act: Command, step: str, now: datetime) -> Iterable[Event]:
         part.stage.lines.append(Line(now, step, "", "", act=act.said))
-        paths = [ROOT] if step == ROOT else paths_named(part.run, step)
+        if step != ROOT:
+            paths = paths_named(part.run, step)
+        else:
+            paths = (act.said == "replay" and part.run.to_replay) or [ROOT]
         return tuple(act.event(path, part.run.error) for path in paths)
 
     def _failed(self, clock: Clock, part: Part, path: str, now: datetime) -> None:
