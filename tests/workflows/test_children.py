@@ -479,6 +479,19 @@ def test_a_child_run_that_was_paused_by_itself_stays_so_when_its_parent_goes_on(
     assert (state(run), state(child)) == ("RUNNING", "PAUSED")
 
 
+def test_a_child_run_that_has_nothing_left_to_do_when_it_is_resumed_ends_and_is_told() -> None:
+    run = a_run(call(a_child()))
+    work = claimed(attended(run), "work")
+    pause_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+    finish(work)
+
+    resume_run(run_id=run.pk, by=BEN)
+    children.attend(run_id=run.pk)
+
+    assert (state(the_child(run)), state(run)) == ("COMPLETED", "COMPLETED")
+
+
 def test_a_pause_that_is_called_back_while_it_goes_down_holds_nobody() -> None:
     run = a_run(call(a_child()))
     child = attended(run)

@@ -256,46 +256,49 @@ def _answer(
 
 
 def _hold(one: ChildWait) -> bool:
-    """Pause a child run with its parent; one that has yet to begin is held back (`_fill`)."""
+    """Pause a child run with its parent; one that has yet to begin is held back (`_fill`).
+
+    All or nothing: what was due may have been called back meanwhile.
+    """
     child = one.child or UUID(int=0)
 
     def work() -> bool:
-        follows: Due | None = Due.HELD
         found = store.hold_run(child)
-        if found is None or found[0] is not RunState.PENDING:
-            follows = _followed(one, pause_run, Due.HELD)
-        return _seen_to(one, follows)
+        has_begun = found is None or found[0] is not RunState.PENDING
+        is_held = not has_begun or _did(pause_run, one)
+        is_due = store.seen_to(one.id, Due.HOLD, then=Due.HELD if is_held else None)
+        if not is_due:
+            transaction.set_rollback(True)
+        return is_due
 
     return in_transaction(work)
 
 
 def _release(one: ChildWait) -> bool:
-    """Have a child run go on with its parent, or begin if it has yet to and there is a place."""
+    """Have a child run go on with its parent, or begin if it has yet to and there is a place.
+
+    It is noted first: a child run that ends as it goes on has its end due then.
+    """
+    child = one.child or UUID(int=0)
 
     def work() -> bool:
-        _followed(one, resume_run)
-        return _seen_to(one, None)
+        store.hold_run(child)
+        is_due = store.seen_to(one.id, Due.RELEASE)
+        if is_due:
+            _did(resume_run, one)
+        return is_due
 
     done = in_transaction(work)
-    concurrency.fill_after(run_id=one.child or UUID(int=0))
+    concurrency.fill_after(run_id=child)
     return done
 
 
-def _followed(
-    one: ChildWait, operate: Callable[..., object], then: Due | None = None
-) -> Due | None:
+def _did(operate: Callable[..., object], one: ChildWait) -> bool:
     """Have a child run do as its parent does; one that is not so inclined stays as it is."""
     try:
         operate(run_id=one.child or UUID(int=0), by=one.request.get("by", ENGINE))
     except StateRefusedError:
-        return None
-    return then
-
-
-def _seen_to(one: ChildWait, then: Due | None) -> bool:
-    """Note what follows, or take all back: what was due may have been called back meanwhile."""
-    if not store.seen_to(one.id, one.due, then=then):
-        transaction.set_rollback(True)
+        return False
     return True
 
 
