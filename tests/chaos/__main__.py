@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 from orchestrator.env import ROOT
+from tests.chaos.facts import Line
 from tests.chaos.faults import BY_NAME, FAULTS
 from tests.chaos.ledger import Ledger, served
 from tests.chaos.play import Play
 from tests.chaos.schedule import schedule_of
 from tests.chaos.stage import staged
 from tests.chaos.telling import told
-from tests.chaos.verdict import Line, as_document
+from tests.chaos.verdict import as_document
 
 EVIDENCE = ROOT / ".local" / "chaos"
 

@@ -182,10 +182,10 @@ MIXED: Mapping[str, int] = {
     "chaos-mended": 2,
     "chaos-looped": 2,
     "chaos-picky": 1,
-    "chaos-charge": 7,
-    "chaos-probed": 7,
+    "chaos-charge": 6,
+    "chaos-probed": 6,
     "chaos-timed": 1,
-    "chaos-second": 2,
+    "chaos-second": 3,
 }
 """What the load is mixed of, with weights."""
 
@@ -216,5 +216,5 @@ DOCUMENTS: Sequence[dict[str, Any]] = (
     ),
 )
 
-EFFECTS = frozenset({"apply", "charge", "charge_probed", "flaky", "picky"})
+EFFECTS = frozenset({"apply", "ask", "charge", "charge_probed", "depend", "flaky", "picky"})
 """The task types whose completed step has its effect on the ledger."""

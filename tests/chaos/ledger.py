@@ -24,6 +24,12 @@ class Ledger:
 
     deliveries: list[dict[str, Any]] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """Who asked whether what they depend on is there."""
+    stays: list[dict[str, Any]] = field(default_factory=list)
+    """Who came with which profile, and who went."""
+    is_up: bool = True
+    """Whether what some steps depend on is there."""
     void: dict[str, int] = field(default_factory=dict)
     _applied: dict[str, dict[str, Any]] = field(default_factory=dict)
     _asked: dict[str, int] = field(default_factory=dict)
@@ -58,6 +64,24 @@ class Ledger:
             self.probes.append(dict(asked) | {"at": time.time(), "answer": answer})
             return {"answer": answer, "value": found and found["value"]}
 
+    def depend(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer whether what a step depends on is there."""
+        with self._lock:
+            is_up = self.is_up
+            self.calls.append(dict(asked) | {"at": time.time(), "is_up": is_up})
+            return {"is_up": is_up}
+
+    def stay(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Take note of who comes with a profile, or goes."""
+        with self._lock:
+            self.stays.append(dict(told) | {"at": time.time()})
+            return {}
+
+    def to_be_called(self) -> list[dict[str, Any]]:
+        """Return the deliveries that say where an answer is to be sent."""
+        with self._lock:
+            return [one for one in self.deliveries if "url" in one]
+
     def look(self, key: str) -> dict[str, Any]:
         """Answer what is applied under a key."""
         with self._lock:
@@ -66,17 +90,29 @@ class Ledger:
     def as_document(self) -> dict[str, Any]:
         """Return all of it as JSON."""
         with self._lock:
-            return {"deliveries": list(self.deliveries), "probes": list(self.probes)}
+            return {
+                "deliveries": list(self.deliveries),
+                "probes": list(self.probes),
+                "calls": list(self.calls),
+                "stays": list(self.stays),
+            }
 
 
 @contextmanager
 def served(ledger: Ledger) -> Iterator[str]:
     """Serve the ledger by HTTP, and yield its address."""
 
+    doors = {
+        "/effect": ledger.effect,
+        "/probe": ledger.probe,
+        "/depend": ledger.depend,
+        "/stay": ledger.stay,
+    }
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = {"/effect": ledger.effect, "/probe": ledger.probe}[self.path](order)
+            answer = doors[self.path](order)
             self._answer(answer, 409 if "refused" in answer else 200)
 
         def do_GET(self) -> None:

@@ -15,15 +15,14 @@ from typing import Any
 
 import httpx
 
+from tests.chaos import dealings
 from tests.chaos.documents import DOCUMENTS, MIXED
+from tests.chaos.speaking import Speech
 
-MOST_LIVE = 24
+MOST_LIVE = 30
 STARTS_EVERY = 0.35
-OPERATES_EVERY = 0.8
+OPERATES_EVERY = 0.6
 ASKED_TWICE = 0.3
-TIMEOUT = 40.0
-SERVER_ERROR = 500
-UNAVAILABLE = frozenset({502, 503, 504})
 
 
 @dataclass(slots=True)
@@ -53,23 +52,21 @@ class Load:
     live: Callable[[], int]
     starts: list[Start] = field(default_factory=list)
     actions: list[dict[str, Any]] = field(default_factory=list)
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    """Answers that no caller should ever get."""
-    unanswered: int = 0
+    speech: Speech = field(init=False)
+    token: str = ""
     _wanted: deque[str] = field(default_factory=deque)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _calm: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
-    _token: str = ""
+
+    def __post_init__(self) -> None:
+        self.speech = Speech(self.web)
 
     def prepare(self) -> None:
         """Get a token, and apply the definitions."""
-        answer = httpx.post(
-            f"{self.web}/api/v1/tokens/", auth=("admin", self.password), json={}, timeout=TIMEOUT
-        )
-        self._token = answer.raise_for_status().json()["token"]
-        with self._client() as client:
-            for document in DOCUMENTS:
+        self.token = self.speech.token("admin", self.password)
+        with self.speech.client(self.token) as client:
+            for document in (*DOCUMENTS, *dealings.DOCUMENTS):
                 client.post("/api/v1/workflows/", json=document).raise_for_status()
 
     def begin(self) -> None:
@@ -103,8 +100,8 @@ class Load:
     def resume_paused(self) -> int:
         """Let every paused run go on, and return how many there were."""
         count = 0
-        with self._client() as client:
-            while found := self._list(client, "runs/", state="PAUSED", limit=100):
+        with self.speech.client(self.token) as client:
+            while found := self.speech.list(client, "runs/", state="PAUSED", limit=100):
                 for run in found:
                     self._act(client, "resume", f"runs/{run['id']}/resume/", {})
                     count += 1
@@ -114,22 +111,31 @@ class Load:
 
     def _start_runs(self, name: str) -> None:
         chance = Random(f"{self.seed} {name}")  # noqa: S311 - chance here must repeat
-        names, weights = list(MIXED), list(MIXED.values())
-        number = 0
-        with self._client() as client:
+        mixed = {**MIXED, **dealings.DEALT}
+        names, weights = list(mixed), list(mixed.values())
+        number, first = 0, names[::2] if name == "starter" else names[1::2]
+        chance.shuffle(first)
+        with self.speech.client(self.token) as client:
             while not (self._calm.is_set() and not self._wanted):
                 workflow = self._wanted.popleft() if self._wanted else None
                 if workflow is None and self.live() < MOST_LIVE and not self._calm.is_set():
-                    workflow = chance.choices(names, weights)[0]
+                    workflow = first.pop() if first else chance.choices(names, weights)[0]
                 if workflow is not None:
                     number += 1
-                    start = Start(f"{name}-{number}", workflow, chance.randrange(10**6))
+                    start = Start(f"{name}-{number}", workflow, self._new_number(chance))
                     self.starts.append(start)
                     twice = chance.random() < ASKED_TWICE
                     self._ask(client, start, times=2 if twice else 1)
                 self._stopping.wait(STARTS_EVERY * chance.uniform(0.5, 1.5))
                 if self._stopping.is_set():
                     return
+
+    def _new_number(self, chance: Random) -> int:
+        """Draw a number that no other run has: events find their runs by it."""
+        taken = {start.n for start in self.starts}
+        while (number := chance.randrange(10**6)) in taken:
+            continue
+        return number
 
     def _ask(self, client: httpx.Client, start: Start, *, times: int) -> None:
         """Ask until there is an answer; if twice, then by two callers at the same moment."""
@@ -149,7 +155,7 @@ class Load:
         while not self._stopping.is_set():
             start.asked += 1
             began = time.monotonic()
-            answer = self._post(
+            answer = self.speech.post(
                 client,
                 "runs/",
                 {"workflow": start.workflow, "input": {"n": start.n}},
@@ -168,10 +174,12 @@ class Load:
         works = {
             self._pause_for_a_while: 4,
             self._cancel: 1,
+            self._cancel_and_undo: 1,
+            self._undo: 1,
             self._resolve: 8,
             self._read: 2,
         }
-        with self._client() as client:
+        with self.speech.client(self.token) as client:
             while not self._calm.is_set():
                 work = chance.choices(list(works), list(works.values()))[0]
                 work(client, chance)
@@ -187,9 +195,17 @@ class Load:
         if run := self._some_run(client, chance):
             self._act(client, "cancel", f"runs/{run}/cancel/", {})
 
+    def _cancel_and_undo(self, client: httpx.Client, chance: Random) -> None:
+        if run := self._some_run(client, chance):
+            self._act(client, "cancel+", f"runs/{run}/cancel/", {"compensate": True})
+
+    def _undo(self, client: httpx.Client, chance: Random) -> None:
+        if run := self._some_run(client, chance, state="FAILED"):
+            self._act(client, "undo", f"runs/{run}/undo/", {})
+
     def _resolve(self, client: httpx.Client, chance: Random) -> None:
         """Do with an incident what a careful person would: nothing uncertain is done again."""
-        found = self._list(client, "incidents/", limit=50)
+        found = self.speech.list(client, "incidents/", limit=50)
         if not found:
             return
         incident = chance.choice(found)
@@ -202,26 +218,27 @@ class Load:
         elif harmful or chance.random() < 0.15:
             if chance.random() < 0.4:
                 self._act(client, "discard", f"{place}/discard/", {"note": "given up"})
-        elif incident["path"] == "picky" and n is not None:
-            arguments = {"value": "${{ input.n + 2 }}", "right": True}
+        elif (incident["workflow"], incident["path"]) in dealings.CORRECTIONS:
+            add = dealings.CORRECTIONS[incident["workflow"], incident["path"]]
+            arguments = {"value": f"${{{{ input.n + {add} }}}}", "right": True}
             self._act(client, "correct", f"{place}/replay/", {"arguments": arguments})
         else:
             self._act(client, "replay", f"{place}/replay/", {})
 
     def _read(self, client: httpx.Client, chance: Random) -> None:
         if run := self._some_run(client, chance):
-            self._get(client, f"runs/{run}/", {})
-            self._get(client, f"runs/{run}/journal/", {"limit": 50})
+            self.speech.get(client, f"runs/{run}/", {})
+            self.speech.get(client, f"runs/{run}/journal/", {"limit": 50})
 
-    def _some_run(self, client: httpx.Client, chance: Random) -> str | None:
-        found = self._list(client, "runs/", state="RUNNING", limit=50)
+    def _some_run(self, client: httpx.Client, chance: Random, state: str = "RUNNING") -> str | None:
+        found = self.speech.list(client, "runs/", state=state, limit=50)
         return str(chance.choice(found)["id"]) if found else None
 
     def _input_of(self, run: str) -> int | None:
         return next((start.n for start in self.starts if start.run == run), None)
 
     def _act(self, client: httpx.Client, action: str, place: str, body: Mapping[str, Any]) -> None:
-        answer = self._post(client, place, body, {})
+        answer = self.speech.post(client, place, body, {})
         status = None if answer is None else answer.status_code
         self.actions.append({"at": time.time(), "action": action, "place": place, "status": status})
 
@@ -233,52 +250,3 @@ class Load:
             for one in self.actions
             if one["status"] is not None and one["status"] < 300
         )
-
-    # Speaking.
-
-    def _client(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {self._token}"}
-        return httpx.Client(base_url=self.web, headers=headers, timeout=TIMEOUT)
-
-    def _list(self, client: httpx.Client, place: str, **query: Any) -> list[dict[str, Any]]:
-        answer = self._get(client, place, query)
-        if answer is None or not answer.is_success:
-            return []
-        found: list[dict[str, Any]] = answer.json()["results"]
-        return found
-
-    def _get(
-        self, client: httpx.Client, place: str, query: Mapping[str, Any]
-    ) -> httpx.Response | None:
-        return self._said(place, lambda: client.get(f"/api/v1/{place}", params=dict(query)))
-
-    def _post(
-        self,
-        client: httpx.Client,
-        place: str,
-        body: Mapping[str, Any],
-        headers: Mapping[str, str],
-    ) -> httpx.Response | None:
-        return self._said(
-            place, lambda: client.post(f"/api/v1/{place}", json=dict(body), headers=dict(headers))
-        )
-
-    def _said(self, place: str, ask: Callable[[], httpx.Response]) -> httpx.Response | None:
-        """Return the answer, or None where there was nobody; note what should not be."""
-        try:
-            answer = ask()
-        except httpx.TimeoutException:
-            self.faults.append({"at": time.time(), "place": place, "what": "no answer in time"})
-            return None
-        except httpx.TransportError:
-            self.unanswered += 1
-            return None
-        if answer.status_code >= SERVER_ERROR and answer.status_code not in UNAVAILABLE:
-            self.faults.append(
-                {
-                    "at": time.time(),
-                    "place": place,
-                    "what": f"{answer.status_code} {answer.text[:300]}",
-                }
-            )
-        return answer

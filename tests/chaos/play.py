@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from psycopg import sql
 
 from orchestrator import embedded
 from orchestrator.embedded import EmbeddedError
-from tests.chaos import verdict
+from tests.chaos import dealings, verdict
+from tests.chaos.facts import Facts, Line
 from tests.chaos.faults import BY_NAME, QUEUES, Fault, NotNowError, lasting
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
+from tests.chaos.outside import Outside
 from tests.chaos.schedule import Injection
 from tests.chaos.stage import BEATS, LONGEST_STEP, PASSWORD, SECOND, Stage
-from tests.chaos.verdict import Facts, Line
 from tests.chaos.watching import Eyes
 from workers.sandbox import FOLDER
 
@@ -45,7 +46,10 @@ WELL_WITHIN = 60.0
 RESULTS_LIVE = 3600
 TABLES = (
     "workflows_run", "workflows_step", "workflows_attempt", "workflows_incident",
-    "workflows_journal", "chaos_lease",
+    "workflows_journal", "workflows_wait", "workflows_vote", "workflows_delegation",
+    "workflows_callback", "workflows_receivedevent", "workflows_eventeffect", "workflows_parking",
+    "workflows_breaker", "workflows_breakerjournal", "environments_profile",
+    "environments_profilejournal", "chaos_lease",
 )  # fmt: skip
 TROUBLE = (
     NotNowError, redis.RedisError, psycopg.Error, EmbeddedError,
@@ -73,6 +77,7 @@ class Play:
     schedule: Sequence[Injection]
     say: Say
     load: Load = field(init=False)
+    outside: Outside = field(init=False)
     eyes: Eyes = field(init=False)
     injected: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -85,6 +90,12 @@ class Play:
     def __post_init__(self) -> None:
         self.eyes = Eyes(self.stage)
         self.load = Load(self.stage.web, PASSWORD, self.seed, lambda: self.eyes.live)
+        self.outside = Outside(
+            self.load.speech,
+            self.ledger,
+            self.seed,
+            lambda: [(start.workflow, start.n) for start in list(self.load.starts)],
+        )
 
     def start_run(self, workflow: str) -> None:
         """Have a run of a workflow started soon."""
@@ -94,14 +105,17 @@ class Play:
         """Have the platform up, with definitions and two environments."""
         self._command("-m", "orchestrator", "setup")
         self._command("manage.py", "shell", "--no-imports", "-c", SECOND_ENVIRONMENT)
+        self._command("manage.py", "shell", "--no-imports", "-c", dealings.ENVIRONMENT)
         self.stage.start()
         self.load.prepare()
+        self.outside.prepare(self.load.token)
         self.eyes.open()
 
     def storm(self) -> None:
         """Put the platform under load and inject what the schedule says."""
         self._began = time.monotonic()
         self.load.begin()
+        self.outside.begin()
         todo = [(one.at, one) for one in self.schedule]
         while (self._now < self.seconds or todo) and not self.eyes.violations:
             self.stage.watch()
@@ -130,9 +144,11 @@ class Play:
         if not self.load.calm_down(within=ANSWERED_WITHIN):
             self.left.append(f"a start was not answered within {ANSWERED_WITHIN:g} s")
         self.load.stop()
+        self.outside.calm_down()
         self.load.resume_paused()
         self._let_visibility_pass()
         self._wait_until_still()
+        self.outside.stop()
         self._wait_until_well()
 
     def stop(self) -> None:
@@ -159,6 +175,7 @@ class Play:
                     connection=connection,
                     ledger=self.ledger,
                     load=self.load,
+                    outside=self.outside,
                     eyes=self.eyes,
                     outages=self.stage.outages,
                     wedged=self.stage.wedged,
@@ -183,6 +200,10 @@ class Play:
                 for one in self.load.starts
             ],
             "actions": self.load.actions,
+            "votes": [asdict(one) for one in self.outside.votes],
+            "events": [asdict(one) for one in self.outside.sent],
+            "callbacks": [asdict(one) for one in self.outside.called],
+            "openings": self.outside.openings,
             "health": self.eyes.health,
             "verdict": [verdict.as_document(line) for line in lines],
         }
@@ -333,7 +354,7 @@ class Play:
                 SELECT (SELECT count(*) FROM workflows_step
                         WHERE state IN ('QUEUED', 'RUNNING', 'RETRYING'))
                     + (SELECT count(*) FROM workflows_run r
-                        WHERE state IN ('PENDING', 'RUNNING', 'PAUSED', 'CANCELLING')
+                        WHERE finished_at IS NULL
                         AND NOT EXISTS (SELECT 1 FROM workflows_incident
                             WHERE run_id = r.id AND resolution = ''))
                 """

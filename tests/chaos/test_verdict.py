@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from tests.chaos import verdict
+from tests.chaos.facts import Facts
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load, Start
+from tests.chaos.outside import Outside
 from tests.chaos.stage import Outage
-from tests.chaos.verdict import Facts
 
 RUN = "r1"
 STEP = (RUN, "two")
@@ -20,7 +21,9 @@ class Told(Facts):
     def __init__(self, **known: Any) -> None:
         nothing: Any = None
         load = Load("", "", 0, lambda: 0)
-        super().__init__(nothing, Ledger(), load, nothing, known.pop("outages", ()))
+        ledger = Ledger()
+        outside = Outside(load.speech, ledger, 0, list)
+        super().__init__(nothing, ledger, load, outside, nothing, known.pop("outages", ()))
         self.found: list[dict[str, Any]] = known.pop("found", [])
         self.__dict__.update({"attempts": {}, "steps": {}, "runs": {}, "taken": {}} | known)
 
@@ -155,7 +158,8 @@ def test_an_output_of_another_attempt_than_the_winner_is_seen() -> None:
 
 
 def test_a_key_that_was_answered_with_two_runs_is_seen() -> None:
-    facts = Told(runs={RUN: {"key": "k"}, "r2": {"key": "k"}})
+    run = {"key": "k", "workflow": "chaos-chain"}
+    facts = Told(runs={RUN: run, "r2": run})
     facts.load.starts.append(Start("k", "chaos-chain", 1, 2, [(201, RUN), (201, "r2")]))
 
     name = "a run is there once for each key, and each start that was answered is there"

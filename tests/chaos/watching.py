@@ -49,13 +49,22 @@ JOURNAL = """
 """
 
 NUMBERS = """
-    SELECT run_id::text, path, attempt FROM workflows_step
+    SELECT run_id::text, path, attempt + (
+        state = 'RETRYING' AND reason IN ('guard', 'profile')  -- parked: it was none
+    )::int FROM workflows_step
     WHERE state IN ('QUEUED', 'RUNNING', 'RETRYING')
 """
 
 OVERDUE = """
     SELECT run_id::text, path, attempt, extract(epoch FROM clock_timestamp() - wake_at)::float8
     FROM workflows_step WHERE state = 'RUNNING' AND wake_at < clock_timestamp()
+"""
+
+CROWDED = """
+    SELECT w.name || ' ' || r.concurrency_key, array_agg(r.id::text)
+    FROM workflows_run r JOIN workflows_workflow w ON w.id = r.workflow_id
+    WHERE r.concurrency_key IS NOT NULL AND r.state = ANY (%s) AND r.state <> 'PENDING'
+    GROUP BY w.name, r.concurrency_key HAVING count(*) > max(r.concurrency_limit)
 """
 
 HEALTH = "SELECT queue, health FROM workers_canarymark"
@@ -115,6 +124,8 @@ class Eyes:
             if attempt < known:
                 self._violated(f"run {run} step {path}: attempt {known}, then {attempt}")
             self._numbers[run, path] = attempt
+        for name, crowd in connection.execute(CROWDED, (LIVE_STATES,)).fetchall():
+            self._violated(f"more runs of {name} than there are places: {crowd}")
         for run, path, attempt, late in connection.execute(OVERDUE).fetchall():
             self.overdue[run, path, attempt] = late
 

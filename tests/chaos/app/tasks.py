@@ -28,7 +28,7 @@ Value = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, le=600)]
 
 
-def deliver(context: TaskContext, kind: str, value: int) -> dict[str, Any]:
+def deliver(context: TaskContext, kind: str, value: int, **facts: Any) -> dict[str, Any]:
     """Ask the ledger for the effect, once."""
     order = {
         "kind": kind,
@@ -38,6 +38,7 @@ def deliver(context: TaskContext, kind: str, value: int) -> dict[str, Any]:
         "attempt": context.attempt,
         "value": value,
         "pid": os.getpid(),
+        **facts,
     }
     answer = _post("/effect", order)
     return {"value": answer["value"], "attempt": context.attempt}
@@ -138,6 +139,39 @@ def picky(value: Value, context: TaskContext, *, right: bool = False) -> dict[st
     if not right:
         raise PermanentError("the arguments are wrong on purpose", code="chaos.wrong")
     return deliver(context, "idempotent", value)
+
+
+@task("chaos.ask")
+def ask(value: Value, url: str, context: TaskContext) -> dict[str, Any]:
+    """Have an effect, and leave at the ledger where the answer is to be sent."""
+    return deliver(context, "idempotent", value, url=url)
+
+
+@task("chaos.depend")
+def depend(value: Value, context: TaskContext) -> dict[str, Any]:
+    """Have an effect, unless what it depends on is away at the moment."""
+    if not _post("/depend", _where(context))["is_up"]:
+        raise TransientError("what it depends on is away on purpose", code="chaos.away")
+    return deliver(context, "idempotent", value)
+
+
+@task("chaos.stay")
+def stay(value: Value, context: TaskContext, seconds: Seconds = 0) -> dict[str, Any]:
+    """Be somewhere with a profile for a while; who comes and who goes is told to the ledger."""
+    profile = context.profile
+    if profile is None:
+        raise PermanentError("there is no profile", code="chaos.no_profile")
+    visits = profile.context["visits"]
+    told = {**_where(context), "profile": profile.name, "visits": visits}
+    _post("/stay", {**told, "comes": True})
+    time.sleep(seconds)
+    profile.context["visits"] = visits + 1
+    _post("/stay", {**told, "comes": False})
+    return {"value": value, "attempt": context.attempt}
+
+
+def _where(context: TaskContext) -> dict[str, Any]:
+    return {"run": context.run_id, "path": context.path, "attempt": context.attempt}
 
 
 @task("chaos.suicide")
