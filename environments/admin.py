@@ -102,6 +102,10 @@ class MovingAdmin(ModelAdmin):
         """Return the buttons for what the person may do."""
         raise NotImplementedError
 
+    def said_of(self, row: Any) -> Sequence[str]:
+        """Say where the row stands and what to do, in sentences, as far as its form does not."""
+        return ()
+
     def change_view(
         self,
         request: HttpRequest,
@@ -111,7 +115,11 @@ class MovingAdmin(ModelAdmin):
     ) -> HttpResponse:
         found, more = self.find(object_id), dict(extra_context or {})
         if found is not None:
-            more |= {"state_badge": self.badge(found), "moves": self.moves_of(found, request)}
+            more |= {
+                "state_badge": self.badge(found),
+                "moves": self.moves_of(found, request),
+                "said": self.said_of(found),
+            }
         response: HttpResponse = super().change_view(request, object_id, form_url, more)
         return response
 

@@ -1,9 +1,9 @@
 """What a run's state means to the operator who looks at it at night, and what to do next. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from workflows.engine.states import RunReason, RunState
+from workflows.engine.states import PARKED, Reason, RunReason, RunState
 from workflows.language.words import ErrorClass
 
 BY_CLASS: Mapping[str, str] = {
@@ -22,6 +22,37 @@ BY_CLASS: Mapping[str, str] = {
     "asks no probe.",
     ErrorClass.CANCELLED: "It was cancelled. Replay it if it is still wanted.",
 }
+WAITS: Mapping[str, tuple[str, str]] = {
+    Reason.GUARD: (
+        "a guard that is open",
+        (
+            "See under Guards whether what it depends on is well again. It goes on by itself when "
+            "the guard closes; one that was opened by hand, somebody must close."
+        ),
+    ),
+    Reason.PROFILE: (
+        "a profile",
+        (
+            "All of its pool are leased or tainted: see Profiles, and clear those that are well. "
+            "It goes on by itself when one is free."
+        ),
+    ),
+    Reason.CHILD: (
+        "its child run",
+        "Nothing here. What needs a person in the child run is told on its own page.",
+    ),
+    Reason.CALLBACK: (
+        "a callback",
+        "Nothing, unless it is overdue: then ask whoever is to call. The step's page has the URL.",
+    ),
+    Reason.EVENT: (
+        "an event",
+        "Nothing, unless it is overdue: see under Events whether it came, and ask who sends it.",
+    ),
+    Reason.TIME: ("its time to come", "Nothing to do."),
+}
+"""What a run waits for, and what to do about it; that comes first which may need a person."""
+
 SLOW_QUEUE = 60.0
 
 
@@ -39,6 +70,8 @@ class Facts:
     asked: Sequence[str] = ()
     """The groups that are asked for a decision."""
     reason: str = ""
+    waits: Mapping[str, int] = field(default_factory=dict)
+    """How many steps wait, by the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +147,25 @@ def _live(facts: Facts) -> Advice:
     if facts.asked and not _is_busy(facts):
         matter = f"The run waits for a decision of {' and '.join(facts.asked)}."
         return Advice("busy", matter, "A member of the group decides, under Approvals.")
+    parked = sum(facts.waits.get(reason, 0) for reason in PARKED)
+    if parked or not _is_busy(facts):
+        for reason, (what, hint) in WAITS.items():
+            if facts.waits.get(reason):
+                tone = "care" if reason in PARKED else "busy"
+                return Advice(tone, f"The run waits for {what}{_more(facts)}.", hint)
     if facts.counts.get("RETRYING"):
         matter = "The run is under way; a step has failed and will be tried again by itself."
         return Advice("busy", matter, "Nothing to do yet.")
     return Advice("busy", "The run is under way.", "Nothing to do.")
 
 
+def _more(facts: Facts) -> str:
+    """Say what else goes on while a step waits."""
+    return "; other steps go on meanwhile" if _is_busy(facts) else ""
+
+
 def _is_busy(facts: Facts) -> bool:
     """Say whether a worker is at something, or is to be."""
-    return any(facts.counts.get(state) for state in ("QUEUED", "RUNNING", "RETRYING"))
+    parked = sum(facts.waits.get(reason, 0) for reason in PARKED)
+    counts = {**facts.counts, "RETRYING": facts.counts.get("RETRYING", 0) - parked}
+    return any(counts.get(state) for state in ("QUEUED", "RUNNING", "RETRYING"))

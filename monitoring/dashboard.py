@@ -12,17 +12,21 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from environments.badges import ENVIRONMENT_LOOKS, Look, badge
-from environments.models import Environment
-from environments.states import EnvironmentState
+from environments.models import Environment, Profile
+from environments.states import EnvironmentState, ProfileState
 from monitoring.navigation import may_have_approvals
 from workers.canaries import verdicts
 from workers.vitals import Health, Verdict
 from workflows.admin.base import duration, newest_of
+from workflows.admin.guards import guard_badge, parked_said
 from workflows.admin.incident import causes
 from workflows.admin.looks import look_of, words_of
+from workflows.admin.profiles import LOOKS
+from workflows.engine.breaker import BreakerState
 from workflows.engine.states import LIVE_RUNS, Reason, RunState, StepState
 from workflows.models import Approval, Incident, Run, Step, Workflow
 from workflows.models.ids import first_id_of
+from workflows.selectors.guards import guards, parked_before, standing
 
 MOST_COUNTED = 10_000
 SHOWN = 8
@@ -73,6 +77,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "title": "Operations",
             "tiles": tiles(now=now),
             "causes": causes(),
+            "held_up": held_up(),
             "incidents_url": reverse("admin:workflows_incident_changelist"),
             "runs_url": reverse("admin:workflows_run_changelist"),
             "failed": _latest(RunState.FAILED),
@@ -86,6 +91,38 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         }
     )
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class HeldUp:
+    """What has steps wait that nothing is wrong with."""
+
+    what: str
+    url: str
+    badge: SafeString
+    said: str
+
+
+def held_up() -> list[HeldUp]:
+    """Return the guards that are open, and how many profiles are tainted, if there are any."""
+    shown = list(guards().exclude(state=BreakerState.CLOSED.value)[:SHOWN])
+    parked = parked_before(shown) if shown else {}
+    found = [
+        HeldUp(
+            f"Guard {one.name} in {one.environment.name}",
+            reverse("admin:workflows_breaker_change", args=[one.pk]),
+            guard_badge(one),
+            f"{standing(one)}. {parked_said(parked.get(one.pk, 0))}",
+        )
+        for one in shown
+    ]
+    tainted = Profile.objects.filter(state=ProfileState.TAINTED.value).count()
+    if tainted:
+        what = "1 profile is tainted" if tainted == 1 else f"{tainted} profiles are tainted"
+        url = f"{reverse('admin:environments_profile_changelist')}?state__exact=TAINTED"
+        said = "No step leases them until somebody has looked, and cleared them."
+        found.append(HeldUp(what, url, badge("Tainted", LOOKS[ProfileState.TAINTED]), said))
+    return found
 
 
 def tiles(*, now: datetime) -> list[Tile]:

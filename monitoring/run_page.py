@@ -20,7 +20,15 @@ from monitoring.advice import Advice, Facts, advise
 from monitoring.layout import Box, Edge, Layout, layout_of
 from workflows.admin.approval import due_in
 from workflows.admin.base import duration, short
-from workflows.admin.looks import RUN_REASONS, look_of, reason_words, waiting_words, words_of
+from workflows.admin.looks import (
+    RUN_REASONS,
+    look_of,
+    loop_words,
+    progress_words,
+    reason_words,
+    waiting_words,
+    words_of,
+)
 from workflows.admin.operations import (
     Asker,
     Button,
@@ -48,6 +56,7 @@ NAME_SHOWN = 23
 DETAIL_SHOWN = 30
 SMALLEST_BAR = 0.4
 NARROW = 330.0
+HELD_UP = (StepState.WAITING, StepState.RETRYING)
 NOT_BEGUN = frozenset({StepState.PENDING, StepState.SKIPPED, StepState.CANCELLED})
 
 _LIGHT = (
@@ -384,7 +393,15 @@ def _facts(
         oldest_queued=age,
         queue=oldest.queue if oldest else "",
         reason=run.reason,
+        waits=_waits(run.pk) if any(counts.get(state) for state in HELD_UP) else {},
     )
+
+
+def _waits(run_id: UUID) -> dict[str, int]:
+    """Return how many steps wait for what from outside, or before which kind of gate."""
+    found = Step.objects.filter(run=run_id, state__in=[state.value for state in HELD_UP])
+    counted = found.order_by().values_list("reason").annotate(number=Count("pk"))
+    return dict(counted.values_list("reason", "number"))
 
 
 def _asked(run: Run, now: datetime) -> list[ApprovalLine]:
@@ -418,11 +435,11 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
     parts = [words]
     if step.attempt > 1:
         parts.append(f"try {step.attempt}")
-    if progress := _progress(step):
+    if progress := progress_words(step):
         parts.append(progress)
     if step.started_at and step.finished_at and not box.is_frame:
         parts.append(duration(step.started_at, step.finished_at))
-    said = ": ".join(filter(None, [box.path, words, _progress(step)]))
+    said = ": ".join(filter(None, [box.path, words, progress_words(step)]))
     if step.reason:
         said = f"{said}, {reason_words(step.reason)}"
     return DrawnStep(
@@ -445,15 +462,6 @@ def _drawn_many(box: Box, counts: Mapping[StepState, int]) -> DrawnStep:
     title = _short(box.title, NAME_SHOWN)
     detail = parts[0] if len(parts) == 1 else f"{parts[0]} of {sum(counts.values()):,}"
     return DrawnStep(box, look.tone, look.icon, said, title, _short(detail, DETAIL_SHOWN), "")
-
-
-def _progress(step: Step) -> str:
-    """Return how far a loop has come; nothing of any other step."""
-    if step.born is None:
-        return ""
-    ended = step.ok + step.failed + step.skipped + step.upstream_failed
-    of = f"{ended:,} of {step.total:,}" if step.total else f"{ended:,} of {step.born:,} begun"
-    return f"{of}, {step.failed:,} failed" if step.failed else of
 
 
 def _blank(box: Box) -> DrawnStep:
@@ -539,7 +547,8 @@ def _rows(run_id: UUID, *, page: str, state: str) -> tuple[list[StepRow], Any]:
     said = {**waiting_words(steps), **parked_sentences(steps)}
     for row in rows:
         row.attempts = attempts.get(row.step.pk, [])[-10:]
-        row.reason = said.get((run_id, row.step.path), row.reason)
+        known = loop_words(row.step) or row.reason
+        row.reason = said.get((run_id, row.step.path), known)
     return rows, pages
 
 

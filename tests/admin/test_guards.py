@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from environments.models import Environment
+from environments.models import Environment, Profile, ProfilePool
 from environments.services import ensure_default
 from tests.workflows.builders import ANN, a_run, claim, step, task
 from workflows.models import Breaker, Run
@@ -54,7 +54,33 @@ def test_the_pages_of_a_parked_step_and_its_run_say_what_it_waits_for(
         reverse("admin:workflows_step_change", args=[step(run, "only").pk]),
         reverse("admin:workflows_run_change", args=[run.pk]),
     ):
-        assert "parked: crm is open since" in client.get(page).content.decode()
+        assert "arked: crm is open since" in client.get(page).content.decode()
+
+
+def test_the_page_of_an_open_guard_begins_with_what_is_the_matter_and_what_to_do(
+    crm: Breaker, door: Door
+) -> None:
+    parked()
+
+    seen = door("viewers").get(reverse("admin:workflows_breaker_change", args=[crm.pk]))
+
+    head = seen.content.decode().partition("Settings")[0]
+    assert "until somebody closes it. moved (person:ann)" in head
+    assert "1 step is parked before it. Look whether what it guards is well again" in head
+
+
+def test_the_first_page_tells_of_open_guards_and_of_tainted_profiles(
+    crm: Breaker, door: Door
+) -> None:
+    parked()
+    pool = ProfilePool.objects.create(environment=crm.environment, name="crm-bots")
+    for name in ("ann", "ben"):
+        Profile.objects.create(pool=pool, name=name, state="TAINTED")
+
+    seen = door("viewers").get(reverse("admin:index")).content.decode()
+
+    assert "1 step is parked before it" in seen
+    assert "2 profiles are tainted" in seen
 
 
 def test_an_operator_closes_a_guard_with_a_reason(crm: Breaker, door: Door) -> None:

@@ -5,9 +5,11 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 from django.utils import timezone
 
+from environments.services import ensure_default
 from monitoring.run_page import run_page
 from tests.admin.builders import started
 from tests.admin.conftest import Door
+from tests.workflows.builders import a_run, claimed, finish, task
 from workflows import links
 from workflows.models import Run, Step
 from workflows.selectors.runs import get_run
@@ -43,6 +45,22 @@ def test_the_run_page_says_for_what_a_step_waits_since_when_and_until_when() -> 
     assert said["other"] == ""
 
 
+def test_a_loop_says_how_far_it_has_come_and_when_its_next_round_begins() -> None:
+    ensure_default()
+    pack = {"id": "pack", "foreach": [1, 2, 3], "max_parallel": 2, "steps": [task("scan")]}
+    poll = {"until": "${{ steps.status.output.done }}", "every": "10m"}
+    run = a_run(pack, {"id": "poll", "needs": [], "repeat": poll, "steps": [task("status")]})
+    finish(claimed(run, "pack[0].scan"))
+    finish(claimed(run, "poll[0].status"), {"done": False})
+    user = get_user_model()(is_superuser=True, is_active=True)
+
+    rows = run_page(get_run(run.pk), user, now=timezone.now()).rows
+
+    said = {row.step.path: row.reason for row in rows}
+    assert said["pack"] == "waits for the steps inside it: 1 of 3 ended"
+    assert said["poll"].startswith("1 round has ended, the next begins at 20")
+
+
 def test_operators_see_the_url_of_a_step_that_waits_or_will(door: Door) -> None:
     run = started(ASKS)
     client = door("operators")
@@ -59,7 +77,7 @@ def test_viewers_see_that_a_step_waits_and_not_its_url(door: Door) -> None:
 
     page = door("viewers").get(step_url(run, "vendor")).content.decode()
 
-    assert "waits for its callback since" in page
+    assert "Waits for its callback since" in page
     assert "/callbacks/" not in page
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from monitoring.advice import BY_CLASS, Facts, advise
-from workflows.engine.states import RunState
+from monitoring.advice import BY_CLASS, WAITS, Facts, advise
+from workflows.engine.states import PARKED, RunState
 from workflows.language.words import ErrorClass
 
 
@@ -70,3 +70,34 @@ def test_a_run_that_waits_for_a_place_says_so() -> None:
     advice = advise(facts("PENDING", reason="queued"))
 
     assert "waits for a place" in advice.matter
+
+
+@pytest.mark.parametrize("reason", WAITS)
+def test_what_a_run_waits_for_is_said_with_what_to_do(reason: str) -> None:
+    state = "RETRYING" if reason in PARKED else "WAITING"
+
+    advice = advise(facts("RUNNING", counts={state: 1}, waits={reason: 1}))
+
+    assert advice.matter == f"The run waits for {WAITS[reason][0]}."
+    assert advice.next == WAITS[reason][1]
+
+
+def test_a_parked_step_is_not_told_of_as_one_that_has_failed() -> None:
+    advice = advise(facts("RUNNING", counts={"RETRYING": 1}, waits={"guard": 1}))
+
+    assert "failed" not in advice.matter
+    assert "Guards" in advice.next
+
+
+def test_a_parked_step_is_told_of_also_while_others_go_on() -> None:
+    advice = advise(
+        facts("RUNNING", counts={"RETRYING": 2, "RUNNING": 1}, waits={"guard": 1, "retry": 1})
+    )
+
+    assert advice.matter == ("The run waits for a guard that is open; other steps go on meanwhile.")
+
+
+def test_a_wait_is_no_matter_while_a_worker_is_at_something() -> None:
+    advice = advise(facts("RUNNING", counts={"WAITING": 1, "RUNNING": 1}, waits={"event": 1}))
+
+    assert advice.matter == "The run is under way."

@@ -46,6 +46,8 @@ class ReadOnlyAdmin(ModelAdmin):
     list_filter_submit = True
     actions_on_top = True
     search_help_text = "The beginning of an id."
+    nothing = ""
+    """What to say where the list is empty."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

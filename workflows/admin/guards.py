@@ -90,6 +90,7 @@ class BreakerAdmin(OperatedAdmin):
     ordering = ("environment__name", "name")
     sortable_by = ()
     actions = None
+    nothing = "A guard is here once a step that names it has failed, or when you add one."
     readonly_fields = ("stands", "why", "failed", "parked", "parked_steps")
     inlines = (MovesInline,)
 
@@ -102,9 +103,12 @@ class BreakerAdmin(OperatedAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(ModelAdmin.has_change_permission(self, request, obj))
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        known = ("environment", "name", *SETTINGS)
-        return (*known, *self.readonly_fields) if obj else known
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show where it stands before what may be set."""
+        if obj is None:
+            return [(None, {"fields": ("environment", "name", *SETTINGS)})]
+        stands = {"fields": ("environment", "name", *self.readonly_fields)}
+        return [(None, stands), ("Settings", {"fields": SETTINGS})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("environment", "name", *self.readonly_fields) if obj else ()
@@ -164,9 +168,21 @@ class BreakerAdmin(OperatedAdmin):
     def subject_of(self, row: Breaker) -> str:
         return f"{row.name} in {row.environment.name}: {standing(row)}"
 
+    def said_of(self, row: Breaker) -> list[str]:
+        if row.state == BreakerState.CLOSED and row.ramp is None:
+            return ["Steps with this guard pass."]
+        why = f"It is {standing(row)}. {row.why}" if row.why else f"It is {standing(row)}."
+        hint = "Look whether what it guards is well again; then close it." if row.held else ""
+        return [why, f"{parked_said(self.parked(row))} {hint}".strip()]
+
     def offered(self, row: Breaker) -> list[Operation]:
         offered = [] if row.held else [OPEN]
         return offered if row.state == BreakerState.CLOSED else [*offered, CLOSE]
+
+
+def parked_said(number: int) -> str:
+    """Say how many steps are parked before a guard."""
+    return "1 step is parked before it." if number == 1 else f"{number} steps are parked before it."
 
 
 def guard_badge(breaker: Breaker) -> SafeString:

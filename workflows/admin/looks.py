@@ -150,6 +150,29 @@ def waiting_words(steps: Iterable[Step]) -> dict[tuple[UUID, str], str]:
     }
 
 
+def progress_words(step: Step) -> str:
+    """Return how far a loop has come; nothing of any other step."""
+    if step.born is None:
+        return ""
+    ended = step.ok + step.failed + step.skipped + step.upstream_failed
+    of = f"{ended:,} of {step.total:,}" if step.total else f"{ended:,} of {step.born:,} begun"
+    return f"{of}, {step.failed:,} failed" if step.failed else of
+
+
+def loop_words(step: Step) -> str:
+    """Return what a loop waits for, and how far it has come; nothing of any other step."""
+    if step.born is None:
+        return ""
+    said = f"{progress_words(step)} ended"
+    if step.state != StepState.WAITING or step.reason != Reason.CHILDREN:
+        return ", ".join(filter(None, [reason_words(step.reason), said]))
+    ended = step.ok + step.failed + step.skipped + step.upstream_failed
+    if step.total is None and step.wake_at and ended == step.born:
+        rounds = "1 round has" if ended == 1 else f"{ended:,} rounds have"
+        return f"{rounds} ended, the next begins at {_moment(step.wake_at)}"
+    return f"{reason_words(step.reason)}: {said}"
+
+
 def _waiting(step: Step, wait: Wait) -> str:
     if wait.kind == Reason.TIME and step.wake_at:
         return f"waits until {_moment(step.wake_at)}, since {_moment(wait.opened_at)}"

@@ -208,6 +208,7 @@ class PoolAdmin(ModelAdmin):
     list_select_related = ("environment",)
     search_fields = ("name",)
     actions = None
+    nothing = "A pool is what steps name in `profile: {pool: ...}`; make one before its profiles."
     show_full_result_count = False
     fields = ("environment", "name", "folders", "description")
 
@@ -228,6 +229,7 @@ class ProfileAdmin(OperatedAdmin):
     ordering = ("pool__environment__name", "pool__name", "name")
     sortable_by = ()
     actions = None
+    nothing = "Profiles are what only one step may use at a time; steps lease those of a pool."
     inlines = (MovesInline,)
     shown = ("pool", "name", "held", "run_of", "why", "leased_at", "saved_at", "folder")
 
@@ -281,6 +283,18 @@ class ProfileAdmin(OperatedAdmin):
 
     def subject_of(self, row: Profile) -> str:
         return f"{row.name} of {row.pool.name}, {row.state.lower()}"
+
+    def said_of(self, row: Profile) -> list[str]:
+        match ProfileState(row.state):
+            case ProfileState.TAINTED:
+                hint = "Look whether it is well, and clear it; until then no step leases it."
+                return [f"Tainted: {row.why}." if row.why else "Tainted.", hint]
+            case ProfileState.LEASED:
+                return [f"It is {who_has(row)}."]
+            case ProfileState.DISABLED:
+                return ["No step leases it until somebody enables it."]
+            case ProfileState.FREE:
+                return []
 
     def offered(self, row: Profile) -> Sequence[Operation]:
         return OFFERED[ProfileState(row.state)]

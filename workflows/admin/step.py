@@ -21,7 +21,7 @@ from workflows.admin.base import (
     short,
     uuid_or_404,
 )
-from workflows.admin.looks import reason_words, state_badge, waiting_words
+from workflows.admin.looks import loop_words, reason_words, state_badge, waiting_words
 from workflows.admin.operations import buttons_of_incident
 from workflows.engine.plan import Node
 from workflows.engine.states import LIVE_STEPS, Reason, StepState
@@ -134,7 +134,7 @@ class StepAdmin(ReadOnlyAdmin):
             "node": node,
             "badge": state_badge(step.state),
             "reason": {**waiting_words([step]), **parked_sentences([step])}.get(
-                (step.run_id, step.path), reason_words(step.reason)
+                (step.run_id, step.path), loop_words(step) or reason_words(step.reason)
             ),
             "link": _link_of(step, node, request),
             "took": duration(step.started_at, step.finished_at),

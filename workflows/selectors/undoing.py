@@ -154,5 +154,5 @@ def _why(plan: Plan, step: Step) -> LastingStep:
         case _ if node.irreversible:
             why = "it is irreversible, says the definition"
         case _:
-            why = "the definition does not say how, with `compensate`"
+            why = "the definition does not say how (compensate)"
     return {"path": step.path, "state": step.state, "why": why}
