@@ -21,6 +21,8 @@ DOORS = [
     ("GET", "/runs/", "workflows.view_run"),
     ("POST", "/runs/", "workflows.start_workflow"),
     ("POST", "/runs/bulk/", "workflows.start_workflow"),
+    ("POST", "/runs/migration/", "workflows.migrate_run"),
+    ("POST", "/runs/migration/preflight/", "workflows.view_run"),
     ("GET", "/runs/{run_id}/", "workflows.view_run"),
     ("POST", "/runs/{run_id}/pause/", "workflows.pause_run"),
     ("POST", "/runs/{run_id}/resume/", "workflows.pause_run"),

@@ -31,6 +31,7 @@ KEYS_OF_A_RUN = [
     "parent",
     "waits_for",
     "forked_from",
+    "migrations",
     "steps",
 ]
 

@@ -1,9 +1,10 @@
 import pytest
 
 from tests.admin.builders import worked_off
-from tests.commands.builders import INLINE, a_run, an_incident, manage, manage_on_terminal
+from tests.commands.builders import COPY, INLINE, a_run, an_incident, manage, manage_on_terminal
 from workflows.models import Incident, Run
 from workflows.selectors.runs import get_run, run_document
+from workflows.services.definitions import apply_definition
 
 pytestmark = pytest.mark.django_db
 
@@ -226,3 +227,49 @@ def test_a_fork_at_a_step_that_is_not_there_is_refused() -> None:
 
     assert answer.status == 2
     assert "has no step nowhere" in answer.err
+
+
+THANKED = COPY + "  - {id: thank, uses: log, with: {message: thank}}\n"
+
+
+def test_a_preflight_says_whether_runs_can_go_over_and_changes_nothing() -> None:
+    run = a_run()
+    apply_definition(text=THANKED, source="copy.yaml", by="person:ann")
+
+    said = manage("run", "migrate", "--workflow", "copy", "--preflight")
+    found = manage("run", "migrate", run.pk, "--preflight", "--json").json()
+
+    assert f"SAFE: run {run.pk} of copy, v1 -> v2" in said.out
+    assert "thank: it is new" in said.out
+    assert (found["verdicts"], found["runs"][0]["to_version"]) == ({"SAFE": 1}, 2)
+    assert get_run(run.pk).version.number == 1
+
+
+def test_runs_go_over_when_somebody_says_so() -> None:
+    run = a_run()
+    apply_definition(text=THANKED, source="copy.yaml", by="person:ann")
+
+    asked = manage("run", "migrate", run.pk)
+    done = manage("run", "migrate", run.pk, "--yes", "--json")
+
+    assert (asked.status, "--yes" in asked.err) == (2, True)
+    assert done.json()["done"] == [str(run.pk)]
+    assert get_run(run.pk).version.number == 2
+
+
+def test_a_run_that_cannot_go_over_is_refused_until_its_steps_are_mapped() -> None:
+    run = a_run()
+    apply_definition(text=COPY.replace("id: fetch", "id: get"), source="copy.yaml", by="ann")
+
+    refused = manage("run", "migrate", run.pk, "--yes")
+    done = manage("run", "migrate", run.pk, "--map", "fetch=get", "--yes")
+
+    assert (refused.status, "NEEDS_MAPPING" in refused.err) == (2, True)
+    assert done.status == 0
+    assert set(get_run(run.pk).steps.values_list("path", flat=True)) == {"get", "check"}
+
+
+def test_runs_to_migrate_are_named_in_one_way() -> None:
+    answer = manage("run", "migrate")
+
+    assert (answer.status, "--workflow" in answer.err) == (2, True)

@@ -36,6 +36,7 @@ KEYS_OF_A_RUN = [
     "parent",
     "waits_for",
     "forked_from",
+    "migrations",
     "steps",
 ]
 KEYS_OF_A_STEP = [

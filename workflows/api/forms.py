@@ -12,6 +12,7 @@ from workflows.language.limits import LONGEST_GROUP
 from workflows.language.words import ErrorClass
 from workflows.models import Verdict
 from workflows.selectors.paging import LONGEST_PAGE, PAGE
+from workflows.services.migrating import MOST_RUNS
 
 MAX_BULK = 1000
 MAX_NOTE = 2000
@@ -285,6 +286,69 @@ class ForkOrder(Form):
     version = serializers.IntegerField(
         required=False, min_value=1, max_value=2**31 - 1, help_text="Else that of the run."
     )
+
+
+class MappingField(serializers.DictField):
+    """What has become of steps: the path that each has now, or null."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            child=serializers.CharField(max_length=1000, allow_null=True),
+            required=False,
+            help_text="The paths of steps, without the numbers of rounds: each with the one that it"
+            " has in the new version, or null where the run does without the step.",
+            **options,
+        )
+
+    def to_internal_value(self, data: Any) -> dict[str, str | None]:
+        """Return the mapping; there may be at most as many as a call takes of anything."""
+        found: dict[str, str | None] = super().to_internal_value(data)
+        if len(found) > MAX_BULK:
+            raise serializers.ValidationError(f"Map at most {MAX_BULK} steps.")
+        return found
+
+
+class MigrateOrder(Form):
+    """Which runs are to go over to another version, and what has become of their steps."""
+
+    runs = serializers.ListField(
+        child=serializers.UUIDField(), allow_empty=False, max_length=MOST_RUNS
+    )
+    version = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Else the newest."
+    )
+    mapping = MappingField()
+
+
+class PreflightOrder(Form):
+    """Which runs to look at: those named, or a page of those of a workflow."""
+
+    runs = serializers.ListField(
+        child=serializers.UUIDField(), required=False, allow_empty=False, max_length=LONGEST_PAGE
+    )
+    workflow = serializers.CharField(
+        required=False, max_length=128, help_text="Its runs that are in another version."
+    )
+    from_version = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Only those in this version."
+    )
+    failed = serializers.BooleanField(default=False, help_text="Failed runs as well.")
+    cursor = serializers.CharField(
+        required=False, max_length=3000, help_text="The `next` of the page before."
+    )
+    limit = serializers.IntegerField(
+        default=PAGE, min_value=1, max_value=LONGEST_PAGE, help_text="How many runs at most."
+    )
+    version = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Else the newest."
+    )
+    mapping = MappingField()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Runs are named in one way."""
+        if ("runs" in attrs) is ("workflow" in attrs):
+            raise serializers.ValidationError({"runs": ["Give either `runs` or `workflow`."]})
+        return attrs
 
 
 class ReplayOrder(Form):

@@ -8,6 +8,8 @@ from workflows.api.problems import FindingDocument
 from workflows.selectors.shapes import Id, RunStateName, Time, Url, VersionSummary
 from workflows.services.report import Report
 
+VerdictName = Literal["SAFE", "NEEDS_MAPPING", "BLOCKED"]
+
 
 class StartedDocument(TypedDict):
     """What became of an order of a bulk start.
@@ -53,6 +55,37 @@ def report_document(report: Report) -> ReportDocument:
         "done": [str(one) for one in report.done],
         "refused": [{"id": str(one.id), "why": one.why} for one in report.refused],
     }
+
+
+class MigrationFinding(TypedDict):
+    """Something to know about a migration: where, what, and what can be done about it."""
+
+    verdict: VerdictName
+    path: str
+    what: str
+    do: str
+
+
+class PreflightDocument(TypedDict):
+    """What a preflight says of a run."""
+
+    run: Id
+    workflow: str
+    from_version: int
+    to_version: int
+    verdict: VerdictName
+    findings: list[MigrationFinding]
+
+
+class PreflightPage(TypedDict):
+    """What a preflight says of runs: how many of them have each verdict, and each of them.
+
+    `next` is the cursor of the page that follows, if there is one.
+    """
+
+    verdicts: dict[str, int]
+    runs: list[PreflightDocument]
+    next: str | None
 
 
 class PublishedEvent(TypedDict):

@@ -65,8 +65,12 @@ class Finding:
 
     def as_dict(self) -> dict[str, str]:
         """Return it as JSON takes it."""
-        known = {"verdict": self.verdict.value, "path": self.path, "what": self.what}
-        return {**known, "do": self.do} if self.do else known
+        return {
+            "verdict": self.verdict.value,
+            "path": self.path,
+            "what": self.what,
+            "do": self.do,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class Simulation:
             "parent": None,
             "waits_for": None,
             "forked_from": None,
+            "migrations": [],
             "steps": [_step_dict(row) for row in self._ordered()],
         }
 

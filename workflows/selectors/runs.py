@@ -13,6 +13,7 @@ from workflows.models.ids import APART, first_id_of
 from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.counts import number_of
 from workflows.selectors.errors import AmbiguousError, MissingError
+from workflows.selectors.migrations import OF_A_RUN, migrations_of
 from workflows.selectors.paging import NEWEST_FIRST, PAGE, Page, page_of
 from workflows.selectors.shapes import (
     ParentDocument,
@@ -96,7 +97,7 @@ def get_run(run_id: UUID) -> Run:
         "version__source", "version__document", "version__plan"
     )
     try:
-        return found.get(pk=run_id)
+        return found.annotate(known_migrations=OF_A_RUN).get(pk=run_id)
     except Run.DoesNotExist:
         raise MissingError("run", run_id) from None
 
@@ -150,6 +151,7 @@ def run_facts(run: Run) -> RunFacts:
         "parent": _parent(run),
         "waits_for": place_in_line(run),
         "forked_from": str(run.forked_from_id) if run.forked_from_id else None,
+        "migrations": migrations_of(run),
     }
 
 

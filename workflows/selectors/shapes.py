@@ -80,10 +80,25 @@ class PlaceDocument(TypedDict):
     runs: list[Id]
 
 
+class MigrationDocument(TypedDict):
+    """How a run has gone over from a version of its workflow to another.
+
+    `mapping` is what was said of steps: the path that they have since, or null where the run does
+    without them.
+    """
+
+    from_version: int
+    to_version: int
+    by: str
+    at: Time
+    mapping: dict[str, str | None]
+
+
 class RunFacts(TypedDict):
     """A run without its steps; `late_since` its SLA passed, if it had not ended by then.
 
-    It has a parent if a step of another run has started it.
+    It has a parent if a step of another run has started it. `version` is the one that it is in;
+    `migrations` tell which it was in before.
     """
 
     id: Id
@@ -102,6 +117,7 @@ class RunFacts(TypedDict):
     parent: ParentDocument | None
     waits_for: PlaceDocument | None
     forked_from: Id | None
+    migrations: list[MigrationDocument]
 
 
 class RunDocument(RunFacts):

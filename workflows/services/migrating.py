@@ -156,6 +156,8 @@ def _preflight(run_id: UUID, number: int | None, mapping: Mapped) -> Preflight:
     whole = look_at(run_id, old)
     if whole is None:
         raise NotFoundError("run", run_id)
+    if whole.version != run.version_id:
+        return _preflight(run_id, number, mapping)
     known = Preflight(run_id, run.workflow.name, run.version.number, to.number, Verdict.SAFE, ())
     if run.version_id == to.pk:
         return replace(known, findings=(_there(to.number),))

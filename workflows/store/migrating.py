@@ -185,7 +185,8 @@ def version_pinned(run_id: UUID) -> UUID | None:
 def look_at(run_id: UUID, plan: Plan, *, lock: bool = False) -> Whole | None:
     """Read what is to be known of a run to migrate it; None when there is no such run.
 
-    With `lock` all that lives of it is held, and the run itself: nothing of it can change.
+    With `lock` all that lives of it is held, and the run itself: nothing of it can change. Without,
+    the version is read last: where it is that of the plan, so is what was read before.
     """
     cur = cursor()
     values = {
@@ -194,6 +195,7 @@ def look_at(run_id: UUID, plan: Plan, *, lock: bool = False) -> Whole | None:
         "rounds": [node.index for node in plan.nodes if node.is_item],
     }
     rows = _hold(cur, values) if lock else cur.execute(ROWS, values).fetchall()
+    standings = _standings(cur, run_id)
     found = cur.execute(f"{RUN} FOR UPDATE OF r" if lock else RUN, (run_id,)).fetchone()
     if found is None:
         return None
@@ -207,7 +209,7 @@ def look_at(run_id: UUID, plan: Plan, *, lock: bool = False) -> Whole | None:
         RunReason(reason) if reason else None,
     )
     views = [_step(row) for row in rows]
-    return Whole(run, version, {view.path: view for view in views}, _standings(cur, run_id))
+    return Whole(run, version, {view.path: view for view in views}, standings)
 
 
 def _hold(cur: Any, values: Mapping[str, Any]) -> list[Row]:

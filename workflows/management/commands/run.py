@@ -21,6 +21,7 @@ from workflows.management.door import (
     write_text,
 )
 from workflows.management.exporting import test_of
+from workflows.management.migrating import add_migration, migrate
 from workflows.management.output import (
     cell,
     duration,
@@ -93,6 +94,10 @@ class Command(Door):
         undo.add_argument(
             "--preview", action="store_true", help="only show what would be undone, and what not"
         )
+        moved = action(
+            actions, "migrate", self.migrate, "have live runs go over to another version"
+        )
+        add_migration(moved, run=_RUN)
         fork = action(actions, "fork", self.fork, "start a run from a step of another")
         fork.add_argument("run", metavar="RUN", help=_RUN)
         fork.add_argument(
@@ -214,6 +219,9 @@ class Command(Door):
             self.print_json(run_document(new))
         else:
             self.say(f"The run {new.pk} has begun at {path}: manage.py run watch {new.pk}")
+
+    def migrate(self, **options: Any) -> None:
+        migrate(self, **options)
 
     def replay(self, *, runs: list[str], as_json: bool, **_: Any) -> None:
         reports = [replay_run(run_id=run_id, by=actor()) for run_id in runs_named(runs)]
