@@ -120,7 +120,7 @@ def held_up() -> list[HeldUp]:
     if tainted:
         what = "1 profile is tainted" if tainted == 1 else f"{tainted} profiles are tainted"
         url = f"{reverse('admin:environments_profile_changelist')}?state__exact=TAINTED"
-        said = "No step leases them until somebody has looked, and cleared them."
+        said = "No step leases a tainted profile until somebody has looked, and cleared it."
         found.append(HeldUp(what, url, badge("Tainted", LOOKS[ProfileState.TAINTED]), said))
     return found
 

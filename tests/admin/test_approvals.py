@@ -305,7 +305,7 @@ def test_the_header_of_every_page_says_how_many_wait_for_this_person(ben: Client
 
     seen = ben.get(reverse(LIST)).content.decode()
 
-    assert '</span>2<span class="words"> to decide</span></a>' in seen
+    assert '</span>2<span class="words">to decide</span></a>' in seen
     assert (
         "to decide</span></a>" not in client_of(other).get(reverse("admin:index")).content.decode()
     )

@@ -1,7 +1,9 @@
 from collections.abc import Callable
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from environments.models import Environment, Profile, ProfilePool
@@ -128,3 +130,14 @@ def test_a_manager_gives_a_guard_settings_before_it_ever_failed(door: Door, db: 
     door("managers").post(reverse("admin:workflows_breaker_add"), form | place)
 
     assert (Breaker.objects.get().name, Breaker.objects.get().state) == ("erp", "CLOSED")
+
+
+def test_the_page_of_a_guard_asks_once_for_what_is_parked(crm: Breaker, door: Door) -> None:
+    client = door("viewers")
+    parked()
+
+    with CaptureQueriesContext(connection) as queries:
+        client.get(reverse("admin:workflows_breaker_change", args=[crm.pk]))
+
+    asked = [one["sql"] for one in queries if "workflows_parking" in one["sql"]]
+    assert len(asked) == 2, "how many, and the first of them"

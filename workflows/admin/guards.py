@@ -17,7 +17,7 @@ from workflows.admin.base import short
 from workflows.admin.operating import Act, OperatedAdmin
 from workflows.admin.operations import Operation, ReasonForm
 from workflows.engine.breaker import BreakerState
-from workflows.models import Breaker, BreakerJournal
+from workflows.models import Breaker, BreakerJournal, Parking
 from workflows.models.breaker import Gate
 from workflows.selectors.guards import guards, open_parkings, parked_before, standing
 from workflows.services.guards import close_guard, open_guard
@@ -91,7 +91,7 @@ class BreakerAdmin(OperatedAdmin):
     sortable_by = ()
     actions = None
     nothing = "A guard is here once a step that names it has failed, or when you add one."
-    readonly_fields = ("stands", "why", "failed", "parked", "parked_steps")
+    readonly_fields = ("failed", "parked_steps")
     inlines = (MovesInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Breaker]:
@@ -152,15 +152,22 @@ class BreakerAdmin(OperatedAdmin):
 
     @admin.display(description="First in line")
     def parked_steps(self, breaker: Breaker) -> SafeString | str:
-        found = open_parkings(Gate.GUARD).filter(
-            environment=breaker.environment_id, name=breaker.name
-        )[:PARKED_SHOWN]
+        found = self._first_in_line(breaker)
         lines = [
             (reverse("admin:workflows_run_change", args=[one.run_id]), one.path, short(one.run_id))
             for one in found
         ]
         listed = format_html_join("", '<li><a class="link" href="{}">{}</a> in {}</li>', lines)
         return format_html("<ol>{}</ol>", listed) if lines else "-"
+
+    def _first_in_line(self, breaker: Any) -> list[Parking]:
+        """Return the first steps that are parked; the theme asks for a field several times."""
+        if not hasattr(breaker, "first_in_line"):
+            before = {"environment": breaker.environment_id, "name": breaker.name}
+            found = open_parkings(Gate.GUARD).filter(**before)
+            breaker.first_in_line = list(found[:PARKED_SHOWN])
+        first: list[Parking] = breaker.first_in_line
+        return first
 
     def find(self, object_id: str) -> Breaker | None:
         return guards().filter(pk=object_id).first() if object_id.isdigit() else None
