@@ -40,8 +40,9 @@ from workflows.engine.states import FINISHED_RUNS, LIVE_RUNS, Reason, StepState
 from workflows.models import Approval, Attempt, Incident, Journal, Run, Step
 from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.guards import parked_sentences
+from workflows.selectors.migrations import migrations_of
 from workflows.selectors.runs import child_runs
-from workflows.selectors.shapes import PlaceDocument
+from workflows.selectors.shapes import MigrationDocument, PlaceDocument
 from workflows.services.plans import plan_of_version
 
 MOST_DRAWN = 300
@@ -199,6 +200,7 @@ class RunPage:
     children: list[Run]
     more_children: bool
     place: PlaceDocument | None
+    migrations: list[tuple[MigrationDocument, datetime]]
 
 
 def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: str = "") -> RunPage:
@@ -260,6 +262,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         children=children[:CHILDREN_SHOWN],
         more_children=len(children) > CHILDREN_SHOWN,
         place=place_in_line(run),
+        migrations=[(one, datetime.fromisoformat(one["at"])) for one in migrations_of(run)],
     )
 
 

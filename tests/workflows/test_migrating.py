@@ -34,6 +34,7 @@ from tests.workflows.builders import (
     work_off,
 )
 from tests.workflows.test_one_winner import wait_until_someone_waits
+from workflows.engine.plan import NO_LONGER
 from workflows.engine.preflight import Verdict
 from workflows.models import Journal, Migration, Run, Version
 from workflows.services import callbacks, concurrency, incidents, recovery, runs, timers
@@ -402,7 +403,7 @@ def test_what_is_given_up_is_kept_aside_with_all_that_was_done() -> None:
 
     assert states(run) == {"a~1": "COMPLETED", "b~1": "CANCELLED", "c": "QUEUED"}
     aside = step(run, "a~1")
-    assert (aside.node, aside.scope, aside.output) == (-1, "~", {"n": 1})
+    assert (aside.node, aside.scope, aside.output) == (NO_LONGER, "~", {"n": 1})
     work_off(run)
     assert (state(run), sound(run)) == ("COMPLETED", True)
 

@@ -49,7 +49,7 @@ from workflows.selectors.errors import MissingError
 from workflows.services.approvals import how_it_ended
 from workflows.services.electorate import electorate, members_named, standing
 from workflows.services.errors import InputRefusedError, ServiceError
-from workflows.services.plans import plan_of_version
+from workflows.services.plans import node_of_row
 
 SEE_ALL = "workflows.view_approval"
 STEPS_SHOWN = 40
@@ -338,7 +338,8 @@ def _form_of(approval: Approval) -> Mapping[str, Any] | None:
     The database keeps the form, and not the order of its keys.
     """
     asked: Mapping[str, Any] | None = approval.request["form"]
-    written = plan_of_version(approval.run.version_id).node(approval.path).approval
+    run, path = approval.run, approval.path
+    written = node_of_row(run_id=run.pk, version_id=run.version_id, path=path).approval
     return written.form if written is not None and written.form == asked else asked
 
 

@@ -34,7 +34,7 @@ from workflows.admin.operations import INCIDENT_OPERATIONS, Operation, buttons_o
 from workflows.models import Incident
 from workflows.selectors.errors import MissingError
 from workflows.selectors.incidents import IncidentFilter, get_incident, incidents
-from workflows.services.plans import plan_of_version
+from workflows.services.plans import node_of_row
 
 GROUPS_SHOWN = 12
 RESOLUTION_LOOKS = {
@@ -231,5 +231,5 @@ def arguments_of(incident: Incident) -> dict[str, Any]:
     corrected: dict[str, Any] | None = incident.step.arguments
     if corrected is not None:
         return corrected
-    plan = plan_of_version(incident.run.version_id)
-    return dict(plan.nodes[incident.step.node].arguments)
+    run, path = incident.run, incident.step.path
+    return dict(node_of_row(run_id=run.pk, version_id=run.version_id, path=path).arguments)

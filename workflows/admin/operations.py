@@ -19,7 +19,7 @@ from workflows.engine.states import LIVE_RUNS, RunState
 from workflows.language.words import StepKind
 from workflows.models import Incident, Run
 from workflows.services import forking, incidents, runs
-from workflows.services.plans import plan_of_version
+from workflows.services.plans import node_of_row, plan_of_version
 from workflows.services.report import Report
 
 REPEATS = (
@@ -367,8 +367,9 @@ def buttons_of_incident(incident: Incident, user: Asker) -> list[Button]:
 
 def _calls_a_task(incident: Incident) -> bool:
     """Say whether the step takes arguments that could be corrected; a block takes none."""
-    plan = plan_of_version(incident.run.version_id)
-    return plan.node(incident.path).kind is StepKind.TASK
+    run, path = incident.run, incident.path
+    node = node_of_row(run_id=run.pk, version_id=run.version_id, path=path)
+    return node.kind is StepKind.TASK
 
 
 def _is_given_up(run: Run) -> bool:

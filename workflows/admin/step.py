@@ -30,7 +30,7 @@ from workflows.models import Approval, Attempt, Incident, Journal, Step
 from workflows.selectors.guards import parked_sentences
 from workflows.selectors.runs import child_runs, get_run
 from workflows.services.callbacks import link_of
-from workflows.services.plans import plan_of_version
+from workflows.services.plans import node_of_row
 
 LINES_SHOWN = 100
 
@@ -122,10 +122,10 @@ class StepAdmin(ReadOnlyAdmin):
         if step is None:
             raise Http404(f"There is no step {object_id}.")
         run = get_run(step.run_id)
-        node = plan_of_version(run.version_id).nodes[step.node]
+        node = node_of_row(run_id=run.pk, version_id=run.version_id, path=step.path)
         incidents = list(Incident.objects.filter(step=step).order_by("-id")[:LINES_SHOWN])
         opened = [incident for incident in incidents if not incident.resolution]
-        journal = Journal.objects.filter(run=step.run_id, path=step.path).order_by("-id")
+        journal = Journal.objects.filter(run=step.run_id, step=step).order_by("-id")
         page = {
             "title": step.path,
             "original": step,

@@ -27,6 +27,8 @@ from workflows.language.words import (
 
 ROOT = ""
 NO_NODE = -1
+NO_LONGER = 2**31 - 1
+"""The node of a row whose step the version that its run went over to does not have."""
 
 LOOPS = frozenset({StepKind.FOREACH, StepKind.REPEAT, StepKind.STATES})
 """The scopes whose body is done many times."""
@@ -339,6 +341,10 @@ class Plan:
 def numbers_of(path: str) -> list[str]:
     """Return the numbers of the iterations that a path is in, the outermost first."""
     return _NUMBERS.findall(path)
+
+
+ASIDE = "~"
+"""The scope of rows of NO_LONGER, and what is put between their path and a number."""
 
 
 def is_inside(path: str, top: str) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from workflows.engine.plan import NO_LONGER
 from workflows.engine.states import RunState, StepState
 from workflows.models import Attempt, Incident, Journal, Run, Step
 from workflows.models.incident import Resolution
@@ -94,6 +95,8 @@ def recording_of(run_id: UUID) -> Recording:
     journal = list(Journal.objects.filter(run=run_id).order_by("id"))
     began = run.started_at or run.created_at
     ends = {StepState.COMPLETED, StepState.FAILED}
+    kept = Step.objects.filter(run=run_id).exclude(node=NO_LONGER)
+    paths = dict(kept.values_list("pk", "path"))
     return Recording(
         id=str(run.pk),
         workflow=run.workflow.name,
@@ -107,7 +110,9 @@ def recording_of(run_id: UUID) -> Recording:
         error=run.error,
         started_at=began,
         steps=tuple(_steps(run_id, journal)),
-        ended=tuple(line.path for line in journal if line.path and line.after in ends),
+        ended=tuple(
+            paths[line.step_id] for line in journal if line.step_id in paths and line.after in ends
+        ),
         acts=tuple(_acts(run_id, journal, began)),
     )
 
@@ -115,28 +120,30 @@ def recording_of(run_id: UUID) -> Recording:
 def _steps(run_id: UUID, journal: list[Journal]) -> Iterator[RecordedStep]:
     was_held = any(line.after == RunState.PAUSED for line in journal)
     queued = {
-        (line.path, line.attempt): line.at
+        (line.step_id, line.attempt): line.at
         for line in journal
-        if line.after == StepState.QUEUED and not was_held
+        if line.step_id is not None and line.after == StepState.QUEUED and not was_held
     }
     tries: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in Attempt.objects.filter(step__run=run_id).order_by("number"):
         tries[attempt.step_id].append(attempt)
-    for step in Step.objects.filter(run=run_id).order_by("node", "path"):
+    kept = Step.objects.filter(run=run_id).exclude(node=NO_LONGER)
+    for step in kept.order_by("node", "path"):
         yield RecordedStep(
             step.path,
             step.state,
             step.output,
             step.arguments,
             tuple(
-                RecordedAttempt(one.number, one.end, one.error, _seconds(one, queued, step.path))
+                RecordedAttempt(one.number, one.end, one.error, _seconds(one, queued))
                 for one in tries[step.pk]
             ),
         )
 
 
-def _seconds(attempt: Attempt, queued: Mapping[tuple[str, int], datetime], path: str) -> float:
-    began = queued.get((path, attempt.number)) or attempt.started_at or attempt.finished_at
+def _seconds(attempt: Attempt, queued: Mapping[tuple[UUID, int], datetime]) -> float:
+    was_queued = queued.get((attempt.step_id, attempt.number))
+    began = was_queued or attempt.started_at or attempt.finished_at
     return round(max((attempt.finished_at - began).total_seconds(), 0.0), 3)
 
 

@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from workflows import store
 from workflows.engine.draft import names_of
 from workflows.engine.events import StepError
-from workflows.engine.plan import NO_NODE, Node, Plan, load_plan
+from workflows.engine.plan import NO_LONGER, NO_NODE, Node, Plan, load_plan
 from workflows.engine.slice import Ending, Requirement, RunView, Slice, reading
 from workflows.engine.states import TO_BE_UNDONE, RunState, StepState
 from workflows.language import expressions
@@ -136,7 +136,7 @@ def _lasting(run_id: UUID, plan: Plan) -> QuerySet[Step]:
         if node.kind in ACTING and node.undo == NO_NODE and node.undoes == NO_NODE
     ]
     return Step.objects.filter(
-        Q(state=StepState.COMPLETED.value, node__in=acting)
+        Q(state=StepState.COMPLETED.value, node__in=[*acting, NO_LONGER])
         | Q(state=StepState.COMPENSATION_FAILED.value)
         | Q(state=StepState.FAILED.value, error__class=ErrorClass.UNCERTAIN.value),
         run=run_id,
@@ -144,14 +144,15 @@ def _lasting(run_id: UUID, plan: Plan) -> QuerySet[Step]:
 
 
 def _why(plan: Plan, step: Step) -> LastingStep:
-    node = plan.nodes[step.node]
     match step.state:
+        case _ if step.node == NO_LONGER:
+            why = "the version that the run went over to does not have it"
         case StepState.COMPENSATION_FAILED:
             message = (step.error or {}).get("message", "it was given up")
             why = f"its undo has failed: {message}"
         case StepState.FAILED:
             why = "nobody knows whether it took effect; look, and put it right by hand"
-        case _ if node.irreversible:
+        case _ if plan.nodes[step.node].irreversible:
             why = "it is irreversible, says the definition"
         case _:
             why = "the definition does not say how (compensate)"

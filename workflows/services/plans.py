@@ -5,8 +5,8 @@ from functools import lru_cache
 from uuid import UUID
 
 from workflows import store
-from workflows.engine.plan import Plan, load_plan, template_of
-from workflows.models import Run, Version
+from workflows.engine.plan import ASIDE, Node, Plan, load_plan, template_of
+from workflows.models import Migration, Run, Version
 from workflows.services.errors import NotFoundError
 from workflows.services.patience import patiently
 
@@ -22,6 +22,18 @@ def version_with_workflow(version_id: UUID) -> Version:
     """Return a version without what is large of it."""
     found = Version.objects.defer("source", "document", "plan").select_related("workflow")
     return found.get(pk=version_id)
+
+
+def node_of_row(*, run_id: UUID, version_id: UUID, path: str) -> Node:
+    """Return what the definition says of a step of a run, as its row has the path.
+
+    Of one that is kept aside it is what the version said that had it last.
+    """
+    before, is_aside, number = path.partition(ASIDE)
+    if is_aside:
+        found = Migration.objects.filter(run=run_id, number=int(number))
+        version_id = found.values_list("before_id", flat=True).get()
+    return plan_of_version(version_id).node(before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import psycopg
 from workflows.engine.compensating import BELOW
 from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
-from workflows.engine.plan import ROOT, Plan
+from workflows.engine.plan import NO_LONGER, ROOT, Plan
 from workflows.engine.slice import (
     Ending,
     Requirement,
@@ -53,7 +53,7 @@ LOAD = f"""
 
 LOAD_INSIDE = f"""
     SELECT {STEP_COLUMNS} FROM workflows_step s
-    WHERE s.run_id = %(run)s AND s.node >= 0 AND (s.path = ANY(%(paths)s) OR %(root)s
+    WHERE s.run_id = %(run)s AND s.node <> {NO_LONGER} AND (s.path = ANY(%(paths)s) OR %(root)s
         OR EXISTS (SELECT 1 FROM unnest(%(tops)s::text[]) top WHERE starts_with(s.path, top)))
     ORDER BY s.node, s.path
     FOR UPDATE

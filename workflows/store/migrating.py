@@ -14,16 +14,13 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from workflows.engine.plan import LOOPS, NO_NODE, Plan, matching, renaming
+from workflows.engine.plan import ASIDE, LOOPS, NO_LONGER, NO_NODE, Plan, matching, renaming
 from workflows.engine.preflight import Examined, Standing, renamings
 from workflows.engine.slice import RunView, StepView
 from workflows.engine.states import LIVE_STEPS, Reason, RunReason, RunState, StepState
 from workflows.store.loading import STEP_COLUMNS, _ending, _step
 from workflows.store.places import queue_of
 from workflows.store.session import Row, cursor
-
-ASIDE = "~"
-"""The scope of rows that are kept aside, and what is put between their path and a number."""
 
 RUN = """
     SELECT r.state, r.ending, e.name, r.parent_id, r.reason, r.version_id
@@ -33,16 +30,16 @@ RUN = """
 
 LIVE = ", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))
 
-STANDINGS = """
+STANDINGS = f"""
     SELECT node, state, reason, attempt > 0, count(*), min(path) FROM workflows_step
-    WHERE run_id = %s AND node >= 0
+    WHERE run_id = %s AND node <> {NO_LONGER}
     GROUP BY node, state, reason, attempt > 0
     ORDER BY node, state, reason
-"""
+"""  # noqa: S608 - a literal of ours
 
 ROWS = f"""
     SELECT {STEP_COLUMNS} FROM workflows_step s
-    WHERE s.run_id = %(run)s AND s.node >= 0 AND (
+    WHERE s.run_id = %(run)s AND s.node <> {NO_LONGER} AND (
         s.node <> ALL (%(inside)s) OR s.state IN ({LIVE}, 'FAILED')
         OR s.node <> ALL (%(rounds)s) AND EXISTS (
             SELECT 1 FROM workflows_step o
@@ -61,7 +58,7 @@ MOVE_CALLBACKS_ASIDE = """
 
 MOVE_ASIDE = f"""
     UPDATE workflows_step SET
-        node = {NO_NODE}, scope = '{ASIDE}', path = path || %(suffix)s, completion = NULL
+        node = {NO_LONGER}, scope = '{ASIDE}', path = path || %(suffix)s, completion = NULL
     WHERE run_id = %(run)s AND node = ANY (%(nodes)s)
 """  # noqa: S608 - literals of this module
 
