@@ -29,6 +29,7 @@ from workflows.admin.base import (
 )
 from workflows.admin.confirming import confirm_many, confirm_one
 from workflows.admin.looks import run_badge
+from workflows.admin.migrating import migrate_many
 from workflows.admin.operations import RUN_OPERATIONS, Operation
 from workflows.models import Incident, Run, Workflow
 from workflows.selectors.errors import MissingError
@@ -102,7 +103,7 @@ class RunAdmin(ReadOnlyAdmin):
     search_help_text = "The beginning or the end of a run's id, or a workflow's name."
     ordering = ("-id",)
     sortable_by = ()
-    actions = ("pause", "resume", "cancel", "undo")
+    actions = ("pause", "resume", "cancel", "undo", "migrate")
     list_before_template = "workflows/runs_head.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
@@ -170,6 +171,13 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["undo"], description="Undo the selected runs")
     def undo(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         return confirm_many(self, request, RUN_OPERATIONS["undo"], queryset)
+
+    def has_migrate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workflows.migrate_run")
+
+    @admin.action(permissions=["migrate"], description="Migrate the selected runs")
+    def migrate(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        return migrate_many(self, request, queryset)
 
     def get_urls(self) -> list[URLPattern]:
         return [
