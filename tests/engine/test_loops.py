@@ -377,3 +377,26 @@ def test_a_block_that_was_too_slow_is_not_charged_to_the_block_around_it() -> No
     run = simulate(plan_from({"id": "outer", "steps": [inner]}))
 
     assert run.charged == {"outer.inner"}
+
+
+CAUGHT = {"catch": [{"on": ["foreach.partial"], "steps": [task("tell")]}]}
+
+
+@pytest.mark.parametrize(
+    ("around", "accused"),
+    [
+        ({}, {"block.each[0].one"}),
+        ({"optional": True}, set()),
+        (CAUGHT, set()),
+        ({"catch": [{"on": ["expression.error"], "steps": [task("tell")]}]}, {"block.each[0].one"}),
+    ],
+)
+def test_the_failure_of_an_item_is_nobodys_where_the_loop_that_ended_in_part_is_answered(
+    around: dict[str, Any], accused: set[str]
+) -> None:
+    loop = each(failing(), over=[1], on_item_failure="continue")
+
+    run = simulate(plan_from({"id": "block", "steps": [loop], **around}))
+
+    assert run.charged == accused
+    assert run.state is (RunState.FAILED if accused else RunState.COMPLETED)

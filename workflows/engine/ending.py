@@ -128,7 +128,8 @@ def fail(draft: Draft, view: StepView, error: StepError) -> None:
 def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
     """Say whether the failure is recorded and counts as done, or a scope around it catches it.
 
-    That of a compensation is nobody's: its scopes have ended.
+    Around a loop that goes on after a failure, it is heard that the loop has ended in part. The
+    failure of a compensation is nobody's: its scopes have ended.
     """
     if node.undoes != NO_NODE:
         return False
@@ -139,8 +140,8 @@ def _is_answered(draft: Draft, node: Node, error: StepError) -> bool:
         if outer.optional or outer.kind is StepKind.FIRST:
             return True
         if inner.is_item and outer.on_item_failure is OnItemFailure.CONTINUE:
-            return False
-        if inner.handles != outer.index and _catches(outer, error):
+            error = _partial(outer.path)
+        elif inner.handles != outer.index and _catches(outer, error):
             return True
         inner = outer
     return False
@@ -260,11 +261,14 @@ def close_loop(draft: Draft, loop: StepView) -> None:
     if not loop.tally.failed:
         complete(draft, loop, output)
         return
-    message = f"{loop.tally.failed:,} of the {loop.born:,} items of {loop.path} failed"
-    why = StepError(ErrorClass.BUSINESS, "foreach.partial", message)
+    why = _partial(f"{loop.tally.failed:,} of the {loop.born:,} items of {loop.path} failed")
     reason = Reason.OPTIONAL if draft.node_of(loop).optional else Reason.PARTIAL
     draft.move(loop, StepState.FAILED, reason=reason, output=output, error=why)
     draft.later(Ended(loop.path))
+
+
+def _partial(message: str) -> StepError:
+    return StepError(ErrorClass.BUSINESS, "foreach.partial", message)
 
 
 def _inherited(tally: ScopeTally) -> StepError:
