@@ -12,7 +12,7 @@ from uuid import UUID
 from tests.engine.builders import Play
 from tests.engine.test_properties import Author
 from workflows.engine.decision import LateResult
-from workflows.engine.events import Drained, Event
+from workflows.engine.events import Claimed, Drained, Event
 from workflows.engine.states import FINISHED_RUNS, RunReason, StepState
 from workflows.models import Attempt, Incident, Journal, Run, Step, Wait
 from workflows.services.plans import Pinned
@@ -217,8 +217,9 @@ class Twin:
             model = self.model.copy()
             for now, unsettled, *events in self.told[:number]:
                 model.now, model.unsettled = now, unsettled
-                for event in events:
-                    model.decide(event)
+                model.decide(*(one for one in events if not isinstance(one, Claimed)))
+                for claimed in (one for one in events if isinstance(one, Claimed)):
+                    model.decide(claimed)  # What is taken has become ready by all the rest.
             if not (report := difference(found, model.picture())):
                 self.model = model
                 self.told.clear()

@@ -118,9 +118,9 @@ class InHand:
 
 @dataclass(slots=True)
 class Told:
-    """Which transactions the services have begun, in their order: the run and the event."""
+    """Which transactions the services have begun, in their order: the run and what it is told."""
 
-    events: list[tuple[UUID, Event]] = field(default_factory=list)
+    events: list[tuple[UUID, tuple[Event, ...]]] = field(default_factory=list)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class Told:
         advance = recovery.advance_run
 
         def heard(pin: Any, *events: Event, **facts: Any) -> Any:
-            self.events += [(pin.run, event) for event in events]
+            self.events.append((pin.run, events))
             return advance(pin, *events, **facts)
 
         with (
@@ -311,8 +311,8 @@ class Crowd(RuleBasedStateMachine):
         with told.listening():
             done = self.do(lambda: of(now=self.now), cut)
 
-        for run_id, event in told.events:
-            self.tell(self.twin_of(run_id), event)
+        for run_id, events in told.events:
+            self.tell(self.twin_of(run_id), *events)
         last = told.events[-1][0] if told.events else None
         for twin in self.twins:
             unsure = done is None and twin.id == last
