@@ -29,22 +29,25 @@ SLUG = RegexValidator(
 )
 
 
-JOURNAL = """
+ACTOR_AND_TIME = """COALESCE(
+                NULLIF(current_setting('orchestrator.actor', true), ''),
+                'database:' || session_user
+            ),
+            clock_timestamp()"""
+"""How the line of a journal ends: who did it, and when."""
+
+JOURNAL = f"""
     IF TG_OP = 'INSERT' OR OLD.state <> NEW.state THEN
         INSERT INTO environments_environmentjournal (environment_id, before, after, actor, at)
         VALUES (
             NEW.id,
             CASE WHEN TG_OP = 'INSERT' THEN '' ELSE OLD.state END,
             NEW.state,
-            COALESCE(
-                NULLIF(current_setting('orchestrator.actor', true), ''),
-                'database:' || session_user
-            ),
-            clock_timestamp()
+            {ACTOR_AND_TIME}
         );
     END IF;
     RETURN NULL;
-"""
+"""  # noqa: S608 - of our own words
 
 
 def default_classes() -> list[str]:
@@ -147,7 +150,7 @@ class EnvironmentJournal(models.Model):
         return f"{self.before or 'created'} -> {self.after}"
 
 
-PROFILE_JOURNAL = """
+PROFILE_JOURNAL = f"""
     IF OLD.state <> NEW.state AND NOT (
         OLD.state IN ('FREE', 'LEASED') AND NEW.state IN ('FREE', 'LEASED')
     ) OR OLD.state = NEW.state AND NEW.state <> 'LEASED' AND (
@@ -165,15 +168,11 @@ PROFILE_JOURNAL = """
                 WHEN OLD.turn <> NEW.turn THEN 'its working folder begins empty'
                 ELSE 'it was given another context'
             END,
-            COALESCE(
-                NULLIF(current_setting('orchestrator.actor', true), ''),
-                'database:' || session_user
-            ),
-            clock_timestamp()
+            {ACTOR_AND_TIME}
         );
     END IF;
     RETURN NULL;
-"""
+"""  # noqa: S608 - of our own words
 
 
 class ProfilePool(models.Model):

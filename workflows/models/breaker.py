@@ -13,7 +13,7 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Now
 
-from environments.models import Environment, moves_trigger
+from environments.models import ACTOR_AND_TIME, Environment, moves_trigger
 from workflows.engine.breaker import BREAKER_MOVES, BreakerState, Rule
 from workflows.language.fields import NAME
 from workflows.models import law
@@ -21,20 +21,16 @@ from workflows.models.run import Run
 
 DEFAULT = Rule()
 
-JOURNAL = """
+JOURNAL = f"""
     IF OLD.state <> NEW.state OR OLD.held <> NEW.held THEN
         INSERT INTO workflows_breakerjournal (breaker_id, before, after, why, actor, at)
         VALUES (
             NEW.id, OLD.state, NEW.state, NEW.why,
-            COALESCE(
-                NULLIF(current_setting('orchestrator.actor', true), ''),
-                'database:' || session_user
-            ),
-            clock_timestamp()
+            {ACTOR_AND_TIME}
         );
     END IF;
     RETURN NULL;
-"""
+"""  # noqa: S608 - of our own words
 
 
 class Gate(StrEnum):
