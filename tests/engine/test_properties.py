@@ -53,10 +53,10 @@ CALM_JOINS = [rule for rule in SIMPLE_JOINS if rule != "all_success"]
 PARTIAL_JOINS = ["one_success", "one_failed", "one_done"]
 ERRORS = [("http.503", "transient"), ("sql.lost", "permanent"), ("http.404", "business")]
 CATCHES = [[], ["permanent"], ["http"], ["http.404", "transient"]]
-WAITING = ("approval", "callback", "wait")
+WAITING = ("approval", "callback", "event", "wait")
 """The kinds of steps that wait for what comes from outside."""
 
-ANSWERED = frozenset({Reason.APPROVAL, Reason.CALLBACK})
+ANSWERED = frozenset({Reason.APPROVAL, Reason.CALLBACK, Reason.EVENT})
 """Waits that end when somebody says something."""
 
 ON_TIMEOUT = (
@@ -66,6 +66,9 @@ ON_TIMEOUT = (
     {"on_timeout": "escalate", "escalate_to": "directors"},
 )
 """What an approval does that nobody decides in time."""
+
+EVENTS = ("t", "u")
+"""The types of the events that steps wait for."""
 
 CONDITIONS = [True, False, "${{ input.missing }}"]
 
@@ -82,6 +85,8 @@ class Author:
         self.calm = calm
         self.left = chance.randint(2, 14)
         self.count = 0
+        self.children: list[str] = []
+        """The workflows of which steps may have child runs."""
 
     def plan(self) -> Plan:
         keys = self.document()
@@ -132,6 +137,7 @@ class Author:
         if self.rarely():
             step["optional"] = True
         kinds = ["uses"] * 6 + ["set"] + ([] if self.calm else ["exit", *WAITING])
+        kinds += ["workflow"] * 3 if self.children else []
         if depth < 3 and self.left > 0:
             kinds += ["parallel", "steps", "switch"] * 2
             kinds += [] if self.calm else ["foreach", "repeat"] * 2
@@ -166,6 +172,13 @@ class Author:
                 step["exit"] = {"status": self.chance.choice(["completed", "failed", "cancelled"])}
             case "callback":
                 step["callback"] = {"timeout": 30 + self.count / 100}
+            case "event":
+                step["event"] = {"type": self.chance.choice(EVENTS)}
+                step["event"]["timeout"] = 25 + self.count / 100
+            case "workflow":
+                step["workflow"] = self.chance.choice(self.children)
+                if self.rarely():
+                    step["timeout"] = 40
             case "approval":
                 step["approval"] = {"group": "finance", "timeout": 20 + self.count / 100}
                 step["approval"] |= self.chance.choice(ON_TIMEOUT)

@@ -5,7 +5,9 @@ row, the journal, the attempts with what came too late for them, the incidents.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +31,10 @@ USES = ["log", "log", "log", "shell.run", "bank.pay"]
 class Writer(Author):
     """Writes documents in which nothing but what is told has a say: no jitter, no equal times."""
 
+    def __init__(self, chance: Random, *, calm: bool, children: Sequence[str] = ()) -> None:
+        super().__init__(chance, calm=calm)
+        self.children += children
+
     def fill(self, step: dict[str, Any], kind: str, depth: int) -> None:
         super().fill(step, kind, depth)
         if kind == "uses":
@@ -37,7 +43,7 @@ class Writer(Author):
             if self.rarely():
                 step["with"] = {"message": self.chance.choice(self.readings())}
         elif "timeout" in step:
-            step["timeout"] = 20 + self.count / 100
+            step["timeout"] += self.count / 100
 
     def undo(self) -> dict[str, Any]:
         uses = self.chance.choice(USES)

@@ -1,7 +1,8 @@
 """The store does what the engine does in memory, whoever does what, and whoever dies doing it.
 
-Workers, clocks, sweeps and people do what they like to a few runs of random plans; any of them may
-be ended before or after any of its calls to the database. What they do is told to a run in memory
+Workers, clocks, sweeps and people do what they like to a few runs of random plans, and to their
+child runs, some of which wait for places; events come from outside. Whoever does something may be
+ended before or after any of its calls to the database. What they do is told to a run in memory
 too: afterwards every stored run is where its model is, and where somebody died it is where the
 model is before or after a whole transaction, never between. In the end every run is played out
 by those who are left, and what must hold of all that is stored is asked of the database.
@@ -11,8 +12,9 @@ by those who are left, and what must hold of all that is stored is asked of the 
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,6 +32,7 @@ from uuid_utils.compat import uuid7
 
 from environments.services import ensure_default
 from tests.engine.builders import error_of, plan_from
+from tests.engine.test_properties import EVENTS
 from tests.support import invariants
 from tests.support.seam import Crash, Seam, seam
 from tests.workflows.builders import ANN, QUEUE, sql
@@ -54,10 +57,18 @@ from workflows.engine.events import (
     Succeeded,
 )
 from workflows.engine.plan import Plan, dump_plan
-from workflows.engine.states import UNDOING, Reason, RunState, StepState
+from workflows.engine.states import (
+    PLACE_HOLDERS,
+    UNDOING,
+    Reason,
+    RunReason,
+    RunState,
+    StepState,
+)
 from workflows.models import Incident, Run, Step, Version, Workflow
-from workflows.services import recovery, timers
+from workflows.services import concurrency, events, incidents, recovery, runs, timers, waits
 from workflows.services.errors import StateRefusedError
+from workflows.services.events import publish_event
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
 from workflows.services.plans import pinned
 from workflows.services.progress import advance_run, in_flight
@@ -97,8 +108,22 @@ BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 A_MOMENT = timedelta(milliseconds=1)
 TABLES = (
     "workflows_run, workflows_step, workflows_attempt, workflows_wait, workflows_incident,"
-    " workflows_journal"
+    " workflows_journal, workflows_receivedevent, workflows_eventeffect"
 )
+PLACES = 1
+"""Runs of each workflow with places that there may be at a time."""
+
+_HOLDERS = ", ".join(f"'{state}'" for state in sorted(PLACE_HOLDERS))
+CROWDED = f"""
+    SELECT workflow_id FROM workflows_run
+    WHERE concurrency_key IS NOT NULL AND state IN ({_HOLDERS})
+    GROUP BY workflow_id, concurrency_key HAVING count(*) > {PLACES}
+"""  # noqa: S608 - joined from literals
+TOLD_BY = (recovery, timers, waits, runs, incidents, concurrency, events)
+"""The modules by which sweeps and clocks tell the engine."""
+
+LAST = 3
+"""Transactions are of so many events at most: one about the oldest run, and some that make way."""
 
 CALLS = st.integers(1, 14)
 CUTS = st.none() | st.none() | st.tuples(CALLS, st.booleans())
@@ -124,18 +149,26 @@ class Told:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear what sweeps and clocks tell the engine."""
-        advance = recovery.advance_run
-
-        def heard(pin: Any, *events: Event, **facts: Any) -> Any:
-            self.events.append((pin.run, events))
-            return advance(pin, *events, **facts)
-
-        with (
-            patch.object(recovery, "advance_run", heard),
-            patch.object(timers, "advance_run", heard),
-        ):
+        """Hear what sweeps and clocks tell the engine; but not what is taken back."""
+        with ExitStack() as heard:
+            for module in TOLD_BY:
+                advance = partial(self._advance, module.advance_run)
+                heard.enter_context(patch.object(module, "advance_run", advance))
+            demand = partial(self._demand_room, concurrency.demand_room)
+            heard.enter_context(patch.object(concurrency, "demand_room", demand))
             yield
+
+    def _advance(self, advance: Any, pin: Any, *events: Event, **facts: Any) -> Any:
+        self.events.append((pin.run, events))
+        return advance(pin, *events, **facts)
+
+    def _demand_room(self, demand: Any, pin: Any, progress: Any) -> None:
+        try:
+            demand(pin, progress)
+        except StateRefusedError:
+            last = max(place for place, (run, _) in enumerate(self.events) if run == pin.run)
+            del self.events[last]
+            raise
 
 
 class _Strict:
@@ -152,6 +185,9 @@ class Crowd(RuleBasedStateMachine):
         super().__init__()
         self.now = BEGINNING
         self.twins: list[Twin] = []
+        self.children: list[str] = []
+        self.published = 0
+        self.was_refused = False
         self.hands: list[InHand] = []
         self.lives = [0, 0, 0]
         self.acknowledged: dict[tuple[UUID, str], tuple[int, Any]] = {}
@@ -171,13 +207,17 @@ class Crowd(RuleBasedStateMachine):
         ensure_default()
         if Run.objects.filter(finished_at=None).exists():
             sql(f"TRUNCATE {TABLES} CASCADE")
+        for few in (FEW, {}):
+            name = f"c{uuid7()}"
+            _store(name, Writer(chance, calm=False, children=self.children).document() | few)
+            self.children.append(name)
         self.start(chance, None)
 
     @precondition(lambda self: len(self.twins) < MOST_RUNS)
     @rule(chance=st.randoms(use_true_random=False), cut=CUTS)
     def start(self, chance: Any, cut: tuple[int, bool] | None) -> None:
         name = f"w{uuid7()}"
-        plan = _store(name, Writer(chance, calm=False).document())
+        plan = _store(name, Writer(chance, calm=False, children=self.children).document())
         order = {"workflow": name, "environment": "default", "idempotency_key": "k", "by": ANN}
         self.pass_time(0)
 
@@ -271,7 +311,12 @@ class Crowd(RuleBasedStateMachine):
     @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), well=st.booleans(), cut=CUTS)
     def answer(self, pick: int, wrong: int, well: bool, cut: tuple[int, bool] | None) -> None:
         """What a step waits for comes from outside, or what it once waited for."""
-        waits = [(twin, *one) for twin in self.twins for one in sorted(twin.model.waits)]
+        waits = [
+            (twin, *place)
+            for twin in self.twins
+            for place, one in sorted(twin.model.waits.items())
+            if one.kind not in {Reason.CHILD, Reason.EVENT}
+        ]
         if not waits:
             return
         twin, path, attempt = waits[pick % len(waits)]
@@ -285,6 +330,24 @@ class Crowd(RuleBasedStateMachine):
         self.do(lambda: answer_wait(pin=twin.pin, answer=answer, now=self.now, by=ANN), cut)
 
         self.settle(twin)
+
+    @rule(type=st.sampled_from(EVENTS), cut=CUTS)
+    def publish(self, type: str, cut: tuple[int, bool] | None) -> None:  # noqa: A002
+        """An event comes: sweeps hand it out. Who heard no answer sends it again."""
+        self.published += 1
+        event = {
+            "specversion": "1.0",
+            "id": str(self.published),
+            "source": "/crowd",
+            "type": type,
+            "data": {"n": 1},
+        }
+        self.pass_time(0)
+
+        for at in (cut, None):
+            self.do(
+                lambda: publish_event(event={**event, "type": type, "data": {"n": 1}}, by=ANN), at
+            )
 
     @precondition(lambda self: self.hands)
     @rule(pick=PICKS)
@@ -311,12 +374,14 @@ class Crowd(RuleBasedStateMachine):
         with told.listening():
             done = self.do(lambda: of(now=self.now), cut)
 
-        for run_id, events in told.events:
-            self.tell(self.twin_of(run_id), *events)
-        last = told.events[-1][0] if told.events else None
+        self.meet_children(told)
+        for run_id, together in told.events:
+            self.tell(self.twin_of(run_id), *together)
+        last = Counter(run_id for run_id, _ in told.events[-LAST:])
         for twin in self.twins:
-            unsure = done is None and twin.id == last
+            unsure = last[twin.id] if done is None else 0
             twin.settle(certain=len(twin.told) - unsure)
+        assert sql(CROWDED) == 0
         if done is not None and of is recover:
             wanting = (StepState.RUNNING, StepState.RETRYING)
             assert not store.due_steps(*wanting, now=self.now, limit=1)
@@ -326,6 +391,8 @@ class Crowd(RuleBasedStateMachine):
         """The body of a chord comes, or comes once more."""
         twin = self.twins[pick % len(self.twins)]
         scopes = sorted({row.view.scope for row in twin.model.rows.values()})
+        if not scopes:
+            return
         scope = scopes[pick % len(scopes)]
         self.pass_time(0)
 
@@ -394,10 +461,12 @@ class Crowd(RuleBasedStateMachine):
     ) -> Any:
         """Do it; None if whoever does it died, and then a worker's memory is gone."""
         call, after = cut or (10_000, False)
+        self.was_refused = False
         self.seam.cut(call, after=after)
         try:
             return work() or ()
         except StateRefusedError:
+            self.was_refused = True
             return ()
         except Crash:
             connection.close()
@@ -421,12 +490,36 @@ class Crowd(RuleBasedStateMachine):
             self.hands.append(InHand(work, taker))
             del self.hands[:-MOST_IN_HAND]
 
-    def tell(self, twin: Twin, *events: Event, unsettled: frozenset[str] = frozenset()) -> None:
+    def tell(
+        self,
+        twin: Twin,
+        *events: Event,
+        unsettled: frozenset[str] = frozenset(),
+    ) -> None:
         twin.told.append((self.now, unsettled, *events))
 
     def settle(self, twin: Twin) -> None:
         """Compare the twins; what somebody who died was doing may have been done or not."""
+        if self.was_refused:
+            twin.told.clear()
         twin.settle(certain=0 if self.seam.has_ended else len(twin.told))
+
+    def meet_children(self, told: Told) -> None:
+        """Have a twin of each child run that has been started; one that waits begins later."""
+        for twin in self.twins:  # which grows meanwhile: child runs have child runs
+            known = [one.id for one in self.twins]
+            for run in Run.objects.filter(parent=twin.id).exclude(pk__in=known).order_by("id"):
+                self.twins.append(self.child(run, told))
+
+    def child(self, run: Run, told: Told) -> Twin:
+        pin = pinned(run.pk)
+        twin = Twin(pin, Model(pin.plan, {}, self.now))
+        if run.state == RunState.PENDING or (run.pk, (Started(),)) in told.events:
+            reason = RunReason(run.reason or RunReason.QUEUED)
+            twin.model.run = replace(twin.model.run, reason=reason)
+        else:
+            twin.told.append((self.now, frozenset(), Started()))
+        return twin
 
     def hear_of_claims(self, twin: Twin, taker: Taker, *, together: bool) -> None:
         """Tell the model which steps the worker has taken, for it may choose them itself."""
@@ -475,7 +568,7 @@ class Crowd(RuleBasedStateMachine):
         """Let those who are left do the rest, and ask the database what has come of it."""
         self.hands.clear()
         for _ in range(60):
-            if all(twin.model.finished for twin in self.twins):
+            if all(map(self.rests, self.twins)):
                 break
             for twin in self.twins:
                 if twin.model.state is RunState.PAUSED:
@@ -483,15 +576,23 @@ class Crowd(RuleBasedStateMachine):
             self.work_off()
             self.pass_time(61)
             self.sweep(recover, None)
-        runs = [twin.id for twin in self.twins]
-        assert all(twin.model.finished or twin.model.is_parked for twin in self.twins), [
+        ids = [twin.id for twin in self.twins]
+        for _ in range(3):
+            self.sweep(recover, None)
+        assert all(map(self.rests, self.twins)), [
             (twin.model.state, twin.model.states()) for twin in self.twins
         ]
-        assert invariants.left_over(runs=runs) == []
+        assert invariants.left_over(runs=ids) == []
         for (run_id, path), was in self.acknowledged.items():
             step = Step.objects.get(run=run_id, path=path)
             assert step.state == "COMPLETED" or step.state in UNDOING
             assert (step.attempt, step.output) == was
+
+    def rests(self, twin: Twin) -> bool:
+        """Say whether a run has ended, or waits for a person, maybe for one of its child runs."""
+        parked = any(one.model.is_parked for one in self.twins)
+        waits = parked and any(one.kind is Reason.CHILD for one in twin.model.waits.values())
+        return twin.model.finished or twin.model.is_parked or waits
 
     def work_off(self) -> None:
         while queued := [
@@ -512,6 +613,10 @@ COMMANDS: dict[str, tuple[Callable[..., Any], Event]] = {
     "cancel+": (partial(cancel_run, compensate=True), CancelRequested(undo=True)),
     "undo": (compensate_run, CompensationRequested(error_of())),
 }
+
+
+FEW = {"concurrency": {"key": "all", "limit": PLACES}, "on_failure": "fail"}
+"""What a workflow says of whose runs there are few; one that parked would keep its place."""
 
 
 def _store(name: str, document: dict[str, Any]) -> Plan:
