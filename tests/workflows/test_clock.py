@@ -38,6 +38,18 @@ def test_a_clock_that_is_set_while_a_process_works_moves_no_time(wrong: int) -> 
     assert abs(found - right) < MOMENT
 
 
+def test_the_time_that_it_takes_to_connect_is_no_part_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, passed = Clock(), iter([0.0, 0.0, 60.0, 60.0, 60.0])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("workflows.store.clock.monotonic", lambda: next(passed))
+        found = clock.now()
+
+    assert abs(found - timezone.now()) < MOMENT
+
+
 def test_the_time_goes_on_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     before = clock.now()

@@ -223,6 +223,16 @@ def test_a_worker_that_stops_hands_back_what_all_its_processes_did() -> None:
     assert step(runs[0], "only").losses == 0
 
 
+def test_what_a_process_whose_clock_was_early_did_is_handed_back_as_well() -> None:
+    run = a_run(task("only"))
+    claimed(run, "only", taker=Taker("box/aa11.7-", "env.default.default"))
+    early = timezone.now() - timedelta(seconds=2)
+
+    release_worker(worker="box/aa11.", loss=Loss.STOPPED, now=early)
+
+    assert states(run)["only"] == "QUEUED"
+
+
 def test_a_queued_step_that_nobody_claimed_is_sent_again_with_its_own_fence(sent: Recorder) -> None:
     run = a_run(task("only"))
     sent.forget()

@@ -49,10 +49,11 @@ class Clock:
         return timezone.now() if self.reading is None else self.reading.now()
 
     def _read(self) -> None:
-        asked = monotonic()
-        self.due = asked + AGAIN_AFTER
+        self.due = monotonic() + AGAIN_AFTER
         with suppress(psycopg.Error, DatabaseError):
-            row = cursor().execute(READ).fetchone()
+            connected = cursor()  # which may take long, and is no part of the question
+            asked = monotonic()
+            row = connected.execute(READ).fetchone()
             answered = monotonic()
             if row is not None:
                 self.reading = Reading(row[0], (asked + answered) / 2)
