@@ -18,6 +18,7 @@ from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
 from workflows.services import children, incidents, runs
+from workflows.services.migrating import migrate_run
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import Order, start_runs
@@ -108,7 +109,22 @@ steps:
   - {id: last, uses: chaos.effect, with: {value: "${{ steps.call.output }}"}}
 """
 
-DEFINITIONS = (WHOLE, SMALL, WRONG, TANGLE, INNER, OUTER, OUTER_WRONG)
+MOVED = SMALL.replace("kill-small", "kill-moved")
+MOVED_ON = """
+workflow: kill-moved
+steps:
+  - {id: begin, uses: chaos.effect}
+  - id: all
+    parallel:
+      - {id: more, uses: chaos.effect}
+      - {id: left, uses: chaos.effect}
+      - {id: right, uses: chaos.effect, with: {fails: 1}, retry: {initial_delay: 5s}}
+  - {id: between, uses: chaos.effect}
+  - {id: last, uses: chaos.effect}
+"""
+"""A run in the middle of the one goes over to the other: steps are renamed, others come to it."""
+
+DEFINITIONS = (WHOLE, SMALL, WRONG, TANGLE, INNER, OUTER, OUTER_WRONG, MOVED, MOVED_ON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +154,11 @@ class Stage:
         [run] = self.tops
         return run
 
-    def start(self, workflow: str, *, number: int = 1) -> None:
+    def start(self, workflow: str, *, number: int = 1, version: int | None = None) -> None:
         """Start the runs; a second time, they are there already."""
         keys = [f"{self.token}-{n}" for n in range(number)]
-        start_runs(orders=[Order(workflow, idempotency_key=key) for key in keys], by=BY)
+        orders = [Order(workflow, version=version, idempotency_key=key) for key in keys]
+        start_runs(orders=orders, by=BY)
 
     def claim(self, path: str, attempt: int = 1) -> Work:
         """Have a worker take an attempt, and never be heard of again."""
@@ -216,6 +233,36 @@ def _replayed_from_above(stage: Stage) -> None:
     children.attend(run_id=stage.run.pk)
 
 
+def _to_be_moved(stage: Stage) -> None:
+    """Leave a run that has done its first step, and of which a retry is due."""
+    stage.start("kill-moved", version=1)
+    _record(first := stage.claim("first"), Succeeded(first.path, first.attempt))
+    _fail(stage.claim("block.right"))
+
+
+def _moved(stage: Stage) -> None:
+    migrate_run(run_id=stage.run.pk, mapping={"first": "begin", "block": "all"}, by=BY)
+
+
+_HELD: dict[str, Work] = {}
+"""What a worker was at when the run of a stage went over."""
+
+
+def _moved_meanwhile(stage: Stage) -> None:
+    """Have a run go over of which a worker has a step, which has its name still."""
+    stage.start("kill-moved", version=1)
+    _record(first := stage.claim("first"), Succeeded(first.path, first.attempt))
+    _record(right := stage.claim("block.right"), Succeeded(right.path, right.attempt))
+    _record(left := stage.claim("block.left"), Succeeded(left.path, left.attempt))
+    _HELD[stage.token] = stage.claim("last")
+    mapping = {"first": "begin", "block": "all", "all.more": None, "between": None}
+    migrate_run(run_id=stage.run.pk, mapping=mapping, by=BY)
+
+
+def _recorded_after(stage: Stage) -> None:
+    _record(_HELD[stage.token], Succeeded("last", 1))
+
+
 def _fail(work: Work) -> None:
     error = StepError(ErrorClass.TRANSIENT, "chaos.broken", "It broke.")
     _record(work, Failed(work.path, work.attempt, error))
@@ -274,5 +321,7 @@ DRILLS: Mapping[str, Drill] = {
             incident_id=stage.incident().pk, note="It is given up.", by=BY
         ),
     ),
+    "migrate": Drill(_to_be_moved, _moved),
+    "migrate_meanwhile": Drill(_moved_meanwhile, _recorded_after),
     "sweep": Drill(_tangled, lambda _: recover(now=timezone.now() + MORE_THAN_A_LEASE)),
 }

@@ -75,7 +75,7 @@ class Kill:
 class Death:
     """How things stood when the process had been killed."""
 
-    completed: dict[tuple[Any, str], tuple[int, Any]]
+    completed: dict[tuple[Any, Any], tuple[int, Any]]
     running: frozenset[tuple[Any, str]]
 
 
@@ -146,10 +146,10 @@ def _finish(drill: Drill, stage: Stage, kill: Kill) -> None:
 
 def _looked_at(stage: Stage) -> Death:
     steps = Step.objects.filter(run__in=stage.runs)
-    completed = steps.filter(state="COMPLETED").values_list("run", "path", "attempt", "finished_at")
+    completed = steps.filter(state="COMPLETED").values_list("run", "id", "attempt", "finished_at")
     running = steps.filter(state="RUNNING").values_list("run", "path")
     return Death(
-        completed={(run, path): (attempt, at) for run, path, attempt, at in completed},
+        completed={(run, step): (attempt, at) for run, step, attempt, at in completed},
         running=frozenset(running),
     )
 
@@ -186,9 +186,9 @@ def _verdict(stage: Stage, death: Death, wanted: Picture) -> list[str]:
         wrong.append(f"the end is not that of an undisturbed run: {found} instead of {wanted}")
     after = _looked_at(stage).completed
     wrong += [
-        f"{path} was completed as {was} and is {after.get((run, path))} now"
-        for (run, path), was in death.completed.items()
-        if after.get((run, path)) != was
+        f"{step} was completed as {was} and is {after.get((run, step))} now"
+        for (run, step), was in death.completed.items()
+        if after.get((run, step)) != was
     ]
     return wrong + _wrong_effects(stage, death)
 

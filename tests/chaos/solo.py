@@ -179,9 +179,13 @@ class Platform:
 def redeliver(runs: Collection[Run]) -> None:
     """Have every message that the runs can ever have sent be delivered once more."""
     for run in runs:
-        pin = pinned(run.pk)
+        before = run.migrations.values_list("before_id", flat=True)
+        pins = [*(pinned_to(run.pk, version) for version in before), pinned(run.pk)]
         lines = Journal.objects.filter(run=run, after="QUEUED", attempt__gt=0).order_by("id")
-        for path, attempt in lines.values_list("path", "attempt"):
-            RECORDER.sent.append(Segment(run.pk, pin.version, path, attempt, QUEUE))
-        for scope in Step.objects.filter(run=run, state="WAITING").values_list("path", flat=True):
-            RECORDER.sent.append(FanOut(run.pk, pin.version, QUEUE, 2, scope))
+        scopes = Step.objects.filter(run=run, state="WAITING").values_list("path", flat=True)
+        for pin in pins:
+            for path, attempt in lines.values_list("path", "attempt"):
+                if pin.knows(path):
+                    RECORDER.sent.append(Segment(run.pk, pin.version, path, attempt, QUEUE))
+            for scope in filter(pin.knows, scopes):
+                RECORDER.sent.append(FanOut(run.pk, pin.version, QUEUE, 2, scope))

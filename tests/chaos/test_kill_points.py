@@ -38,6 +38,8 @@ def drill(process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProc
         (["child_cancel", "child_replay"], 10),
         (["pause", "resume", "cancel"], 10),
         (["replay", "replay_run", "skip", "discard"], 10),
+        (["migrate"], 20),
+        (["migrate_meanwhile"], 3),
     ],
     ids=[
         "a worker",
@@ -46,6 +48,8 @@ def drill(process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProc
         "a parent that ends or goes on",
         "a person who holds or ends",
         "a person who mends",
+        "a person who migrates",
+        "a worker whose run went over",
     ],
 )
 def test_nothing_is_lost_or_repeated_wherever_a_process_is_killed(
