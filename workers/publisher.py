@@ -12,7 +12,7 @@ from celery.exceptions import QueueNotFound
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
-from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment, Vacated
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Refill, Segment, Vacated
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +20,7 @@ SEGMENT = "workers.run_segment"
 BUNDLE = "workers.run_bundle"
 TAKE = "workers.take_queued"
 SETTLE = "workers.settle"
+REFILL = "workers.refill"
 TICK = "workers.tick"
 ATTEND = "workers.attend"
 FILL = "workers.fill_places"
@@ -125,6 +126,9 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:  # noqa: PLR0911 - a table, o
             return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
         case FanOut():
             return _fan_out(dispatch)
+        case Refill(run, version, loops):
+            place = {"run": str(run), "version": str(version)}
+            return _signature(REFILL, ENGINE_QUEUE, **place, loops=list(loops))
         case Look():
             return _tick()
         case Attend(run):

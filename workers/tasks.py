@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -84,7 +85,15 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
 def settle(*, run: str, version: str, scope: str) -> None:
     """End a scope whose steps have all been carried out."""
     pin = _pin(UUID(run), UUID(version))
-    outlast(lambda _: steps.settle_scope(pin=pin, scope=scope, now=store.now()))
+    outlast(partial(_settle, pin, scope))
+
+
+@shared_task(name=publisher.REFILL)
+def refill(*, run: str, version: str, loops: list[str]) -> None:
+    """Begin the items of loops that have room for some."""
+    pin = _pin(UUID(run), UUID(version))
+    for loop in loops:
+        outlast(partial(_settle, pin, loop))
 
 
 @shared_task(name=publisher.ATTEND)
@@ -188,6 +197,10 @@ def _memory_to_go_on() -> Iterator[None]:
         yield
     except MemoryError:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _settle(pin: Pinned, scope: str, _: bool) -> None:
+    steps.settle_scope(pin=pin, scope=scope, now=store.now())
 
 
 def _pin(run: UUID, version: UUID) -> Pinned:

@@ -22,6 +22,9 @@ FAN_OUT_FROM = 8
 FAN_OUT_WIDTH = 32
 """How many takers a fan-out has at most: no fewer than the workers of a queue, or some idle."""
 
+LOOPS_AT_ONCE = 50
+"""How many loops one message has filled up."""
+
 CROWDED = 1000
 """With this many messages waiting in a queue, nothing is sent to it a second time."""
 
@@ -60,6 +63,15 @@ class FanOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Refill:
+    """Have the engine begin the items of loops that have room for some, one after the other."""
+
+    run: UUID
+    version: UUID
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Have the engine look at what is due: something is, and nobody need wait for the clock."""
 
@@ -78,7 +90,7 @@ class Vacated:
     run: UUID
 
 
-Dispatch = Segment | Line | FanOut | Look | Attend | Vacated
+Dispatch = Segment | Line | FanOut | Refill | Look | Attend | Vacated
 
 
 class Publisher(Protocol):

@@ -24,7 +24,7 @@ from workers.context import TaskContext
 from workers.errors import TaskError
 from workers.registry import task
 from workers.segment import run_on
-from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment, Vacated
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Refill, Segment, Vacated
 from workflows.language.words import ErrorClass
 from workflows.models import Journal, Run, Step
 from workflows.services import children, concurrency, steps
@@ -132,7 +132,7 @@ class Platform:
             messages += RECORDER.sent
             RECORDER.forget()
 
-    def carry_out(self, message: Dispatch) -> None:
+    def carry_out(self, message: Dispatch) -> None:  # noqa: C901 - the table of messages
         """Do what the Celery tasks do with a message."""
         match message:
             case Segment():
@@ -147,6 +147,9 @@ class Platform:
                     self._take(message)
                 pin = pinned_to(message.run, message.version)
                 steps.settle_scope(pin=pin, scope=message.scope, now=timezone.now())
+            case Refill(run, version, loops):
+                for loop in loops:
+                    steps.settle_scope(pin=pinned_to(run, version), scope=loop, now=timezone.now())
             case Look():
                 tick(now=timezone.now())
             case Attend(run):

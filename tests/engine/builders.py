@@ -18,6 +18,7 @@ from workflows.engine.compile import compile_spec
 from workflows.engine.decision import AttemptRecord, Decision, LateResult, OpenIncident
 from workflows.engine.events import (
     Claimed,
+    Drained,
     Event,
     Failed,
     LeaseExpired,
@@ -165,7 +166,8 @@ class Play(Simulation):
                 self.plan, self.load(wanted), *waiting, now=self.now, chance=self.chance
             )
             self.write(decision, now=self.now)
-            waiting = [one for one in decision.follow_ups if not self.left_to_others(one)]
+            follows = (*decision.follow_ups, *map(Drained, decision.left))
+            waiting = [one for one in follows if not self.left_to_others(one)]
         assert not waiting, f"never decided: {waiting}"
         self._check_tallies()
         self._check_undos()

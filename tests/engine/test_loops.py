@@ -1,12 +1,19 @@
 """Loops: a body done for each item, or again and again, within a window."""
 
+# ruff: noqa: S311 - chance here must repeat, not keep a secret
+
+from random import Random
 from typing import Any
 
 import pytest
 
 from tests.engine.builders import Play, broken, done, error_of, plan_from, play, task
-from workflows.engine.events import Replayed, SkipDecided, TimedOut
-from workflows.engine.simulate import Call, Result, Simulation, simulate
+from workflows.engine.advance import advance
+from workflows.engine.events import Replayed, SkipDecided, Started, TimedOut
+from workflows.engine.looping import MOST_BORN
+from workflows.engine.plan import Plan
+from workflows.engine.simulate import EPOCH, Call, Result, Simulation, simulate
+from workflows.engine.slice import RunView, Slice
 from workflows.engine.states import Reason, RunState, StepState
 
 
@@ -400,3 +407,27 @@ def test_the_failure_of_an_item_is_nobodys_where_the_loop_that_ended_in_part_is_
 
     assert run.charged == accused
     assert run.state is (RunState.FAILED if accused else RunState.COMPLETED)
+
+
+def nested(over: Any) -> Plan:
+    """Compile a loop in a loop in a loop."""
+    inner = {"id": "inner", "foreach": over, "steps": [task("leaf")]}
+    middle = {"id": "middle", "foreach": over, "steps": [inner]}
+    return plan_from({"id": "outer", "foreach": over, "steps": [middle]})
+
+
+def test_a_decision_leaves_the_windows_of_loops_in_loops_to_later_ones() -> None:
+    new = Slice(RunView("run"))
+
+    decision = advance(nested([0] * 50), new, Started(), now=EPOCH, chance=Random(0))
+
+    assert MOST_BORN <= len(decision.born) < MOST_BORN + 50
+    assert "outer[0].middle[0].inner" in decision.left
+
+
+def test_loops_in_loops_are_done_to_the_end_whatever_was_left_to_later_decisions() -> None:
+    run = simulate(nested(14))
+
+    leaves = [path for path in run.rows if path.endswith(".leaf")]
+    assert len(leaves) == 14**3 > MOST_BORN
+    assert run.state is RunState.COMPLETED

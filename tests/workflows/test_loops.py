@@ -1,5 +1,6 @@
 """Loops in the database: windows, values, ends; whoever dies."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from tests.support import invariants
+from tests.support.publisher import Recorder
 from tests.workflows.builders import (
     ANN,
     a_run,
@@ -22,9 +24,14 @@ from tests.workflows.builders import (
     task,
     work_off,
 )
+from workflows.dispatch import Refill
+from workflows.engine import looping
 from workflows.models import Run, Step
 from workflows.services.incidents import replay_incident
+from workflows.services.plans import pinned
+from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run
+from workflows.services.steps import settle_scope
 from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -175,3 +182,39 @@ def test_whoever_ends_an_item_goes_on_with_the_next() -> None:
 
     assert work is not None
     assert work.path == "each[1].one"
+
+
+def loops_in_loops() -> Run:
+    """Start a run of nine rounds, three in each of three."""
+    inner = {"id": "inner", "foreach": 3, "steps": [{"id": "leaf", "set": {"x": "${{ index }}"}}]}
+    return a_run({"id": "outer", "foreach": 3, "steps": [inner]})
+
+
+def test_windows_left_to_later_transactions_are_filled_up_by_the_engine(
+    monkeypatch: pytest.MonkeyPatch, sent: Recorder
+) -> None:
+    monkeypatch.setattr(looping, "MOST_BORN", 2)
+    run = loops_in_loops()
+
+    left = [hint for hint in sent.sent if isinstance(hint, Refill)]
+    assert states(run) == {"outer": "WAITING"} | {
+        f"outer[{number}].inner": "WAITING" for number in range(3)
+    }
+    for hint in left:
+        for loop in hint.loops:
+            settle_scope(pin=pinned(hint.run), scope=loop, now=timezone.now())
+
+    assert state(run) == "COMPLETED"
+    assert invariants.left_over(runs=[run.pk]) == []
+
+
+def test_windows_whose_message_was_lost_are_filled_up_by_a_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(looping, "MOST_BORN", 2)
+    run = loops_in_loops()
+
+    for seconds in (11, 22):
+        recover(now=timezone.now() + timedelta(seconds=seconds))
+
+    assert state(run) == "COMPLETED"

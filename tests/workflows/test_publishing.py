@@ -22,8 +22,8 @@ from tests.workflows.builders import (
     states,
     task,
 )
-from workers.publisher import SEGMENT, SETTLE, TAKE, canvas_of
-from workflows.dispatch import CROWDED, FanOut, Line, Segment
+from workers.publisher import REFILL, SEGMENT, SETTLE, TAKE, canvas_of
+from workflows.dispatch import CROWDED, FanOut, Line, Refill, Segment
 from workflows.models import Run
 from workflows.services.recovery import recover
 from workflows.services.runs import start_run
@@ -209,6 +209,15 @@ def test_a_fan_out_is_a_celery_chord_that_settles_its_scope() -> None:
     assert canvas.task == "celery.chord"
     assert [one.task for one in canvas.tasks] == [TAKE] * 3
     assert (canvas.body.task, canvas.body.kwargs["scope"]) == (SETTLE, "all")
+
+
+def test_loops_that_have_room_are_named_to_the_engine() -> None:
+    run = a_run(task("only"))
+
+    message = canvas_of(Refill(run.pk, run.version_id, ("a[0].b", "a[1].b")))
+
+    assert (message.task, message.options["queue"]) == (REFILL, "orchestrator")
+    assert message.kwargs["loops"] == ["a[0].b", "a[1].b"]
 
 
 def test_a_message_carries_ids_and_a_fence_and_no_data() -> None:

@@ -104,6 +104,9 @@ def advance(
         event = draft.queue.popleft()
         if isinstance(event, Drained) and _has_live_steps(plan, held, event.path):
             continue
+        if isinstance(event, Refilled) and len(draft.decision.born) >= looping.MOST_BORN:
+            draft.decision.left.append(event.path)
+            continue
         if held.covers(requirement(plan, event)):
             _decide(draft, event)
         else:

@@ -16,6 +16,7 @@ from workflows.engine.decision import Decision
 from workflows.engine.draft import names_of
 from workflows.engine.events import (
     Claimed,
+    Drained,
     Event,
     Failed,
     LeaseExpired,
@@ -100,7 +101,7 @@ class Clock:
             if any(move.before is RunState.PAUSED for move in decision.run_moves):
                 self._take_queued(run, now)
             self.world.hear(self, run, decision, now)
-            events = decision.follow_ups
+            events = [*decision.follow_ups, *map(Drained, decision.left)]
 
     def _take_queued(self, run: Simulation, now: datetime) -> None:
         """Have the steps taken that nobody could take while the run was held."""

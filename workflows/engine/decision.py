@@ -125,6 +125,8 @@ class Decision:
     """The run is being undone: what failed in it before is not to be replayed any more."""
     follow_ups: list[Event] = field(default_factory=list)
     """What is to be decided next, in the same transaction, on a slice that holds more."""
+    left: list[str] = field(default_factory=list)
+    """Loops with room for items, which are to be begun in transactions of their own."""
 
     def extend(self, other: "Decision") -> None:
         """Take up what was decided after this, on the same slice."""
@@ -140,6 +142,7 @@ class Decision:
         self.assigned.update(other.assigned)
         self.settled = self.settled or other.settled
         self.follow_ups += other.follow_ups
+        self.left += other.left
 
 
 Names = Mapping[str, Any]

@@ -26,6 +26,9 @@ from workflows.language.words import ErrorClass, Losers, OnItemFailure, StepKind
 REFILL = 4
 """The window is filled up when this part of it is free: the items are read a batch at a time."""
 
+MOST_BORN = 2_000
+"""From so many newborn steps on a decision fills up no further window: loops in loops multiply."""
+
 
 @dataclass(frozen=True, slots=True)
 class Items:

@@ -13,7 +13,7 @@ import structlog
 from django.db import DatabaseError
 
 from workflows import dispatch, store
-from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Segment, Vacated
+from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Refill, Segment, Vacated
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ def _first(one: Dispatch) -> tuple[UUID, str, int] | None:
             segment = one
         case Line(segments):
             segment = segments[0]
-        case FanOut() | Look() | Attend() | Vacated():
+        case FanOut() | Refill() | Look() | Attend() | Vacated():
             return None
         case _:
             assert_never(one)

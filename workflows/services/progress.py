@@ -17,11 +17,13 @@ from workflows import store
 from workflows.dispatch import (
     FAN_OUT_FROM,
     FAN_OUT_WIDTH,
+    LOOPS_AT_ONCE,
     Attend,
     Dispatch,
     FanOut,
     Line,
     Look,
+    Refill,
     Segment,
     Vacated,
 )
@@ -348,6 +350,9 @@ def _hints(
     """Return what is to be sent: steps that are ready, and who sees to child runs and places."""
     hints = _ready(pinned, progress, brought)
     decision = progress.decision
+    for first in range(0, len(decision.left), LOOPS_AT_ONCE):
+        loops = tuple(decision.left[first : first + LOOPS_AT_ONCE])
+        hints.append(Refill(pinned.run, pinned.version, loops))
     if decision.waits and progress.held is not None:
         tell_who_is_asked(pinned, progress.held.run.environment, decision.waits)
     if pinned.plan.has_children and (decision.waits or decision.closings):
