@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.testing.builders import shop
+from workers.context import LeasedProfile, TaskContext
 from workers.errors import BusinessError
 from workers.registry import catalog
 from workflows.engine.states import StepState
@@ -133,6 +134,20 @@ def test_the_function_of_a_task_may_be_called_itself() -> None:
     run = shop().run(stubs={"charge": runs(charge, rate=2)})
 
     assert run.step("charge").output == 5400
+
+
+def test_a_function_is_given_a_profile_with_a_temporary_folder() -> None:
+    def charge(cents: int, stock: int, context: TaskContext) -> int:
+        assert context.profile is not None
+        (context.profile.folder / "receipt").write_text(f"{cents * stock}")
+        return len(list(context.profile.folder.iterdir()))
+
+    profile = LeasedProfile("ann", "bots")
+    given = TaskContext.of("charge", profile=profile)
+    run = shop().run(stubs={"charge": runs(charge, context=given)})
+
+    assert run.step("charge").output == 1
+    assert (profile.folder / "receipt").read_text() == "2700"
 
 
 def test_what_a_function_raises_as_a_task_does_is_the_failure_of_the_step() -> None:
