@@ -98,7 +98,12 @@ def _record(done: Sequence[Done], taker: Taker, *, further: bool) -> list[Work]:
     """Record outcomes together, or one by one where that is not to be; return what follows."""
     try:
         recorded = steps.record_outcomes(
-            done=done, taker=taker, run_on=further, fits=pace.is_quick, now=store.now()
+            done=done,
+            taker=taker,
+            run_on=further,
+            fits=pace.is_quick,
+            now=store.now(),
+            width=WIDTH,
         )
     except store.ERRORS as error:
         store.outage.note(error)

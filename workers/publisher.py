@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import structlog
-from celery import Signature, chain, chord, current_app
+from celery import Signature, chain, chord, current_app, group
 from celery.exceptions import QueueNotFound
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
@@ -125,7 +125,7 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:  # noqa: PLR0911 - a table, o
             pairs = zip(segments, [*segments[1:], None], strict=True)
             return chain(*(_segment(one, after.path if after else "") for one, after in pairs))
         case FanOut():
-            return _fan_out(dispatch)
+            return _takers(dispatch) if dispatch.is_loop else _fan_out(dispatch)
         case Refill(run, version, loops):
             place = {"run": str(run), "version": str(version)}
             return _signature(REFILL, ENGINE_QUEUE, **place, loops=list(loops))
@@ -150,18 +150,20 @@ def _tick() -> Signature[Any]:
 
 
 def _fan_out(fan: FanOut) -> Signature[Any]:
-    run, version = str(fan.run), str(fan.version)
-    takers = [
-        taker_of(fan.queue, run=run, version=version, scope=fan.scope) for _ in range(fan.width)
-    ]
-    return chord(
-        takers, _signature(SETTLE, ENGINE_QUEUE, run=run, version=version, scope=fan.scope)
-    )
+    run, version, scope = str(fan.run), str(fan.version), fan.scope
+    takers = [taker_of(fan.queue, run=run, version=version, scope=scope) for _ in range(fan.width)]
+    return chord(takers, _signature(SETTLE, ENGINE_QUEUE, run=run, version=version, scope=scope))
+
+
+def _takers(fan: FanOut) -> Signature[Any]:
+    run, version, scope = str(fan.run), str(fan.version), fan.scope
+    one = _signature(TAKE, fan.queue, run=run, version=version, scope=scope)
+    return group(one.clone() for _ in range(fan.width))
 
 
 def taker_of(queue: str, *, run: str, version: str, scope: str) -> Signature[Any]:
-    """Return the message to one taker of a fan-out."""
-    return _signature(TAKE, queue, run=run, version=version, scope=scope)
+    """Return the message to one taker of a chord."""
+    return _signature(TAKE, queue, keeps=True, run=run, version=version, scope=scope)
 
 
 def _segment(segment: Segment, brings: str = "") -> Signature[Any]:
@@ -176,9 +178,8 @@ def _segment(segment: Segment, brings: str = "") -> Signature[Any]:
     return _signature(SEGMENT, segment.queue, **fence)
 
 
-def _signature(task: str, queue: str, **ids: Any) -> Signature[Any]:
+def _signature(task: str, queue: str, *, keeps: bool = False, **ids: Any) -> Signature[Any]:
     """Return a message; only the takers of a chord keep a result, which its body waits for."""
-    keeps = task == TAKE
     # Celery's own way to make what Flower shows of the ids takes a tenth of a publication.
     options = {"queue": queue, "ignore_result": not keeps, "kwargsrepr": repr(ids)}
     return Signature(task, kwargs=ids, options=options, immutable=True)

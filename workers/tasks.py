@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,11 +24,21 @@ from workers import warden as _warden  # noqa: F401 - as above
 from workers.abreast import claim_of_fan, claim_of_runs, go_abreast
 from workers.leases import keeper
 from workers.outage import outlast
+from workers.pace import pace
 from workers.segment import SLICE, Rest, run_on
 from workers.slots import names_of, slots
 from workflows import store
-from workflows.dispatch import Segment
-from workflows.services import children, concurrency, recovery, retention, steps, timers
+from workflows.dispatch import FanOut, Segment
+from workflows.engine.plan import LOOPS
+from workflows.services import (
+    children,
+    concurrency,
+    outbox,
+    recovery,
+    retention,
+    steps,
+    timers,
+)
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.steps import Taker, Work
 
@@ -48,8 +59,10 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
     began = time.monotonic()
     taker = Taker(*_place(self), brought=brings)
     with _memory_to_go_on():
-        work = _claim(Segment(UUID(run), UUID(version), path, attempt, taker.queue), taker)
-        if not run_on(work, taker, began=began):
+        segment = Segment(UUID(run), UUID(version), path, attempt, taker.queue)
+        if not brings and _take_beside(segment, taker, began):
+            return
+        if not run_on(_claim(segment, taker), taker, began=began):
             self.request.chain = None
 
 
@@ -72,11 +85,16 @@ def run_bundle(self: BoundTask, *, fences: list[tuple[str, str, str, int]]) -> N
 def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     """Carry out what is queued of a run, one after the other; then give way to others."""
     began = time.monotonic()
-    taker = Taker(*_place(self), fan=scope)
     pin = _pin(UUID(run), UUID(version))
+    is_loop = pin.plan.node(scope).kind in LOOPS
+    taker = Taker(*_place(self), fan=scope, settles=is_loop)
     with _memory_to_go_on():
         found = _take(pin, taker, began)
-    if found and outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
+    if not found or not outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
+        return
+    if is_loop:
+        outbox.send([FanOut(pin.run, pin.version, taker.queue, 1, scope, is_loop)])
+    else:
         again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
         raise self.replace(again)
 
@@ -154,12 +172,26 @@ def tidy_up(**_: object) -> None:
     folders.tidy(Path(settings.ORCHESTRATOR["PROFILE_DIR"]))
 
 
+def _take_beside(segment: Segment, taker: Taker, began: float) -> bool:
+    """Carry out a quick step of a loop with those beside it; say whether it is one."""
+    pin = _pin(segment.run, segment.version)
+    node = pin.plan.node(segment.path)
+    if "[]" not in node.path or segment.attempt > 1 or not pace.is_quick(node):
+        return False
+    if node.is_item:
+        scope = pin.plan.path(node.scope, segment.path)
+        _take(pin, replace(taker, fan=scope, settles=True), began)
+    else:
+        go_abreast(claim_of_runs([(pin, segment.path)], taker), taker, began=began)
+    return True
+
+
 def _take(pin: Pinned, taker: Taker, began: float) -> bool:
     """Carry out what is queued of a fan-out until the slice is over; say whether there was any."""
     found, after = False, -1
     while not found or (time.monotonic() - began < SLICE and not slots.stopping):
         if abreast := claim_of_fan(pin, taker, after=after):
-            after = max(work.node.index for work in abreast)
+            after = -1 if taker.settles else max(work.node.index for work in abreast)
             go_abreast(abreast, taker, began=began)
         else:
             work = outlast(

@@ -53,13 +53,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Have `width` takers carry out whatever is queued of the run, then settle the scope."""
+    """Have `width` takers carry out whatever is queued of the run, then settle the scope.
+
+    Whoever ends the items of a loop settles it, so nobody waits for its takers.
+    """
 
     run: UUID
     version: UUID
     queue: str
     width: int
     scope: str
+    is_loop: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def advance(
     draft.queue.extend(events)
     while draft.queue:
         event = draft.queue.popleft()
-        if isinstance(event, Drained) and _has_live_steps(plan, held, event.path):
+        if isinstance(event, Drained) and _is_idle(draft, event):
             continue
         if isinstance(event, Refilled) and len(draft.decision.born) >= looping.MOST_BORN:
             draft.decision.left.append(event.path)
@@ -259,10 +259,12 @@ def _without(reads: Reads, node: Node) -> Reads:
     return Reads(reads.roots, reads.steps - {node.id})
 
 
-def _has_live_steps(plan: Plan, held: Slice, scope: str) -> bool:
-    if plan.node(scope).kind in LOOPS:
-        return False
-    return any(view.scope == scope and view.alive for view in held.steps.values())
+def _is_idle(draft: Draft, drained: Drained) -> bool:
+    """Say whether nothing comes of it: the scope has live steps, or the loop is looked at later."""
+    if draft.plan.node(drained.path).kind in LOOPS:
+        return drained in draft.queue
+    views = draft.slice.steps.values()
+    return any(view.scope == drained.path and view.alive for view in views)
 
 
 def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - the table of events, one line each

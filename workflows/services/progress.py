@@ -70,6 +70,10 @@ class Wish:
     worker: str
     lease_until: datetime
     fits: Callable[[Node], bool] = field(default=lambda _: True)
+    abreast: Callable[[Node], bool] = field(default=lambda _: False)
+    """What it would go on with together with others like it."""
+    width: int = 1
+    """How many of those."""
 
 
 @dataclass(slots=True)
@@ -78,9 +82,9 @@ class Progress:
 
     decision: Decision = field(default_factory=Decision)
     held: Slice | None = None
-    claimed: StepView | None = None
+    claimed: tuple[StepView, ...] = ()
     seen: Seen | None = None
-    """What the next decision may be made upon, about the step that was claimed."""
+    """What the next decision may be made upon, about the steps that were claimed."""
     pinned: Pinned | None = None
     """The run in the version by which it was decided, where that is another than was known."""
 
@@ -158,7 +162,7 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
 ) -> Progress:
     """Decide `events` and all that follows; store it; have ready steps sent after the commit.
 
-    With a `wish`, the first step that becomes ready on its queue is claimed at once and is
+    With a `wish`, what becomes ready on its queue, and is wished for, is claimed at once and is
     not sent, once nothing follows that might end it. `unsettled` names scopes that somebody
     else will settle, `brought` a step whose message is on its way already; `held` is what the
     caller has locked and read of the run, if it has. The caller holds the transaction.
@@ -188,7 +192,7 @@ def advance_run(  # noqa: PLR0913 - the facts of one transaction, named
             todo = [*early.answers(pinned.run, decision.waits, now=now), *todo]
         progress.decision.extend(decision)
         progress.held, held = held, None
-    _send(_hints(pinned, progress, brought))
+    _send(_hints(pinned, progress, brought, wish=wish))
     return progress
 
 
@@ -217,8 +221,8 @@ class Proposal:
         """Return what came of it; None when nothing was stored."""
         if answer is None:
             return None
-        claimed = self.claimed[0] if self.claimed else None
-        progress = Progress(self.decision, self.held, claimed, answer if answer.steps else None)
+        seen = answer if answer.steps else None
+        progress = Progress(self.decision, self.held, self.claimed, seen)
         _send(_hints(self.pinned, progress, self.brought, answer.parent))
         return progress
 
@@ -281,8 +285,7 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
         if isinstance(event, Claimed) and held.steps[event.path].worker
     )
     if wish is not None:
-        follows = _claim_ready(plan, held, decision, wish, now)
-        claimed = (follows,) if follows is not None else ()
+        claimed = _claim_ready(plan, held, decision, wish, now)
     change = store.change(
         pinned.run,
         plan,
@@ -329,26 +332,35 @@ def _left_to_others(event: Event, unsettled: frozenset[str]) -> bool:
 
 def _claim_ready(
     plan: Plan, held: Slice, decision: Decision, wish: Wish, now: datetime
-) -> StepView | None:
-    """Claim the first step that this decision queued where the worker listens."""
-    for move in decision.moves:
-        view = move.after
-        if view.state is not StepState.QUEUED or held.steps[view.path] is not view:
-            continue
-        node = plan.nodes[view.node]
-        if store.queue_of(node, held.run.environment) == wish.queue and wish.fits(node):
-            taken = Claimed(view.path, view.attempt, wish.worker, wish.lease_until)
-            decision.extend(_decided(plan, held, taken, now=now))
-            claimed = held.steps[view.path]
-            return claimed if claimed.state is StepState.RUNNING else None
-    return None
+) -> tuple[StepView, ...]:
+    """Claim what this decision queued where the worker listens: the first, or several abreast."""
+    ready = [
+        move.after
+        for move in decision.moves
+        if move.after.state is StepState.QUEUED
+        and held.steps[move.after.path] is move.after
+        and store.queue_of(plan.nodes[move.after.node], held.run.environment) == wish.queue
+        and wish.fits(plan.nodes[move.after.node])
+    ]
+    quick = [view for view in ready if view.attempt == 1 and wish.abreast(plan.nodes[view.node])]
+    wanted = quick[: wish.width] if quick and quick[0] is ready[0] else ready[:1]
+    taken = [Claimed(one.path, one.attempt, wish.worker, wish.lease_until) for one in wanted]
+    if not taken:
+        return ()
+    decision.extend(_decided(plan, held, *taken, now=now))
+    views = (held.steps[one.path] for one in taken)
+    return tuple(view for view in views if view.state is StepState.RUNNING)
 
 
 def _hints(
-    pinned: Pinned, progress: Progress, brought: str = "", parent: str = ""
+    pinned: Pinned,
+    progress: Progress,
+    brought: str = "",
+    parent: str = "",
+    wish: Wish | None = None,
 ) -> list[Dispatch]:
     """Return what is to be sent: steps that are ready, and who sees to child runs and places."""
-    hints = _ready(pinned, progress, brought)
+    hints = _ready(pinned, progress, brought, wish)
     decision = progress.decision
     for first in range(0, len(decision.left), LOOPS_AT_ONCE):
         loops = tuple(decision.left[first : first + LOOPS_AT_ONCE])
@@ -366,14 +378,14 @@ def _hints(
     return hints
 
 
-def _ready(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
+def _ready(pinned: Pinned, progress: Progress, brought: str, wish: Wish | None) -> list[Dispatch]:
     """Return what is to be sent: who listens has the engine look for what came before it."""
     listens = any(awaited.kind is Reason.EVENT for awaited in progress.decision.waits)
-    queued = _queued(pinned, progress, brought)
+    queued = _queued(pinned, progress, brought, wish)
     return [*queued, Look()] if listens else queued
 
 
-def _queued(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
+def _queued(pinned: Pinned, progress: Progress, brought: str, wish: Wish | None) -> list[Dispatch]:
     held = progress.held
     if held is None or held.run.state not in GOING_ON:
         return []
@@ -385,7 +397,7 @@ def _queued(pinned: Pinned, progress: Progress, brought: str) -> list[Dispatch]:
     ]
     if not ready or (held.run.state is RunState.PAUSED and not _was_resumed(pinned)):
         return []
-    return dispatches_of(pinned, held.run.environment, ready)
+    return dispatches_of(pinned, held.run.environment, ready, wish)
 
 
 def _was_resumed(pinned: Pinned) -> bool:
@@ -396,10 +408,12 @@ def _was_resumed(pinned: Pinned) -> bool:
     return store.lock_run(pinned.run) is RunState.RUNNING
 
 
-def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -> list[Dispatch]:
-    """Return how queued steps are sent: one by one, or as a fan-out where there are many.
+def dispatches_of(
+    pinned: Pinned, environment: str, ready: Iterable[StepView], wish: Wish | None = None
+) -> list[Dispatch]:
+    """Return how queued steps are sent: one by one, or to takers where there are many.
 
-    The items of a loop are sent one by one: whoever ends one takes the next.
+    Of what goes abreast, each taker takes as many as whoever wished for it.
     """
     groups: dict[tuple[str, str], list[StepView]] = {}
     for view in ready:
@@ -408,10 +422,13 @@ def dispatches_of(pinned: Pinned, environment: str, ready: Iterable[StepView]) -
     found: list[Dispatch] = []
     for (queue, scope), views in groups.items():
         is_loop = pinned.plan.node(scope).kind in LOOPS
-        if len(views) >= FAN_OUT_FROM and not is_loop:
-            found.append(
-                FanOut(pinned.run, pinned.version, queue, min(len(views), FAN_OUT_WIDTH), scope)
-            )
+        is_quick = wish is not None and wish.abreast(pinned.plan.nodes[views[0].node])
+        if wish is not None and is_loop and is_quick:
+            width = -(-len(views) // wish.width)
+            found.append(FanOut(pinned.run, pinned.version, queue, width, scope, is_loop))
+        elif len(views) >= FAN_OUT_FROM:
+            width = min(len(views), FAN_OUT_WIDTH)
+            found.append(FanOut(pinned.run, pinned.version, queue, width, scope, is_loop))
         else:
             found += [_along(pinned, environment, view, queue) for view in views]
     return found

@@ -247,8 +247,8 @@ def _again(found: Iterable[Unclaimed], fanned: set[tuple[UUID, str, str]]) -> li
             continue
         if len(rows) >= FAN_OUT_FROM:
             fanned.add(key)
-            width = min(len(rows), FAN_OUT_WIDTH)
-            dispatches.append(FanOut(rows[0].run, rows[0].version, rows[0].queue, width, key[2]))
+            width, first = min(len(rows), FAN_OUT_WIDTH), rows[0]
+            dispatches.append(FanOut(first.run, first.version, first.queue, width, first.scope))
         else:
             dispatches += [
                 Segment(row.run, row.version, row.path, row.attempt, row.queue) for row in rows

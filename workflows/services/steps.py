@@ -96,18 +96,19 @@ class Taker:
     The name is of one message that a worker carries out, and of no other: by it the worker knows
     its own claim again when the answer to it was lost. `brought` is the step whose message is on
     its way. `fan` is the scope of a fan-out: its queued steps are as good as a successor, and the
-    body of its chord settles it.
+    body of its chord settles it, unless it is a loop, which whoever ends its items `settles`.
     """
 
     worker: str
     queue: str
     brought: str = ""
     fan: str | None = None
+    settles: bool = False
 
     @property
     def unsettled(self) -> frozenset[str]:
         """The scopes that somebody else settles."""
-        return frozenset() if self.fan is None else frozenset({self.fan})
+        return frozenset() if self.fan is None or self.settles else frozenset({self.fan})
 
 
 class PutAside(Enum):
@@ -182,16 +183,14 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
         recall,
     )
     pin = progress.pinned or work.pinned
-    has_profiles = pin.plan.has_profiles or work.pinned.plan.has_profiles
-    if has_profiles and progress.decision.run_moves:
-        profiles.release_run(work.run, now=now)
+    _let_go(work.pinned, pin, progress, now)
     if work.node.guard:
         guard, asked = work.node.guard, work.tells_guard
         guards.tell(work.place, guard, outcome, is_asked=asked, now=now)
-    if progress.claimed is not None:
-        return patiently(partial(_work_of, pin, progress, work.queue, progress.claimed))
+    if progress.claimed:
+        return patiently(partial(_work_of, pin, progress, work.queue, progress.claimed[0]))
     if run_on and siblings and taker.fan is not None:
-        after = pin.plan.node(work.path).index
+        after = -1 if taker.settles else pin.plan.node(work.path).index
         return claim_any_step(pin=pin, taker=taker, now=now, after=after, again=again)
     return None
 
@@ -207,32 +206,75 @@ class Recorded:
     unrecorded: list[Done] = field(default_factory=list)
 
 
-def record_outcomes(
+def record_outcomes(  # noqa: PLR0913 - the facts of several outcomes, named
     *,
     done: Sequence[Done],
     taker: Taker,
     run_on: bool,
     fits: Callable[[Node], bool],
     now: datetime,
+    width: int = 1,
 ) -> Recorded:
     """Record how several attempts ended, in one transaction, as far as they meet nobody.
 
-    With `run_on`, claim what follows on each, where it `fits`.
+    Those inside of loops always meet somebody: they are recorded together under the locks, in a
+    transaction for each run. With `run_on`, claim what follows on each, where it `fits`; in
+    a loop up to `width` at once.
     """
     fits_abreast = partial(_fits_abreast, fits)
-    wish = Wish(taker.queue, taker.worker, now + lease(), fits_abreast) if run_on else None
+    until = now + lease()
+    wish = Wish(taker.queue, taker.worker, until, fits_abreast, fits_abreast, width)
     runs: dict[UUID, list[Done]] = {}
     for work, outcome in done:
         runs.setdefault(work.run, []).append((work, outcome))
-    proposals = [_propose_outcomes(some, taker, wish, now) for some in runs.values()]
+    facts = (taker, wish if run_on else None, now)
+    proposals = [_propose_outcomes(some, *facts) for some in runs.values()]
     found = Recorded()
     for some, progress in zip(runs.values(), conclude_all(proposals), strict=True):
+        if progress is None and _are_looped(some):
+            progress = _record_together(some, *facts)  # noqa: PLW2901 - found another way
         if progress is None:
             found.unrecorded += some
-        elif progress.claimed is not None:
-            pin, queue = some[0][0].pinned, some[0][0].queue
-            found.claimed += filter(None, [_work_of(pin, progress, queue, progress.claimed)])
+            continue
+        work, _ = some[0]
+        pin = progress.pinned or work.pinned
+        _let_go(work.pinned, pin, progress, now)
+        found.claimed += _works_of(pin, progress, work.queue)
     return found
+
+
+def _are_looped(some: Sequence[Done]) -> bool:
+    return all("[" in work.path for work, _ in some)
+
+
+def _record_together(
+    some: Sequence[Done], taker: Taker, wish: Wish | None, now: datetime
+) -> Progress:
+    """Record several outcomes of one run under the locks."""
+    outcomes = [outcome for _, outcome in some]
+    facts: dict[str, Any] = {"now": now, "wish": wish, "unsettled": taker.unsettled}
+    return in_flight(
+        partial(advance_run, some[0][0].pinned, *outcomes, **facts),
+        partial(_all_recorded_before, some, taker),
+    )
+
+
+def _all_recorded_before(some: Sequence[Done], taker: Taker) -> Progress | None:
+    """Return what came of outcomes whose answer was lost; None when they were not recorded."""
+    progress = _recorded_before(some[0][0], taker)
+    if progress is None:
+        return None
+    done = {work.path for work, _ in some}
+    views = store.all_held_by(some[0][0].run, taker.worker)
+    progress.claimed = tuple(view for view in views if view.path not in done)
+    return progress
+
+
+def _let_go(before: Pinned, pin: Pinned, progress: Progress, now: datetime) -> None:
+    """Let others have the profiles that a run held, in any of its versions, once it has ended."""
+    has_profiles = before.plan.has_profiles or pin.plan.has_profiles
+    if has_profiles and progress.decision.run_moves:
+        profiles.release_run(pin.run, now=now)
 
 
 def _propose_outcomes(
@@ -260,12 +302,12 @@ def claim_steps(*, fences: Sequence[tuple[Pinned, str]], taker: Taker, now: date
     """Claim the first attempts at steps, each of a run of its own, as far as they can be had."""
     fences = [(pin, path) for pin, path in fences if not _asks(pin.plan.node(path))]
     proposals = [_propose_claims(pin, [path], taker, now) for pin, path in fences]
-    works = [
-        _work_of(pin, progress, taker.queue, progress.claimed)
+    return [
+        work
         for (pin, _), progress in zip(fences, conclude_all(proposals), strict=True)
         if progress is not None
+        for work in _works_of(pin, progress, taker.queue)
     ]
-    return [work for work in works if work is not None]
 
 
 def claim_abreast(  # noqa: PLR0913 - the facts of a claim, named
@@ -305,20 +347,23 @@ def _claim_abreast(  # noqa: PLR0913, PLR0917 - the facts of a claim
     ]
     proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
     progress = None if proposal is None else proposal.commit()
-    if proposal is None or progress is None:
-        return []
+    return [] if progress is None else _works_of(pin, progress, taker.queue)
+
+
+def _works_of(pin: Pinned, progress: Progress, queue: str) -> list[Work]:
+    """Return the attempts that were claimed."""
     works = []
-    for view in proposal.claimed:
-        seen = _of_one(pin.plan, view, progress.seen)
-        alone = Progress(progress.decision, progress.held, view, seen)
-        works.append(_work_of(pin, alone, taker.queue, view))
+    for view in progress.claimed:
+        seen = progress.seen
+        if seen is not None and len(progress.claimed) > 1:
+            seen = _of_one(pin.plan, view, seen)
+        alone = Progress(progress.decision, progress.held, (view,), seen)
+        works.append(_work_of(pin, alone, queue, view))
     return [work for work in works if work is not None]
 
 
-def _of_one(plan: Plan, view: StepView, seen: Seen | None) -> Seen | None:
+def _of_one(plan: Plan, view: StepView, seen: Seen) -> Seen:
     """Return what was seen of several steps as far as one of them needs it."""
-    if seen is None:
-        return None
     wanted = requirement(plan, Succeeded(view.path, view.attempt)).paths
     return Seen(tuple(one for one in seen.steps if one.path in wanted))
 
@@ -373,7 +418,8 @@ def _recorded_before(work: Work, taker: Taker) -> Progress | None:
     pin = pinned(work.run)
     send_queued(pin, work.environment)
     held = _slice_of(pin, work.environment)
-    return Progress(held=held, claimed=store.held_by(work.run, taker.worker), pinned=pin)
+    following = store.held_by(work.run, taker.worker)
+    return Progress(held=held, claimed=(following,) if following else (), pinned=pin)
 
 
 def _slice_of(pin: Pinned, environment: str) -> Slice:
@@ -483,7 +529,7 @@ def _claim(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) ->
         now=now,
         unsettled=taker.unsettled,
     )
-    return None if progress is None else _work_of(pin, progress, taker.queue, progress.claimed)
+    return None if progress is None else next(iter(_works_of(pin, progress, taker.queue)), None)
 
 
 def _claim_undo(pin: Pinned, path: str, attempt: int, taker: Taker, now: datetime) -> Work | None:

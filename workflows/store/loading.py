@@ -117,10 +117,11 @@ LOAD_OUTPUTS = """
 PAGE = 1000
 """Outputs of a loop's items that are read with one statement."""
 
-HAS_LIVE = f"""
-    SELECT EXISTS (
-        SELECT 1 FROM workflows_step WHERE run_id = %s AND scope = %s
-        AND state IN ({", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))})
+HAVE_LIVE = f"""
+    SELECT scope FROM unnest(%s::text[]) wanted (scope)
+    WHERE EXISTS (
+        SELECT 1 FROM workflows_step s WHERE s.run_id = %s AND s.scope = wanted.scope
+        AND s.state IN ({", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))})
     )
 """  # noqa: S608 - the states are literals, so that the partial index is used
 
@@ -131,14 +132,16 @@ LAST_COMPLETED = """
 """
 
 FAILED_INSIDE = """
-    SELECT path, error, count(*) OVER () FROM workflows_step
-    WHERE run_id = %s AND scope = %s AND (
-        (state = 'FAILED' AND reason <> 'optional')
-        OR reason = 'discarded'
-        OR (state = 'CANCELLED' AND reason = 'fail_fast')
-    )
-    ORDER BY error IS NULL, node, path
-    LIMIT 1
+    SELECT wanted.scope, first.* FROM unnest(%s::text[]) wanted (scope), LATERAL (
+        SELECT path, error, count(*) OVER () FROM workflows_step
+        WHERE run_id = %s AND scope = wanted.scope AND (
+            (state = 'FAILED' AND reason <> 'optional')
+            OR reason = 'discarded'
+            OR (state = 'CANCELLED' AND reason = 'fail_fast')
+        )
+        ORDER BY error IS NULL, node, path
+        LIMIT 1
+    ) first
 """
 
 
@@ -227,8 +230,8 @@ def _load_values(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, held: Slice
         held.batches[path] = _batch(cur, run_id, plan, path)
     for path in wanted.gathered:
         held.gathered[path] = _gathered(cur, run_id, plan, path)
-    for scope in wanted.scopes:
-        held.tallies[scope] = _tally(cur, run_id, scope)
+    if wanted.scopes:
+        held.tallies = _tallies(cur, run_id, wanted.scopes)
     if ROOT in held.tallies and held.tallies[ROOT].failed and plan.on_failure is OnFailure.PARK:
         needs_person = cur.execute(HAS_INCIDENT, (run_id,), prepare=True).fetchall()[0][0]
         held.tallies[ROOT] = replace(held.tallies[ROOT], needs_person=needs_person)
@@ -387,14 +390,18 @@ def lock_run(run_id: UUID) -> RunState:
     return RunState(cursor().execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0][0])
 
 
-def _tally(cur: psycopg.Cursor[Row], run_id: UUID, scope: str) -> ScopeTally:
-    if cur.execute(HAS_LIVE, (run_id, scope), prepare=True).fetchall()[0][0]:
-        return ScopeTally(alive=1, failed=0)
-    rows = cur.execute(FAILED_INSIDE, (run_id, scope), prepare=True).fetchall()
-    if not rows:
-        return ScopeTally(alive=0, failed=0)
-    path, error, failed = rows[0]
-    return ScopeTally(0, failed, StepError.from_dict(json.loads(error)) if error else None, path)
+def _tallies(
+    cur: psycopg.Cursor[Row], run_id: UUID, scopes: frozenset[str]
+) -> dict[str, ScopeTally]:
+    """Return what the steps of scopes amount to, by two statements for all of them."""
+    found = dict.fromkeys(scopes, ScopeTally(alive=0, failed=0))
+    for (scope,) in cur.execute(HAVE_LIVE, (list(scopes), run_id), prepare=True):
+        found[scope] = ScopeTally(alive=1, failed=0)
+    dead = [scope for scope, tally in found.items() if not tally.alive]
+    for scope, path, text, failed in cur.execute(FAILED_INSIDE, (dead, run_id), prepare=True):
+        error = StepError.from_dict(json.loads(text)) if text else None
+        found[scope] = ScopeTally(0, failed, error, path)
+    return found
 
 
 def _step(row: Row) -> StepView:
