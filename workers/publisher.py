@@ -27,6 +27,7 @@ FILL = "workers.fill_places"
 ENGINE_QUEUE = "orchestrator"
 LARGEST_BUNDLE = 20
 BUNDLES_AT_LEAST = 8
+QUICK_BUNDLES_AT_LEAST = 2
 
 TICK_WITHIN = 5.0
 """Seconds after which a tick that nobody has fetched is worthless: the next one does the same."""
@@ -94,16 +95,17 @@ class Bundle:
 def bundled(dispatches: Sequence[Dispatch]) -> Iterator[Dispatch | Bundle]:
     """Put segments of one queue together where there are many: a message costs more than a step.
 
-    There are always enough bundles for many workers to begin at once.
+    There are always enough bundles for many workers to begin at once; two, of what is quick.
     """
-    queues: dict[str, list[Segment]] = {}
+    queues: dict[tuple[str, bool], list[Segment]] = {}
     for dispatch in dispatches:
         if isinstance(dispatch, Segment):
-            queues.setdefault(dispatch.queue, []).append(dispatch)
+            queues.setdefault((dispatch.queue, dispatch.is_quick), []).append(dispatch)
         else:
             yield dispatch
-    for segments in queues.values():
-        size = min(LARGEST_BUNDLE, len(segments) // BUNDLES_AT_LEAST)
+    for (_, is_quick), segments in queues.items():
+        bundles = QUICK_BUNDLES_AT_LEAST if is_quick else BUNDLES_AT_LEAST
+        size = min(LARGEST_BUNDLE, len(segments) // bundles)
         if size <= 1:
             yield from segments
         else:

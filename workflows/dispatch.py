@@ -38,6 +38,8 @@ class Segment:
     path: str
     attempt: int
     queue: str
+    is_quick: bool = False
+    """Whether it has proven quick, so that it had better share a message with others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ there were: neither the window, which lets `max_parallel` be under way, nor the 
 looks at the rows of its items.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +16,8 @@ from typing import Any
 from workflows.engine.decision import Names
 from workflows.engine.draft import Draft
 from workflows.engine.events import Drained, Gathered, Halted, Reached, Refilled, StepError
-from workflows.engine.plan import NO_NODE, Node, Transition, number_of
-from workflows.engine.slice import ScopeTally, StepView
+from workflows.engine.plan import NO_NODE, Node, Plan, Transition, number_of
+from workflows.engine.slice import Requirement, ScopeTally, StepView
 from workflows.engine.states import Reason, StepState
 from workflows.engine.values import NO_VALUE, ItemsError, ValueTooLargeError, refusal
 from workflows.language import expressions
@@ -217,6 +218,21 @@ def refill(draft: Draft, loop: StepView) -> None:
         item = draft.bear(body, scope=loop.path, near=f"{loop.path}[{number}]", item=value)
         draft.later(Reached(item.path))
     draft.touch(loop, born=loop.born + len(values))
+
+
+def refills(plan: Plan, paths: Sequence[str]) -> Requirement:
+    """Return what is asked for so that loops are filled up where many items end at once."""
+    ends = Counter(
+        plan.path(plan.node(path).scope, path) for path in paths if plan.node(path).is_item
+    )
+    loops = ((loop, ended, plan.node(loop)) for loop, ended in ends.items())
+    return Requirement(
+        batches=frozenset(
+            loop
+            for loop, ended, node in loops
+            if node.kind is StepKind.FOREACH and ended * REFILL >= node.max_parallel
+        )
+    )
 
 
 def wake(draft: Draft, loop: StepView) -> bool:

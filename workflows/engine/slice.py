@@ -193,20 +193,24 @@ class Requirement:
 
     def near(self, path: str) -> "Requirement":
         """Return what is asked for of nodes as asked for in the iterations of a step."""
-
-        def of(templates: frozenset[str]) -> frozenset[str]:
-            return frozenset(located(template, path) for template in templates)
-
-        return replace(
-            self,
-            paths=of(self.paths),
-            records=of(self.records),
-            items=of(self.items),
-            batches=of(self.batches),
-            gathered=of(self.gathered),
-            subtrees=of(self.subtrees),
-            scopes=of(self.scopes),
+        return Requirement(
+            _near(self.paths, path),
+            self.roots,
+            _near(self.records, path),
+            _near(self.items, path),
+            _near(self.batches, path),
+            _near(self.gathered, path),
+            _near(self.subtrees, path),
+            _near(self.scopes, path),
+            self.everything,
+            self.undoing,
         )
+
+
+def _near(templates: frozenset[str], path: str) -> frozenset[str]:
+    if not templates:
+        return templates
+    return frozenset(located(template, path) for template in templates)
 
 
 def reading(plan: Plan, reads: Reads, near: str) -> Requirement:

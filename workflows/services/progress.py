@@ -27,6 +27,7 @@ from workflows.dispatch import (
     Segment,
     Vacated,
 )
+from workflows.engine import looping
 from workflows.engine.advance import advance, requirement
 from workflows.engine.decision import Decision
 from workflows.engine.events import (
@@ -319,8 +320,8 @@ def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[st
     return Ahead(tuple(wanted.paths), alone)
 
 
-def _needed(plan: Plan, events: Iterable[Event]) -> Requirement:
-    wanted = Requirement()
+def _needed(plan: Plan, events: Sequence[Event]) -> Requirement:
+    wanted = looping.refills(plan, [one.path for one in events if isinstance(one, Succeeded)])
     for event in events:
         wanted |= requirement(plan, event)
     return wanted
@@ -430,13 +431,15 @@ def dispatches_of(
             width = min(len(views), FAN_OUT_WIDTH)
             found.append(FanOut(pinned.run, pinned.version, queue, width, scope, is_loop))
         else:
-            found += [_along(pinned, environment, view, queue) for view in views]
+            found += [_along(pinned, environment, view, queue, is_quick) for view in views]
     return found
 
 
-def _along(pinned: Pinned, environment: str, view: StepView, queue: str) -> Dispatch:
+def _along(
+    pinned: Pinned, environment: str, view: StepView, queue: str, is_quick: bool
+) -> Dispatch:
     """Return a line where the steps after this one are known in advance and on other queues."""
-    first = Segment(pinned.run, pinned.version, view.path, view.attempt, queue)
+    first = Segment(pinned.run, pinned.version, view.path, view.attempt, queue, is_quick)
     if view.attempt != 1:
         return first
     segments = [first]

@@ -280,7 +280,7 @@ def _let_go(before: Pinned, pin: Pinned, progress: Progress, now: datetime) -> N
 def _propose_outcomes(
     some: Sequence[Done], taker: Taker, wish: Wish | None, now: datetime
 ) -> Proposal | None:
-    """Decide several outcomes of one run; a step that follows is claimed behind a single one."""
+    """Decide several outcomes of one run, and claim what follows."""
     first, _ = some[0]
     if any(work.seen is None for work, _ in some):
         return None
@@ -293,7 +293,7 @@ def _propose_outcomes(
         *(outcome for _, outcome in some),
         environment=first.environment,
         now=now,
-        wish=wish if single else None,
+        wish=wish,
         unsettled=taker.unsettled,
     )
 
