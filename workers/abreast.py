@@ -114,18 +114,28 @@ def _record(done: Sequence[Done], taker: Taker, *, further: bool) -> list[Work]:
 def _one_by_one(
     some: Sequence[Done], done: Sequence[Done], taker: Taker, *, again: bool
 ) -> list[Work]:
-    """Record outcomes one by one. What the taker holds beside them it has carried out already."""
-    held: set[tuple[UUID, str]] = {(work.run, work.path) for work, _ in done}
-    follow = [
-        outlast(partial(_record_alone, work, outcome, taker, again)) for work, outcome in some
+    """Record outcomes one by one; return what was claimed behind them without being heard of."""
+    for work, outcome in some:
+        outlast(partial(_record_alone, work, outcome, taker, again))
+    if not again:
+        return []
+    carried_out: set[tuple[UUID, str]] = {(work.run, work.path) for work, _ in done}
+    pins = {work.run: work.pinned for work, _ in done}
+    claims = [partial(_claims, pin, taker) for pin in pins.values()]
+    return [
+        work
+        for claim in claims
+        for work in outlast(claim)
+        if (work.run, work.path) not in carried_out
     ]
-    return [work for work in follow if work is not None and (work.run, work.path) not in held]
 
 
-def _record_alone(
-    work: Work, outcome: Outcome, taker: Taker, again: bool, tried: bool
-) -> Work | None:
-    return record(work, outcome, taker, further=False, again=again or tried)
+def _record_alone(work: Work, outcome: Outcome, taker: Taker, again: bool, tried: bool) -> None:
+    record(work, outcome, taker, further=False, again=again or tried)
+
+
+def _claims(pin: Pinned, taker: Taker, _: bool) -> list[Work]:
+    return steps.claims_of(pin=pin, taker=taker)
 
 
 def _claim_again(pin: Pinned, path: str, taker: Taker, _: bool) -> Work | None:

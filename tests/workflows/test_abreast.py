@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.usefixtures("committed")
 
 CHAIN = [task(f"s{n}") for n in range(3)]
 IN_THE_FAN = replace(TAKER, fan="all")
+IN_THE_LOOP = replace(TAKER, fan="each", settles=True)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,11 @@ def fences(runs: Sequence[Run]) -> list[tuple[Pinned, str]]:
 
 def a_fan(width: int) -> Run:
     return a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(width)]})
+
+
+def a_loop(items: int, *body: dict[str, Any], window: int = 10) -> Run:
+    steps = list(body) or [task("one")]
+    return a_run({"id": "each", "foreach": items, "max_parallel": window, "steps": steps})
 
 
 def record(works: Sequence[Work], *, run_on: bool = True) -> steps.Recorded:
@@ -150,6 +157,44 @@ def test_a_commit_of_which_nobody_heard_is_known_again(monkeypatch: pytest.Monke
         assert [ends(run, f"s{n}") for n in range(2)] == [[(1, "completed")]] * 2
         assert journal(run, "s1").count(("s1", "QUEUED", "RUNNING")) == 1
         assert states(run)["s2"] == "QUEUED"
+
+
+def test_items_of_a_loop_go_abreast_and_the_next_ones_behind_them() -> None:
+    run = a_loop(34)
+
+    works = claim_of_fan(pinned(run.pk), IN_THE_LOOP)
+    go_abreast(works, IN_THE_LOOP, began=float("inf"))
+
+    assert (len(works), state(run)) == (10, "COMPLETED")
+    assert all(ends(run, f"each[{n}].one") == [(1, "completed")] for n in range(34))
+
+
+def test_bodies_of_many_steps_go_abreast() -> None:
+    run = a_loop(12, task("one"), task("two"), window=6)
+    pin = pinned_to(run.pk, run.version_id)
+
+    works = claim_of_runs([(pin, f"each[{n}].one") for n in range(6)], TAKER)
+    go_abreast(works, TAKER, began=float("inf"))
+
+    assert (len(works), state(run)) == (6, "COMPLETED")
+    assert all(ends(run, f"each[{n}].two") == [(1, "completed")] for n in range(12))
+
+
+def test_items_that_were_claimed_unheard_are_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, calls = a_loop(20), []
+
+    def first_unheard(**facts: object) -> steps.Recorded:
+        recorded = record_outcomes(**facts)  # type: ignore[arg-type]
+        calls.append(len(recorded.claimed))
+        if len(calls) == 1:
+            raise psycopg.OperationalError("the connection is lost")
+        return recorded
+
+    monkeypatch.setattr(steps, "record_outcomes", first_unheard)
+    go_abreast(claim_of_fan(pinned(run.pk), IN_THE_LOOP), IN_THE_LOOP, began=float("inf"))
+
+    assert (calls, state(run)) == ([10, 0], "COMPLETED")
+    assert all(ends(run, f"each[{n}].one") == [(1, "completed")] for n in range(20))
 
 
 def test_children_of_a_fan_out_go_abreast_and_none_twice() -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -32,6 +33,12 @@ def sizes(dispatches: Sequence[Segment]) -> list[int]:
 )
 def test_many_segments_travel_together_and_few_alone(count: int, expected: list[int]) -> None:
     assert sizes(segments(count)) == expected
+
+
+def test_quick_segments_travel_in_few_bundles() -> None:
+    quick = [replace(one, is_quick=True) for one in segments(15)]
+
+    assert sizes([*quick, *segments(2)]) == [7, 7, 1, 1, 1]
 
 
 def test_segments_of_two_queues_never_travel_together() -> None:

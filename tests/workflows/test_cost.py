@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from tests.workflows.builders import (
@@ -14,14 +15,17 @@ from tests.workflows.builders import (
     a_run,
     a_version,
     any_claimed,
+    claimed,
     finish,
     state,
     task,
 )
-from workflows.engine.events import Succeeded
+from workflows.engine.advance import requirement
+from workflows.engine.events import CancelRequested, Succeeded
 from workflows.services.plans import pinned
 from workflows.services.runs import Order, start_run, start_runs
 from workflows.services.steps import claim_abreast, claim_step, claim_steps, record_outcomes
+from workflows.store import load
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -165,3 +169,16 @@ def test_an_item_of_a_loop_costs_the_same_however_many_there_are(
     assert work is not None
     finish(work)
     assert state(run) == "COMPLETED"
+
+
+def test_a_cancel_reads_what_lives_and_not_what_is_done() -> None:
+    loop = {"id": "each", "foreach": "${{ 30 }}", "max_parallel": 2, "steps": [task("one")]}
+    run = a_run(loop)
+    for number in range(20):
+        finish(claimed(run, f"each[{number}].one"))
+
+    plan = pinned(run.pk).plan
+    with transaction.atomic():
+        held = load(run.pk, plan, requirement(plan, CancelRequested()), actor=ANN)
+
+    assert sorted(held.steps) == ["each", "each[20].one", "each[21].one"]

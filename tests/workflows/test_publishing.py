@@ -62,6 +62,17 @@ def test_a_fan_out_that_the_broker_did_not_take_is_sent_as_one(sent: Recorder) -
     assert sent.sent == [FanOut(run.pk, run.version_id, QUEUE, 32, "all")]
 
 
+def test_items_of_a_loop_are_sent_to_takers_that_nobody_waits_for(sent: Recorder) -> None:
+    steps = [task("one")]
+
+    run = a_run({"id": "each", "foreach": 100, "max_parallel": 20, "steps": steps})
+
+    fan = FanOut(run.pk, run.version_id, QUEUE, 20, "each", is_loop=True)
+    assert sent.sent == [fan]
+    assert [one.task for one in canvas_of(fan).tasks] == [TAKE] * 20
+    assert all(one.options["ignore_result"] for one in canvas_of(fan).tasks)
+
+
 def test_a_fan_out_of_which_no_message_arrived_is_sent_again_as_one(sent: Recorder) -> None:
     run = a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(300)]})
     sent.forget()

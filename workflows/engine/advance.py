@@ -142,14 +142,16 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
         case PauseRequested() | ResumeRequested():
             return THE_RUN
         case CancelRequested():
-            return THE_RUN | Requirement(subtrees=frozenset({ROOT}))
+            return THE_RUN | Requirement(unfinished=frozenset({ROOT}))
         case CompensationRequested() | CompensationDue():
             return Requirement(undoing=True)
         case Replayed(path) | SkipDecided(path) | Discarded(path) if compensating.is_undo(
             plan, path
         ):
             return _undoing(path) | Requirement(undoing=True)
-        case Halted(path) | Reentered(path):
+        case Halted(path):
+            return Requirement(unfinished=frozenset({path}))
+        case Reentered(path):
             return Requirement(subtrees=frozenset({path}))
         case TimedOut(path):
             return _out_of_time(plan, path)

@@ -128,6 +128,9 @@ class Simulation:
         for top in wanted.subtrees:
             inside = (path for path in self.rows if is_inside(path, top))
             paths = {*paths, *inside}
+        for top in wanted.unfinished:
+            inside = (path for path in self.rows if is_inside(path, top))
+            paths = {*paths, *(path for path in inside if self._is_unfinished(path, top))}
         undoing = self._undoing() if wanted.undoing else None
         if undoing is not None and undoing.next:
             paths = {*paths, undoing.next, undoing.next + BELOW}
@@ -192,6 +195,10 @@ class Simulation:
             "error": error.as_dict() if error else None,
             "attempt": row.view.attempt,
         }
+
+    def _is_unfinished(self, path: str, top: str) -> bool:
+        view = self.rows[path].view
+        return path == top or view.alive or view.failed or view.state is StepState.FAILED
 
     def _batch(self, path: str) -> Sequence[Any]:
         """Return the next items of a loop."""

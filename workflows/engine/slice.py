@@ -172,6 +172,9 @@ class Requirement:
     gathered: frozenset[str] = frozenset()
     """Loops of which the outputs of all items are asked for."""
     subtrees: frozenset[str] = frozenset()
+    """Steps that are asked for with all that is inside them."""
+    unfinished: frozenset[str] = frozenset()
+    """Steps that are asked for with what is inside them and lives, or has failed."""
     scopes: frozenset[str] = frozenset()
     everything: bool = False
     undoing: bool = False
@@ -186,6 +189,7 @@ class Requirement:
             self.batches | other.batches,
             self.gathered | other.gathered,
             self.subtrees | other.subtrees,
+            self.unfinished | other.unfinished,
             self.scopes | other.scopes,
             self.everything or other.everything,
             self.undoing or other.undoing,
@@ -201,6 +205,7 @@ class Requirement:
             _near(self.batches, path),
             _near(self.gathered, path),
             _near(self.subtrees, path),
+            _near(self.unfinished, path),
             _near(self.scopes, path),
             self.everything,
             self.undoing,
@@ -270,6 +275,7 @@ class Slice:
             (held.everything or not wanted.everything)
             and (self.undoing is not None or not wanted.undoing)
             and (held.everything or wanted.subtrees <= held.subtrees)
+            and (held.everything or wanted.unfinished <= held.unfinished | held.subtrees)
             and (held.everything or _all_in(wanted.paths, self.steps, held.paths))
             and _all_in(wanted.scopes, self.tallies, self.alone)
             and _all_in(wanted.records, self.records)

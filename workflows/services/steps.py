@@ -394,13 +394,16 @@ def _queued(pin: Pinned, path: str, attempt: int, reason: Reason | None = None) 
     )
 
 
-def _all_claimed_before(pin: Pinned, taker: Taker) -> list[Work] | None:
-    """Return all that the taker has claimed of a run without hearing of it."""
+def claims_of(*, pin: Pinned, taker: Taker) -> list[Work]:
+    """Return all that the taker has claimed of a run, whether or not it has heard of it."""
     pin = pinned(pin.run)
     held = _slice_of(pin, environment_of(taker.queue))
-    views = store.all_held_by(pin.run, taker.worker)
-    works = [_work_of(pin, Progress(held=held), taker.queue, view) for view in views]
-    return [work for work in works if work is not None] or None
+    claimed = tuple(store.all_held_by(pin.run, taker.worker))
+    return _works_of(pin, Progress(held=held, claimed=claimed), taker.queue)
+
+
+def _all_claimed_before(pin: Pinned, taker: Taker) -> list[Work] | None:
+    return claims_of(pin=pin, taker=taker) or None
 
 
 def _claimed_before(pin: Pinned, taker: Taker, path: str | None = None) -> Work | None:

@@ -6,7 +6,7 @@ again (`workflows.services.progress`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
@@ -26,7 +26,14 @@ from workflows.engine.slice import (
     StepView,
     Undoing,
 )
-from workflows.engine.states import LIVE_STEPS, Reason, RunReason, RunState, StepState
+from workflows.engine.states import (
+    FINISHED_STEPS,
+    LIVE_STEPS,
+    Reason,
+    RunReason,
+    RunState,
+    StepState,
+)
 from workflows.language.limits import LARGEST_VALUE
 from workflows.language.words import ExitStatus, OnFailure, StepKind
 from workflows.store.session import Row, cursor
@@ -51,10 +58,19 @@ LOAD = f"""
     WHERE r.id = %(run)s
 """  # noqa: S608 - joined from literals of this module
 
+ENDED_WELL = FINISHED_STEPS - {StepState.FAILED}
+"""What is over, and has left nothing to be dealt with."""
+
 LOAD_INSIDE = f"""
     SELECT {STEP_COLUMNS} FROM workflows_step s
-    WHERE s.run_id = %(run)s AND s.node <> {NO_LONGER} AND (s.path = ANY(%(paths)s) OR %(root)s
-        OR EXISTS (SELECT 1 FROM unnest(%(tops)s::text[]) top WHERE starts_with(s.path, top)))
+    WHERE s.run_id = %(run)s AND s.node <> {NO_LONGER} AND (
+        s.path = ANY(%(paths)s) OR %(root)s
+        OR EXISTS (SELECT 1 FROM unnest(%(tops)s::text[]) top WHERE starts_with(s.path, top))
+        OR (s.state NOT IN ({", ".join(f"'{state.value}'" for state in sorted(ENDED_WELL))})
+            OR s.reason IN ('discarded', 'fail_fast')) AND EXISTS (
+                SELECT 1 FROM unnest(%(unfinished)s::text[]) top WHERE starts_with(s.path, top)
+            )
+    )
     ORDER BY s.node, s.path
     FOR UPDATE
 """  # noqa: S608 - joined from literals of this module
@@ -196,9 +212,10 @@ def load(
         raise LookupError(f"there is no run {run_id}")
     _, state, ending, environment, parent, reason, pinned = rows[0][:7]
     steps = [_step(row[7:]) for row in rows if row[7] is not None]
-    if wanted.subtrees or wanted.everything:
+    is_deep = bool(wanted.subtrees or wanted.unfinished or wanted.everything)
+    if is_deep:
         steps = _load_inside(cur, run_id, wanted)
-    if ROOT in wanted.scopes or wanted.subtrees or wanted.everything or wanted.undoing:
+    if ROOT in wanted.scopes or is_deep or wanted.undoing:
         locked = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
         state, ending, reason, pinned = locked
     if version not in {None, pinned}:
@@ -243,12 +260,12 @@ def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) ->
     Somebody who held a row while this waited for it may have brought steps into being, which
     a statement that had begun by then does not see. Once it holds every row, none can be born.
     """
-    tops = [f"{top}{mark}" for top in wanted.subtrees if top != ROOT for mark in ".["]
     values = {
         "run": run_id,
-        "paths": sorted(wanted.paths | wanted.subtrees),
+        "paths": sorted(wanted.paths | wanted.subtrees | wanted.unfinished),
         "root": wanted.everything or ROOT in wanted.subtrees,
-        "tops": tops,
+        "tops": _beginnings(wanted.subtrees - {ROOT}),
+        "unfinished": _beginnings(wanted.unfinished),
     }
     known = -1
     while True:
@@ -256,6 +273,11 @@ def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) ->
         if len(rows) == known:
             return [_step(row) for row in rows]
         known = len(rows)
+
+
+def _beginnings(tops: Iterable[str]) -> list[str]:
+    """Return how the paths of what is inside steps begin; anyhow, for what is inside the run."""
+    return ["" if top == ROOT else f"{top}{mark}" for top in tops for mark in ".["]
 
 
 def _load_undoing(cur: psycopg.Cursor[Row], run_id: UUID, held: Slice) -> None:
