@@ -129,7 +129,7 @@ def canvas_of(dispatch: Dispatch | Bundle) -> Any:  # noqa: PLR0911 - a table, o
         case FanOut():
             return _takers(dispatch) if dispatch.is_loop else _fan_out(dispatch)
         case Refill(run, version, loops):
-            place = {"run": str(run), "version": str(version)}
+            place: dict[str, Any] = {"run": str(run), "version": str(version)}
             return _signature(REFILL, ENGINE_QUEUE, **place, loops=list(loops))
         case Look():
             return _tick()
