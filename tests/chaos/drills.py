@@ -222,6 +222,25 @@ def _cancelled(stage: Stage) -> None:
     children.attend(run_id=stage.run.pk)
 
 
+def _held_by_its_parent(stage: Stage) -> None:
+    """Pause, and do what is to be done about the child run."""
+    if stage.run.state == "RUNNING":
+        runs.pause_run(run_id=stage.run.pk, by=BY)
+    children.attend(run_id=stage.run.pk)
+
+
+def _held(stage: Stage) -> None:
+    _called(stage)
+    _held_by_its_parent(stage)
+
+
+def _resumed(stage: Stage) -> None:
+    """Resume, and do what is to be done about the child run."""
+    if stage.run.state == "PAUSED":
+        runs.resume_run(run_id=stage.run.pk, by=BY)
+    children.attend(run_id=stage.run.pk)
+
+
 def _failed_below(stage: Stage) -> None:
     stage.start("kill-outer-wrong")
     Platform().serve()
@@ -291,6 +310,8 @@ DRILLS: Mapping[str, Drill] = {
     "start": Drill(_nothing, lambda stage: stage.start("kill-small", number=3)),
     "child": Drill(_started("kill-outer"), lambda _: Platform().serve()),
     "child_cancel": Drill(_called, _cancelled),
+    "child_pause": Drill(_called, _held_by_its_parent, then=_resumed),
+    "child_resume": Drill(_held, _resumed),
     "child_replay": Drill(_failed_below, _replayed_from_above),
     "pause": Drill(
         _half_done,

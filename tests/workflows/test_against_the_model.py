@@ -89,7 +89,7 @@ from workflows.services.waits import answer_wait
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
-    max_examples=20_000 if LONG else 60,
+    max_examples=20_000 if LONG else 45,
     stateful_step_count=60 if LONG else 40,
     derandomize=not LONG,
     print_blob=True,
