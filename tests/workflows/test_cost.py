@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -149,6 +150,23 @@ def test_quick_children_of_a_fan_out_cost_as_much_together_as_one_alone(
 
     assert len(done) == 16
     assert run.steps.filter(state="COMPLETED").count() == 16
+
+
+def test_quick_items_of_a_loop_cost_as_much_together_as_one_alone(statements: list[str]) -> None:
+    loop = {"id": "each", "foreach": 40, "max_parallel": 10, "steps": [task("one")]}
+    run = a_run(loop)
+    taker = replace(TAKER, fan="each", settles=True)
+    facts: dict[str, Any] = {"taker": taker, "fits": lambda _: True, "now": timezone.now()}
+    pin = pinned(run.pk)
+
+    with counting(statements, 4):  # BEGIN, find, claim, COMMIT
+        works = claim_abreast(pin=pin, limit=20, **facts)
+    for _ in range(3):
+        with counting(statements, 5):  # BEGIN, load, the next items, commit, COMMIT
+            done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
+            works = record_outcomes(done=done, run_on=True, width=20, **facts).claimed
+
+    assert [work.path for work in works] == [f"each[{n}].one" for n in range(30, 40)]
 
 
 @pytest.mark.parametrize("items", [12, 60])
