@@ -12,7 +12,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import contests, costs, machine, measuring, report, variants, with_history
+from benchmarks import contests, costs, large, machine, measuring, report, variants, with_history
 from benchmarks.contests import CONTESTS
 from benchmarks.figures import Figure
 from benchmarks.rabbitmq import rabbitmq
@@ -29,6 +29,7 @@ COSTS: dict[str, Callable[[Progress], list[Figure]]] = {
     "memory": costs.memory,
     "disk": costs.disk,
     "idle": costs.idle,
+    "large": large.large,
 }
 KNOWN = (*(one.name for one in CONTESTS), *COSTS, HISTORY)
 

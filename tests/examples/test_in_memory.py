@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from workers.registry import catalog
-from workflows.testing import Run, Workflow, calls, fails, lost_worker, takes
+from workflows.testing import Run, Workflow, calls, fails, lost_worker, skip, takes
 from workflows.testing.branches import branches_of, taken_by
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,6 +37,19 @@ TWO_LINES = {
     **URLS,
 }
 ONE_LINE = {**TWO_LINES, "lines": TWO_LINES["lines"][:1]}
+
+
+def test_a_backup_set_that_is_skipped_counts_for_nothing_in_the_totals() -> None:
+    found = {"files": 3, "bytes": 20, "skipped": 1}
+    stubs = {
+        "list": {"root": "/backups", "sets": ["a", "b"]},
+        "verify[0].check": found,
+        "verify[1].check": fails("permanent", code="backup.corrupt"),
+    }
+
+    run = example("backup_verification").run(skip("verify[1].check", after="1h"), stubs=stubs)
+
+    run.assert_completed({"sets": 1, **found})
 
 
 def test_an_order_is_fulfilled() -> None:
