@@ -194,7 +194,7 @@ def load(runs: int = RUNS, *, until: datetime) -> float:
         "environments": list(environments.values()),
         "names": list(environments),
     }
-    with _past_the_law() as cursor:
+    with past_the_law() as cursor:
         cursor.execute(PREPARE)
         cursor.executemany(REMEMBER_NODE, [node for nodes in versions for node in nodes])
         for first in range(0, runs, CHUNK):
@@ -217,7 +217,7 @@ def loaded() -> int:
 
 def remove() -> None:
     """Remove the history; what else is in the database stays. Workflows and environments stay."""
-    with _past_the_law() as cursor:
+    with past_the_law() as cursor:
         for table in TABLES:
             column = "id" if table == "workflows_run" else "run_id"
             cursor.execute(REMOVE.format(table=table, column=column), [MARK])
@@ -235,7 +235,7 @@ def size() -> int:
 
 
 @contextmanager
-def _past_the_law() -> Iterator[Any]:
+def past_the_law() -> Iterator[Any]:
     """Hold a session in which no trigger fires and no foreign key is looked up."""
     from django.db import connection
 
