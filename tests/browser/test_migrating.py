@@ -20,7 +20,7 @@ def test_runs_go_over_once_it_is_said_what_became_of_a_step(operator: Page) -> N
     operator.get_by_role("button", name="Run").click()
 
     expect(operator.get_by_text("Need to be told what became of steps")).to_be_visible()
-    operator.get_by_label("fetch").select_option("get")
+    operator.get_by_label("What became of fetch").select_option("get")
     operator.get_by_role("button", name="Look again").click()
     operator.get_by_role("button", name="Migrate 2 runs").click()
 

@@ -67,7 +67,7 @@ class MigrateForm(forms.Form):
             options += [(one, f"it is {one} now") for one in sorted(new.by_path) if one != ROOT]
         value = mapping.get(path, UNDECIDED)
         self.fields[f"{MAPPED}{path}"] = forms.ChoiceField(
-            label=path,
+            label=f"What became of {path}",
             required=False,
             choices=options,
             initial=WITHOUT if value is None else value,
