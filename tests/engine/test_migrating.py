@@ -335,3 +335,19 @@ def test_a_run_that_goes_over_in_the_middle_gets_to_a_true_end_and_does_nothing_
     assert not run.alive
     if run.state is RunState.COMPLETED:
         assert not unhandled(run)
+
+
+def test_a_block_of_a_round_that_has_ended_is_left_as_it_is() -> None:
+    """Its rows are not all looked at: those that are not must not be taken for new ones."""
+    cases = [
+        {"when": True, "steps": [task("a", optional=True)]},
+        {"else": True, "steps": [task("b")]},
+    ]
+    steps = [{"id": "way", "switch": cases}, task("c")]
+    loop = {"id": "each", "foreach": ["x"], "on_item_failure": "continue", "steps": steps}
+    run = play(plan_from(loop), broken("each[0].way.a"), broken("each[0].c"))
+
+    found = migrate(run, plan_from(loop, task("d")))
+
+    assert found.verdict is Verdict.SAFE
+    assert run.step("each[0].way.b").state is StepState.SKIPPED

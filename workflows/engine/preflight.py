@@ -6,7 +6,7 @@ mapping says that the path is another now, or that the run does without it.
 Pure; `workflows.engine.migrating` carries out what is said here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -197,6 +197,7 @@ class _Way:
         self.mapping = mapping
         self.findings: list[Finding] = []
         self.nodes: dict[int, int] = {0: 0}
+        self.taken = {0}
         self.retired: set[int] = set()
         self.births: dict[str, Birth] = {}
         self.placed: dict[str, StepView] = {}
@@ -308,7 +309,7 @@ class _Way:
             self._block(node.path, what, "Keep it in the new version, or do without the loop.")
 
     def _go_over(self, node: Node, target: Node, standings: Sequence[Standing]) -> None:
-        if target.index in self.nodes.values():
+        if target.index in self.taken:
             self._block(node.path, f"two steps would become {target.path}")
             return
         if self._trades_names(node, target):
@@ -319,6 +320,7 @@ class _Way:
             )
             return
         self.nodes[node.index] = target.index
+        self.taken.add(target.index)
         if self._changes_its_place(node, target):
             self._block(
                 node.path,
@@ -401,31 +403,38 @@ class _Way:
         if self.run.state is RunState.PENDING:
             return
         self._bear_in(self.new.root, ROOT, _Stage.of_run(self.run))
-        for view in list(self.placed.values()):
+        begun = {view.scope for view in self.placed.values()}
+        for view in self.placed.values():
             node = self.new.nodes[view.node]
-            if node.kind in SCOPES - LOOPS and self._has_begun(view):
+            has_begun = view.state is StepState.WAITING or view.path in begun
+            if has_begun and node.kind in SCOPES - LOOPS:
                 self._bear_in(node, view.path, _Stage.of_block(view))
-
-    def _has_begun(self, view: StepView) -> bool:
-        return view.state is StepState.WAITING or any(
-            one.scope == view.path for one in self.placed.values()
-        )
 
     def _bear_in(self, scope: Node, path: str, stage: "_Stage") -> None:
         children = (self.new.nodes[index] for index in scope.children)
         missing = {
             node.index: node for node in children if self.new.path(node, path) not in self.placed
         }
+        if stage is _Stage.OVER and "[]" in scope.path:
+            self._tell_of_rounds(missing.values())
+            return
         others = self._not_taken(scope, path) if missing else frozenset()
         for node in missing.values():
             where = self.new.path(node, path)
             if node.index in others:
                 self.births[where] = Birth(where, path, Reason.NOT_TAKEN)
-            elif stage is _Stage.OVER and "[]" in node.path:
-                self._tell(node.path, "it is new, and rounds that have ended are without it")
             else:
                 follows = self._passed_by(node, where, missing.keys() - others)
                 self.births[where] = Birth(where, path, self._why_not(node, stage, follows))
+
+    def _tell_of_rounds(self, missing: Iterable[Node]) -> None:
+        """Say what is new in a block that has ended, of a loop: not all rows of that are looked at.
+
+        Nothing of it goes on, so nothing is missed there.
+        """
+        for node in missing:
+            if self._is_new(node.path):
+                self._tell(node.path, "it is new, and rounds that have ended are without it")
 
     def _why_not(self, node: Node, stage: "_Stage", follows: str) -> Reason | None:
         """Return why a step is not carried out that the new version has in addition.
