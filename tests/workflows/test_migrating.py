@@ -34,6 +34,7 @@ from tests.workflows.builders import (
     work_off,
 )
 from tests.workflows.test_one_winner import wait_until_someone_waits
+from workflows.engine.events import Succeeded
 from workflows.engine.plan import NO_LONGER
 from workflows.engine.preflight import Verdict
 from workflows.models import Journal, Migration, Run, Version
@@ -43,7 +44,14 @@ from workflows.services.errors import MigrationRefusedError, NotFoundError
 from workflows.services.forking import fork_run
 from workflows.services.migrating import migrate_run, migrate_runs, preflight_migration
 from workflows.services.plans import pinned
-from workflows.services.steps import Taker, Work, claim_any_step, claim_step, settle_scope
+from workflows.services.steps import (
+    Taker,
+    Work,
+    claim_any_step,
+    claim_step,
+    record_outcomes,
+    settle_scope,
+)
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -529,3 +537,21 @@ def test_work_that_moves_to_another_queue_is_sent_there() -> None:
     go_over(run)
 
     assert step(run, "a").queue == "env.default.heavy"
+
+
+def test_items_that_are_carried_out_abreast_meanwhile_are_recorded_together() -> None:
+    loop = {"id": "each", "foreach": [1, 2, 3], "steps": [task("scan")]}
+    run = a_run(loop, task("b"))
+    works = [claimed(run, f"each[{number}].scan") for number in range(3)]
+    next_version(run, task("x", needs=[]), {**loop, "needs": []}, task("b"), task("c"))
+    go_over(run)
+
+    done = [(work, Succeeded(work.path, 1, work.path)) for work in works]
+    recorded = record_outcomes(
+        done=done, taker=TAKER, run_on=False, fits=lambda _: True, now=in_future(0)
+    )
+
+    assert recorded.unrecorded == []
+    assert (step(run, "each").state, states(run)["b"]) == ("COMPLETED", "QUEUED")
+    work_off(run)
+    assert (state(run), sound(run)) == ("COMPLETED", True)
