@@ -351,3 +351,16 @@ def test_a_block_of_a_round_that_has_ended_is_left_as_it_is() -> None:
 
     assert found.verdict is Verdict.SAFE
     assert run.step("each[0].way.b").state is StepState.SKIPPED
+
+
+def test_rounds_that_were_ended_for_a_failure_elsewhere_have_what_is_new_when_they_go_on() -> None:
+    steps = [task("a"), task("b")]
+    loop = {"id": "each", "needs": [], "foreach": ["x", "y"], "steps": steps}
+    run = play(plan_from(loop, task("c", needs=[]), fail_fast=True), broken("c"))
+    new = {**loop, "steps": [*steps, task("d")]}
+
+    migrate(run, plan_from(new, task("c", needs=[]), fail_fast=True))
+    run.hear(Replayed("c"))
+
+    assert finish(run).state is RunState.COMPLETED
+    assert run.step("each[1].d").state is StepState.COMPLETED

@@ -10,7 +10,7 @@ from workflows.engine.events import GivenUp, Migrated
 from workflows.engine.plan import NO_NODE, Plan
 from workflows.engine.preflight import Examined, Mapped, Standing, Verdict, examine
 from workflows.engine.slice import Requirement
-from workflows.engine.states import FINISHED_RUNS, StepState
+from workflows.engine.states import FINISHED_RUNS, Reason, StepState
 
 
 def standings(run: Play) -> list[Standing]:
@@ -40,7 +40,8 @@ def preflight(run: Play, plan: Plan, mapping: Mapped | None = None) -> Examined:
 def _matters(run: Play, path: str) -> bool:
     view = run.rows[path].view
     node = run.plan.nodes[view.node]
-    if "[]" not in node.path or view.alive or view.state is StepState.FAILED:
+    reopened = view.state in {StepState.FAILED, StepState.CANCELLED}
+    if "[]" not in node.path or view.alive or reopened or view.reason is Reason.REPLAYED:
         return True
     around = run.rows.get(view.scope)
     return not node.is_item and around is not None and around.view.state is not StepState.COMPLETED

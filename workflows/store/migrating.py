@@ -40,7 +40,8 @@ STANDINGS = f"""
 ROWS = f"""
     SELECT {STEP_COLUMNS} FROM workflows_step s
     WHERE s.run_id = %(run)s AND s.node <> {NO_LONGER} AND (
-        s.node <> ALL (%(inside)s) OR s.state IN ({LIVE}, 'FAILED')
+        s.node <> ALL (%(inside)s) OR s.state IN ({LIVE}, 'FAILED', 'CANCELLED')
+        OR s.state = 'SKIPPED' AND s.reason = 'replayed'
         OR s.node <> ALL (%(rounds)s) AND EXISTS (
             SELECT 1 FROM workflows_step o
             WHERE o.run_id = s.run_id AND o.path = s.scope AND o.state <> 'COMPLETED'
