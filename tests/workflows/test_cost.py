@@ -17,12 +17,13 @@ from tests.workflows.builders import (
     a_version,
     any_claimed,
     claimed,
+    fail,
     finish,
     state,
     task,
 )
 from workflows.engine.advance import requirement
-from workflows.engine.events import CancelRequested, Succeeded
+from workflows.engine.events import CancelRequested, Replayed, Succeeded
 from workflows.services.plans import pinned
 from workflows.services.runs import Order, start_run, start_runs
 from workflows.services.steps import claim_abreast, claim_step, claim_steps, record_outcomes
@@ -200,3 +201,19 @@ def test_a_cancel_reads_what_lives_and_not_what_is_done() -> None:
         held = load(run.pk, plan, requirement(plan, CancelRequested()), actor=ANN)
 
     assert sorted(held.steps) == ["each", "each[20].one", "each[21].one"]
+
+
+def test_a_replay_reads_no_items_that_ended_well_nor_what_is_inside_them() -> None:
+    body = [task("one"), task("two")]
+    run = a_run({"id": "each", "foreach": 3, "max_parallel": 3, "steps": body})
+    for number in (0, 2):
+        finish(claimed(run, f"each[{number}].one"))
+        finish(claimed(run, f"each[{number}].two"))
+    finish(claimed(run, "each[1].one"))
+    fail(claimed(run, "each[1].two"))
+
+    plan = pinned(run.pk).plan
+    with transaction.atomic():
+        held = load(run.pk, plan, requirement(plan, Replayed("each[1].two")), actor=ANN)
+
+    assert sorted(held.steps) == ["each", "each[1]", "each[1].one", "each[1].two"]

@@ -177,12 +177,17 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
             counted = Requirement(scopes=frozenset({path}))
             return _told(plan, path) | reading(plan, plan.node(path).yields, path) | counted
         case Replayed(path):
-            whole = THE_RUN | Requirement(everything=True)
-            return whole | reading(plan, plan.node(path).inline, path)
-        case SkipDecided() | Discarded():
-            return THE_RUN | Requirement(everything=True)
+            return _reopening(plan, path) | reading(plan, plan.node(path).inline, path)
+        case SkipDecided(path) | Discarded(path):
+            return _reopening(plan, path)
         case _:
             assert_never(event)
+
+
+def _reopening(plan: Plan, path: str) -> Requirement:
+    """Return what may change with what a person has become of a failed step."""
+    around = {plan.path(one, path) for one in plan.ancestors(plan.node(path))}
+    return THE_RUN | Requirement(paths=frozenset({path, *around} - {ROOT}), reopenable=True)
 
 
 def _out_of_time(plan: Plan, path: str) -> Requirement:

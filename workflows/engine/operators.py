@@ -304,7 +304,7 @@ def _body(draft: Draft, scope: str) -> Iterator[StepView]:
 
 
 def _has_begun(draft: Draft, view: StepView) -> bool:
-    return next(_body(draft, view.path), None) is not None
+    return bool(view.born) or next(_body(draft, view.path), None) is not None
 
 
 def _recount(draft: Draft) -> None:

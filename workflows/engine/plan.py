@@ -287,6 +287,18 @@ class Plan:
         """What was found out about the plan once and need not be found out again."""
         return {}
 
+    @cached_property
+    def in_items(self) -> tuple[tuple[int, str], ...]:
+        """Nodes that are, or are inside of, an item of a `foreach`, and how its path looks."""
+        loops = [node for node in self.nodes if node.kind is StepKind.FOREACH]
+        bodies = [self.nodes[loop.children[0]].path for loop in loops]
+        return tuple(
+            (node.index, "^" + re.escape(body).replace(r"\[\]", r"\[[0-9]+\]"))
+            for body in bodies
+            for node in self.nodes
+            if is_inside(node.path, body)
+        )
+
     @property
     def root(self) -> Node:
         """The scope that is the run itself."""

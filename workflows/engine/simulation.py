@@ -4,6 +4,7 @@ What the store is in a database this is without one: `load` meets a requirement,
 decision. The stored run and the simulated one are held against each other in tests.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -131,6 +132,8 @@ class Simulation:
         for top in wanted.unfinished:
             inside = (path for path in self.rows if is_inside(path, top))
             paths = {*paths, *(path for path in inside if self._is_unfinished(path, top))}
+        if wanted.reopenable:
+            paths = {*paths, *(path for path in self.rows if self._is_reopenable(path))}
         undoing = self._undoing() if wanted.undoing else None
         if undoing is not None and undoing.next:
             paths = {*paths, undoing.next, undoing.next + BELOW}
@@ -195,6 +198,13 @@ class Simulation:
             "error": error.as_dict() if error else None,
             "attempt": row.view.attempt,
         }
+
+    def _is_reopenable(self, path: str) -> bool:
+        """Say whether a step is in no item of a loop that ended well."""
+        index = self.rows[path].view.node
+        around = [re.match(item, path) for node, item in self.plan.in_items if node == index]
+        items = [self.rows.get(found.group()) for found in around if found]
+        return not any(item and item.view.state is StepState.COMPLETED for item in items)
 
     def _is_unfinished(self, path: str, top: str) -> bool:
         view = self.rows[path].view

@@ -179,6 +179,8 @@ class Requirement:
     everything: bool = False
     undoing: bool = False
     """What is to be undone next, with its rows."""
+    reopenable: bool = False
+    """Everything but the items of loops that ended well, with what is inside them."""
 
     def __or__(self, other: "Requirement") -> "Requirement":
         return Requirement(
@@ -193,6 +195,7 @@ class Requirement:
             self.scopes | other.scopes,
             self.everything or other.everything,
             self.undoing or other.undoing,
+            self.reopenable or other.reopenable,
         )
 
     def near(self, path: str) -> "Requirement":
@@ -209,6 +212,7 @@ class Requirement:
             _near(self.scopes, path),
             self.everything,
             self.undoing,
+            self.reopenable,
         )
 
 
@@ -273,6 +277,7 @@ class Slice:
         held = self.held
         return (
             (held.everything or not wanted.everything)
+            and (held.everything or held.reopenable or not wanted.reopenable)
             and (self.undoing is not None or not wanted.undoing)
             and (held.everything or wanted.subtrees <= held.subtrees)
             and (held.everything or wanted.unfinished <= held.unfinished | held.subtrees)

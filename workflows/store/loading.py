@@ -70,6 +70,12 @@ LOAD_INSIDE = f"""
             OR s.reason IN ('discarded', 'fail_fast')) AND EXISTS (
                 SELECT 1 FROM unnest(%(unfinished)s::text[]) top WHERE starts_with(s.path, top)
             )
+        OR %(reopenable)s AND NOT EXISTS (
+            SELECT 1 FROM unnest(%(nodes)s::int[], %(items)s::text[]) inside (node, item)
+            JOIN workflows_step i ON i.run_id = s.run_id
+                AND i.path = substring(s.path FROM inside.item) AND i.state = 'COMPLETED'
+            WHERE inside.node = s.node
+        )
     )
     ORDER BY s.node, s.path
     FOR UPDATE
@@ -212,9 +218,10 @@ def load(
         raise LookupError(f"there is no run {run_id}")
     _, state, ending, environment, parent, reason, pinned = rows[0][:7]
     steps = [_step(row[7:]) for row in rows if row[7] is not None]
-    is_deep = bool(wanted.subtrees or wanted.unfinished or wanted.everything)
+    some = wanted.subtrees or wanted.unfinished
+    is_deep = bool(some or wanted.everything or wanted.reopenable)
     if is_deep:
-        steps = _load_inside(cur, run_id, wanted)
+        steps = _load_inside(cur, run_id, plan, wanted)
     if ROOT in wanted.scopes or is_deep or wanted.undoing:
         locked = cur.execute(LOCK_RUN, (run_id,), prepare=True).fetchall()[0]
         state, ending, reason, pinned = locked
@@ -254,7 +261,9 @@ def _load_values(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, held: Slice
         held.tallies[ROOT] = replace(held.tallies[ROOT], needs_person=needs_person)
 
 
-def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) -> list[StepView]:
+def _load_inside(
+    cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, wanted: Requirement
+) -> list[StepView]:
     """Lock and read all that is inside, and again until a look finds nobody new.
 
     Somebody who held a row while this waited for it may have brought steps into being, which
@@ -266,6 +275,9 @@ def _load_inside(cur: psycopg.Cursor[Row], run_id: UUID, wanted: Requirement) ->
         "root": wanted.everything or ROOT in wanted.subtrees,
         "tops": _beginnings(wanted.subtrees - {ROOT}),
         "unfinished": _beginnings(wanted.unfinished),
+        "reopenable": wanted.reopenable,
+        "nodes": [node for node, _ in plan.in_items],
+        "items": [item for _, item in plan.in_items],
     }
     known = -1
     while True:
