@@ -99,9 +99,10 @@ def advance(
     `patience` is how long a queued step waits for a worker before it is sent again.
     """
     draft = Draft(plan, held, now=now, chance=chance, patience=patience)
-    draft.queue.extend(events)
+    for event in events:
+        draft.later(event)
     while draft.queue:
-        event = draft.queue.popleft()
+        event = draft.next()
         if isinstance(event, Drained) and _is_idle(draft, event):
             continue
         if isinstance(event, Refilled) and len(draft.decision.born) >= looping.MOST_BORN:
@@ -269,7 +270,7 @@ def _without(reads: Reads, node: Node) -> Reads:
 def _is_idle(draft: Draft, drained: Drained) -> bool:
     """Say whether nothing comes of it: the scope has live steps, or the loop is looked at later."""
     if draft.plan.node(drained.path).kind in LOOPS:
-        return drained in draft.queue
+        return draft.is_drained_later(drained.path)
     views = draft.slice.steps.values()
     return any(view.scope == drained.path and view.alive for view in views)
 

@@ -1,6 +1,6 @@
 """A Draft: the slice as it changes while `advance` decides, and the record of every change."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from workflows.engine.decision import (
     RunMove,
     Unset,
 )
-from workflows.engine.events import Event, StepError
+from workflows.engine.events import Drained, Event, StepError
 from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads, latest, number_of
 from workflows.engine.slice import Slice, StepView, linked_attempt
@@ -83,6 +83,7 @@ class Draft:
         self.patience = patience
         self.decision = Decision()
         self.queue: deque[Event] = deque()
+        self._drained: Counter[str] = Counter()
         self._touched: dict[str, frozenset[str]] = {}
         self._kept: dict[str, dict[str, Any]] = {}
         self._answers: dict[str, Mapping[str, Any] | None] = {}
@@ -106,6 +107,19 @@ class Draft:
     def later(self, event: Event) -> None:
         """Have `event` decided after what is already waiting."""
         self.queue.append(event)
+        if isinstance(event, Drained):
+            self._drained[event.path] += 1
+
+    def next(self) -> Event:
+        """Return what is to be decided next."""
+        event = self.queue.popleft()
+        if isinstance(event, Drained):
+            self._drained[event.path] -= 1
+        return event
+
+    def is_drained_later(self, path: str) -> bool:
+        """Say whether it is decided later whether the scope has ended."""
+        return self._drained[path] > 0
 
     def touch(self, view: StepView, **changes: Any) -> StepView:
         """Change a row without moving it to another state."""
