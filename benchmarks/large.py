@@ -1,16 +1,18 @@
-"""Large graphs: how long until a definition is a plan, and until a run of it has begun."""
+"""Large graphs: how long until a definition is a plan, and a run begun; what a step of it costs."""
 
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
 from rich.progress import Progress
 
-from benchmarks.contests import BY
+from benchmarks.contests import BY, chain_ours, wait_for
 from benchmarks.figures import Figure, Target
 from benchmarks.history import past_the_law
+from benchmarks.stage import platform
 from orchestrator.celery import app
 from workflows.catalog import catalog
 from workflows.engine.compile import compile_spec
@@ -25,6 +27,8 @@ DEEP, SPREAD, BESIDE = 21, 1_000, 100
 LEVELS = ("outer", "middle", "inner")
 ITEMS = 50
 COMPILED_WITHIN, STARTED_WITHIN = 2.0, 3.0
+MUCH_DEARER = 1.3
+"""Times the cost of a step of five-step chains that a step of a large graph may be."""
 
 
 def woven() -> list[dict[str, Any]]:
@@ -48,12 +52,18 @@ def waisted() -> list[dict[str, Any]]:
     return [*line, *spread, *beside, _step(join, list(range(DEEP, join))), *after]
 
 
-def nested() -> list[dict[str, Any]]:
-    """Return a loop in a loop in a loop, of 50 items each: 125,000 steps in all."""
-    body = {"id": "leaf", "uses": "bench.noop"}
+def nested(items: int = ITEMS) -> list[dict[str, Any]]:
+    """Return a loop in a loop in a loop, of as many items each; of 50, 125,000 steps in all."""
+    body: dict[str, Any] = {"id": "leaf", "uses": "bench.noop"}
     for name in reversed(LEVELS):
-        body = {"id": name, "foreach": ITEMS, "steps": [body]}
+        body = {"id": name, "foreach": items, "steps": [body]}
     return [body]
+
+
+def looped(window: int) -> list[dict[str, Any]]:
+    """Return a loop of 1,000 items, so many at a time."""
+    body = {"id": "leaf", "uses": "bench.noop"}
+    return [{"id": "each", "foreach": 1_000, "max_parallel": window, "steps": [body]}]
 
 
 def _step(number: int, needs: Sequence[int]) -> dict[str, Any]:
@@ -67,7 +77,45 @@ GRAPHS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 }
 
 
+WORKED_OFF: dict[str, tuple[list[dict[str, Any]], int]] = {
+    "10,000 steps": (woven(), MOST_STEPS),
+    "three loops of 20, one in the other": (nested(20), 8_421),
+    "a loop of 1,000, 100 at a time": (looped(100), 1_001),
+    "a loop of 1,000, 10 at a time": (looped(10), 1_001),
+}
+"""Steps of graphs that are carried out, and how many rows they come to."""
+
+
 def large(progress: Progress) -> list[Figure]:
+    """Return how long large graphs take to be compiled and begun, and what their steps cost."""
+    return [*_begun(progress), *_worked_off(progress)]
+
+
+def _worked_off(progress: Progress) -> list[Figure]:
+    """Return what a step of each costs beside one of 200 five-step chains, round by round."""
+    for number, (steps, _) in enumerate(WORKED_OFF.values()):
+        text = json.dumps({"workflow": f"worked-{number}", "steps": steps})
+        apply_definition(text=text, source="benchmarks", by=BY)
+    ratios: dict[str, list[float]] = {what: [] for what in WORKED_OFF}
+    with platform() as running:
+        chain_ours(running)
+        for _ in progress.track(range(ROUNDS), description="large, worked off"):
+            chain = 1 / chain_ours(running)
+            for number, (what, (_, rows)) in enumerate(WORKED_OFF.items()):
+                seconds = _seconds(partial(_carry_out, f"worked-{number}"))
+                ratios[what].append(seconds / rows / chain)
+    unit, target = "times a chain's", Target(MUCH_DEARER, "lower")
+    return [
+        Figure("large", f"{what}: a step", tuple(found), unit, target)
+        for what, found in ratios.items()
+    ]
+
+
+def _carry_out(name: str) -> None:
+    wait_for([start_run(workflow=name, by=BY).run.pk], 0.005)
+
+
+def _begun(progress: Progress) -> list[Figure]:
     """Return the seconds until large graphs are compiled, and begun; nobody works on them."""
     try:
         return [
