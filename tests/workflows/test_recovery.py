@@ -3,8 +3,10 @@
 import contextlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -37,10 +39,10 @@ from workflows import store
 from workflows.dispatch import Segment
 from workflows.engine.events import Loss
 from workflows.models import Step
-from workflows.services.plans import plan_of_version
+from workflows.services.plans import pinned, plan_of_version
 from workflows.services.recovery import recover, release_all, release_worker
 from workflows.services.runs import Order, cancel_run, pause_run, resume_run, start_runs
-from workflows.services.steps import Taker
+from workflows.services.steps import Taker, settle_scope
 from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")
@@ -535,3 +537,12 @@ def test_a_worker_whose_connection_was_cut_goes_on_with_a_new_one() -> None:
         tick(now=timezone.now())
 
     assert tick(now=timezone.now()) == 0
+
+
+def test_a_run_that_has_been_removed_has_nothing_to_settle() -> None:
+    run = a_run(task("only"))
+    pin = replace(pinned(run.pk), run=uuid4())
+
+    settle_scope(pin=pin, scope="", now=timezone.now())
+
+    assert state(run) == "RUNNING"

@@ -1,6 +1,7 @@
 """Steps: a worker claims an attempt, and records its outcome; then it may run on."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -454,8 +455,12 @@ def has_queued(*, pin: Pinned, taker: Taker) -> bool:
 
 
 def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
-    """End a scope of which nothing lives any more; a scope that still lives is left alone."""
-    in_flight(lambda: advance_run(pin, Drained(scope), now=now))
+    """End a scope of which nothing lives any more; a scope that still lives is left alone.
+
+    A run that has been removed meanwhile has nothing to settle.
+    """
+    with suppress(store.NoRunError):
+        in_flight(lambda: advance_run(pin, Drained(scope), now=now))
 
 
 def _asks(node: Node) -> bool:

@@ -48,7 +48,7 @@ from workflows.store.events import (
     unsought,
     were_sought,
 )
-from workflows.store.loading import WentOverError, load, lock_run, read, run_view
+from workflows.store.loading import NoRunError, WentOverError, load, lock_run, read, run_view
 from workflows.store.places import Standing, queue_of, standing
 from workflows.store.rows import (
     Place,
@@ -92,6 +92,7 @@ __all__ = [
     "Expected",
     "KeptCallback",
     "NewRun",
+    "NoRunError",
     "Place",
     "Seen",
     "Standing",

@@ -194,6 +194,10 @@ UNDOING_FAILED = """
 """
 
 
+class NoRunError(LookupError):
+    """The run does not exist, or has been removed."""
+
+
 class WentOverError(LookupError):
     """The run has gone over to another version, so what was to be decided by its plan is not."""
 
@@ -208,14 +212,14 @@ def load(
     """Lock and read what a decision needs; the transaction's changes are `actor`'s.
 
     `version` is the one that the plan is of.
-    Raises LookupError when there is no such run, WentOverError when it is in another version.
+    Raises NoRunError when there is no such run, WentOverError when it is in another version.
     """
     cur = cursor()
     paths = sorted(wanted.paths)
     values = {"actor": actor, "run": run_id, "paths": paths}
     rows = cur.execute(LOAD, values, prepare=True).fetchall()
     if not rows:
-        raise LookupError(f"there is no run {run_id}")
+        raise NoRunError(f"there is no run {run_id}")
     _, state, ending, environment, parent, reason, pinned = rows[0][:7]
     steps = [_step(row[7:]) for row in rows if row[7] is not None]
     some = wanted.subtrees or wanted.unfinished
