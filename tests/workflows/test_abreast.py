@@ -48,6 +48,22 @@ def _log_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "note", lambda *_: None)
 
 
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lose the answer to the first outcomes; return how many steps each call claimed."""
+    calls: list[int] = []
+
+    def first_unheard(**facts: object) -> steps.Recorded:
+        recorded = record_outcomes(**facts)  # type: ignore[arg-type]
+        calls.append(len(recorded.claimed))
+        if len(calls) == 1:
+            raise psycopg.OperationalError("the connection is lost")
+        return recorded
+
+    monkeypatch.setattr(steps, "record_outcomes", first_unheard)
+    return calls
+
+
 def chains(count: int) -> list[Run]:
     return [a_run(*CHAIN) for _ in range(count)]
 
@@ -139,20 +155,12 @@ def test_what_meets_somebody_is_recorded_all_the_same() -> None:
     assert states(met)["s0"] == "COMPLETED"
 
 
-def test_a_commit_of_which_nobody_heard_is_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs, calls = chains(3), []
+def test_a_commit_of_which_nobody_heard_is_known_again(unheard: list[int]) -> None:
+    runs = chains(3)
 
-    def first_unheard(**facts: object) -> steps.Recorded:
-        recorded = record_outcomes(**facts)  # type: ignore[arg-type]
-        calls.append(len(recorded.claimed))
-        if len(calls) == 1:
-            raise psycopg.OperationalError("the connection is lost")
-        return recorded
-
-    monkeypatch.setattr(steps, "record_outcomes", first_unheard)
     go_abreast(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
 
-    assert calls[0] == 3
+    assert unheard[0] == 3
     for run in runs:
         assert [ends(run, f"s{n}") for n in range(2)] == [[(1, "completed")]] * 2
         assert journal(run, "s1").count(("s1", "QUEUED", "RUNNING")) == 1
@@ -180,20 +188,12 @@ def test_bodies_of_many_steps_go_abreast() -> None:
     assert all(ends(run, f"each[{n}].two") == [(1, "completed")] for n in range(12))
 
 
-def test_items_that_were_claimed_unheard_are_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, calls = a_loop(20), []
+def test_items_that_were_claimed_unheard_are_known_again(unheard: list[int]) -> None:
+    run = a_loop(20)
 
-    def first_unheard(**facts: object) -> steps.Recorded:
-        recorded = record_outcomes(**facts)  # type: ignore[arg-type]
-        calls.append(len(recorded.claimed))
-        if len(calls) == 1:
-            raise psycopg.OperationalError("the connection is lost")
-        return recorded
-
-    monkeypatch.setattr(steps, "record_outcomes", first_unheard)
     go_abreast(claim_of_fan(pinned(run.pk), IN_THE_LOOP), IN_THE_LOOP, began=float("inf"))
 
-    assert (calls, state(run)) == ([10, 0], "COMPLETED")
+    assert (unheard, state(run)) == ([10, 0], "COMPLETED")
     assert all(ends(run, f"each[{n}].one") == [(1, "completed")] for n in range(20))
 
 
