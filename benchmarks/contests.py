@@ -20,7 +20,8 @@ from benchmarks.figures import Better
 from benchmarks.stage import Platform, until
 from workflows import store
 from workflows.services.definitions import apply_definition
-from workflows.services.runs import Order, start_run, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import start_run, start_runs
 
 BY = "command:benchmarks"
 STEPS = 5

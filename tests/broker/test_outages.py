@@ -19,8 +19,9 @@ from tests.api.builders import API, a_client
 from tests.support.broker import Broker
 from tests.workflows.builders import QUEUE, a_run, a_version, task
 from workflows.models import Run, Step, Workflow
+from workflows.services.orders import Order
 from workflows.services.recovery import recover
-from workflows.services.runs import Order, start_run, start_runs
+from workflows.services.runs import start_run, start_runs
 
 pytestmark = pytest.mark.usefixtures("committed")
 

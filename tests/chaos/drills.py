@@ -19,9 +19,10 @@ from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
 from workflows.services import children, incidents, runs
 from workflows.services.migrating import migrate_run
+from workflows.services.orders import Order
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
-from workflows.services.runs import Order, start_runs
+from workflows.services.runs import start_runs
 from workflows.services.steps import Outcome, Taker, Work, claim_step, record_outcome
 
 BY = "person:driller"

@@ -21,7 +21,8 @@ from tests.support import invariants
 from tests.support.platform import Platform
 from workflows.models import EventEffect, Run, Step, Wait
 from workflows.services.events import publish_event
-from workflows.services.runs import Order, StartedRun, start_run, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import StartedRun, start_run, start_runs
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,9 @@ from tests.e2e.builders import ANN, applied, log
 from tests.support.platform import Platform
 from workflows.engine.simulate import simulate
 from workflows.language.words import Join
+from workflows.services.orders import Order
 from workflows.services.plans import pinned
-from workflows.services.runs import Order, start_runs
+from workflows.services.runs import start_runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

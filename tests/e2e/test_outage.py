@@ -48,7 +48,8 @@ for document in json.loads(sys.stdin.read()):
 """
 START = """
 import sys
-from workflows.services.runs import Order, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import start_runs
 start_runs(orders=[Order(name) for name in sys.stdin.read().split()], by="person:ann")
 """
 

@@ -26,7 +26,8 @@ from tests.e2e.builders import (
 )
 from tests.support.platform import Platform
 from workflows.models import Attempt, Incident, Run, Step
-from workflows.services.runs import Order, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import start_runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -27,7 +27,8 @@ from workflows import store
 from workflows.admin import base
 from workflows.models import Incident, Run, Step, Workflow
 from workflows.selectors import counts
-from workflows.services.runs import Order, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import start_runs
 from workflows.store import rows
 
 RUNS = 2_500

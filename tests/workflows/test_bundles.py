@@ -14,7 +14,8 @@ from workers.leases import Keeper
 from workers.publisher import BUNDLE, Bundle, bundled, canvas_of
 from workers.segment import Rest
 from workflows.dispatch import FanOut, Segment
-from workflows.services.runs import Order, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import start_runs
 
 pytestmark = pytest.mark.usefixtures("committed")
 

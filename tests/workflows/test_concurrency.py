@@ -30,9 +30,9 @@ from workflows.services.children import attend
 from workflows.services.concurrency import fill_after
 from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.incidents import discard_incident, replay_incident
+from workflows.services.orders import Order
 from workflows.services.recovery import recover
 from workflows.services.runs import (
-    Order,
     StartedRun,
     cancel_run,
     compensate_run,

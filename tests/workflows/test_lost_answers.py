@@ -30,8 +30,9 @@ from tests.workflows.builders import (
 from workers.outage import outlast
 from workflows.dispatch import Segment
 from workflows.models import Attempt, Run, Step, Vote
+from workflows.services.orders import Order
 from workflows.services.plans import pinned
-from workflows.services.runs import Order, start_run, start_runs
+from workflows.services.runs import start_run, start_runs
 from workflows.services.steps import Taker, claim_any_step, claim_step, record_outcome, settle_scope
 from workflows.services.timers import tick
 

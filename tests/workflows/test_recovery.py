@@ -39,9 +39,10 @@ from workflows import store
 from workflows.dispatch import Segment
 from workflows.engine.events import Loss
 from workflows.models import Step
+from workflows.services.orders import Order
 from workflows.services.plans import pinned, plan_of_version
 from workflows.services.recovery import recover, release_all, release_worker
-from workflows.services.runs import Order, cancel_run, pause_run, resume_run, start_runs
+from workflows.services.runs import cancel_run, pause_run, resume_run, start_runs
 from workflows.services.steps import Taker, settle_scope
 from workflows.services.timers import tick
 

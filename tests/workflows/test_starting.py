@@ -13,7 +13,8 @@ from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
 )
-from workflows.services.runs import Order, start_run, start_runs
+from workflows.services.orders import Order
+from workflows.services.runs import start_run, start_runs
 
 pytestmark = pytest.mark.usefixtures("committed")
 

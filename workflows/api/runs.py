@@ -30,8 +30,8 @@ from workflows.selectors.undoing import undo_preview
 from workflows.services.errors import StateRefusedError
 from workflows.services.forking import fork_run
 from workflows.services.incidents import replay_run
+from workflows.services.orders import Order
 from workflows.services.runs import (
-    Order,
     RefusedOrder,
     StartedRun,
     cancel_run,

@@ -18,9 +18,10 @@ from workflows.services.errors import (
     NotFoundError,
     StateRefusedError,
 )
+from workflows.services.orders import Checked, Order, check_order
 from workflows.services.plans import plan_of_version
 from workflows.services.progress import advance_run, begin_runs, in_transaction
-from workflows.services.runs import Checked, Order, StartedRun, check_order
+from workflows.services.runs import StartedRun
 from workflows.store import forking as rows
 
 
