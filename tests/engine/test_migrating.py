@@ -16,8 +16,8 @@ from tests.engine.builders import Play, broken, done, plan_from, play, task
 from tests.engine.test_properties import PATIENT, Author, World, unhandled
 from tests.engine.versions import migrate, preflight
 from workflows.engine.events import Answered, CancelRequested, Replayed
+from workflows.engine.examined import Verdict
 from workflows.engine.plan import Plan
-from workflows.engine.preflight import Verdict
 from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, StepState
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from tests.engine.builders import Play
 from workflows.engine.advance import advance
 from workflows.engine.events import GivenUp, Migrated
+from workflows.engine.examined import Examined, Mapped, Standing, Verdict
 from workflows.engine.plan import NO_NODE, Plan
-from workflows.engine.preflight import Examined, Mapped, Standing, Verdict, examine
+from workflows.engine.preflight import examine
 from workflows.engine.slice import Requirement
 from workflows.engine.states import FINISHED_RUNS, Reason, StepState
 

@@ -35,8 +35,8 @@ from tests.workflows.builders import (
 )
 from tests.workflows.test_one_winner import wait_until_someone_waits
 from workflows.engine.events import Succeeded
+from workflows.engine.examined import Verdict
 from workflows.engine.plan import NO_LONGER
-from workflows.engine.preflight import Verdict
 from workflows.models import Journal, Migration, Run, Version
 from workflows.services import callbacks, concurrency, incidents, recovery, runs, timers
 from workflows.services.definitions import apply_definition

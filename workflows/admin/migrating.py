@@ -15,8 +15,8 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from workflows.admin.base import ReadOnlyAdmin, actor_of, demand, short
 from workflows.admin.confirming import MOST_AT_ONCE, tell_report
+from workflows.engine.examined import Verdict
 from workflows.engine.plan import ROOT, Plan
-from workflows.engine.preflight import Verdict
 from workflows.models import Run, Version
 from workflows.services.migrating import Preflight, migrate_runs, preflight_migration
 from workflows.services.plans import plan_of_version

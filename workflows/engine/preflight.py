@@ -6,14 +6,23 @@ mapping says that the path is another now, or that the run does without it.
 Pure; `workflows.engine.migrating` carries out what is said here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from workflows.engine.events import Birth
-from workflows.engine.plan import LOOPS, NO_NODE, ROOT, SCOPES, Node, Plan, is_inside, located
+from workflows.engine.examined import (
+    Examined,
+    Finding,
+    Mapped,
+    Standing,
+    Verdict,
+    blocked,
+    told,
+    unmapped,
+)
+from workflows.engine.newcomers import Newcomers, is_passed
+from workflows.engine.plan import NO_NODE, ROOT, SCOPES, Node, Plan, is_inside, located
 from workflows.engine.slice import RunView, StepView
 from workflows.engine.states import (
     ASKING,
@@ -24,108 +33,7 @@ from workflows.engine.states import (
 )
 from workflows.language.words import StepKind
 
-Mapped = Mapping[str, str | None]
-"""What has become of steps, by their paths without numbers; None: the run does without it."""
-
-REOPENED = frozenset(
-    {
-        Reason.UPSTREAM_FAILED,
-        Reason.UPSTREAM_SKIPPED,
-        Reason.FAIL_FAST,
-        Reason.TIMEOUT,
-        Reason.REPLAYED,
-        Reason.HELD_BACK,
-    }
-)
-"""Why a step may have ended that a replay has go on: nothing of it is done."""
-
 MOVABLE = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED, RunState.FAILED})
-
-
-class Verdict(StrEnum):
-    """Whether a run can go over."""
-
-    SAFE = "SAFE"
-    NEEDS_MAPPING = "NEEDS_MAPPING"
-    """An operator must say what has become of steps, or that the run does without them."""
-    BLOCKED = "BLOCKED"
-
-
-_WORST = (Verdict.SAFE, Verdict.NEEDS_MAPPING, Verdict.BLOCKED)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something to know about a migration: where, what, and what can be done about it."""
-
-    verdict: Verdict
-    path: str
-    what: str
-    do: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Return it as JSON takes it."""
-        return {
-            "verdict": self.verdict.value,
-            "path": self.path,
-            "what": self.what,
-            "do": self.do,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How many steps of a node are in a state, and the path of one of them."""
-
-    node: int
-    state: StepState
-    reason: Reason | None
-    is_begun: bool
-    """Whether there was an attempt at them."""
-    rows: int
-    path: str
-
-    @property
-    def is_untouched(self) -> bool:
-        """Whether nothing was done for the step, so that nothing is lost with it."""
-        if self.state in {StepState.SKIPPED, StepState.CANCELLED}:
-            return not self.is_begun and self.reason is not Reason.SKIPPED_BY_OPERATOR
-        return self.state is StepState.PENDING
-
-    @property
-    def is_in_flight(self) -> bool:
-        """Whether work of it is under way."""
-        return self.state in IN_FLIGHT
-
-    @property
-    def named(self) -> str:
-        """Return the path, and how many others are like it."""
-        return self.path if self.rows == 1 else f"{self.path} and {self.rows - 1:,} more like it"
-
-
-IN_FLIGHT = frozenset({StepState.QUEUED, StepState.RUNNING, StepState.RETRYING, StepState.WAITING})
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What came of an examination: the findings, and how the run's rows go over."""
-
-    findings: tuple[Finding, ...] = ()
-    nodes: Mapping[int, int] = field(default_factory=dict)
-    """What each node of the old version that has rows is in the new one."""
-    retired: frozenset[int] = frozenset()
-    """The nodes that are none any more; their rows are kept aside."""
-    withdrawn: tuple[str, ...] = ()
-    """The steps of those that must be ended first."""
-    births: tuple[Birth, ...] = ()
-    placed: Mapping[str, StepView] = field(default_factory=dict)
-    """The rows that were given, as they are in the new version."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """Return the worst that was found."""
-        found = {finding.verdict for finding in self.findings}
-        return next(one for one in reversed(_WORST) if one in found or one is Verdict.SAFE)
 
 
 def examine(  # noqa: PLR0913 - the facts of a migration, named
@@ -153,16 +61,6 @@ def examine(  # noqa: PLR0913 - the facts of a migration, named
         way.bring_forth()
         way.check_order()
     return way.examined()
-
-
-def refused(run: RunView) -> bool:
-    """Say whether a run cannot go over, whatever the versions are."""
-    return _of_the_run(run) is not None
-
-
-def blocked(path: str, what: str, do: str = "") -> Finding:
-    """Return something that stands in the way."""
-    return Finding(Verdict.BLOCKED, path, what, do)
 
 
 def _of_the_run(run: RunView) -> Finding | None:
@@ -199,7 +97,7 @@ class _Way:
         self.nodes: dict[int, int] = {0: 0}
         self.taken = {0}
         self.retired: set[int] = set()
-        self.births: dict[str, Birth] = {}
+        self.births: list[Birth] = []
         self.placed: dict[str, StepView] = {}
 
     def examined(self) -> Examined:
@@ -211,7 +109,7 @@ class _Way:
             self.nodes,
             frozenset(self.retired),
             tuple(in_order),
-            tuple(self.births.values()),
+            tuple(self.births),
             self.placed,
         )
 
@@ -230,7 +128,7 @@ class _Way:
         return path in self.new.by_path and path not in self.old.by_path
 
     def _map(self, path: str, what: str, do: str) -> None:
-        self.findings.append(Finding(Verdict.NEEDS_MAPPING, path, what, do))
+        self.findings.append(unmapped(path, what, do))
 
     def _block(self, path: str, what: str, do: str = "") -> None:
         self.findings.append(blocked(path, what, do))
@@ -279,7 +177,7 @@ class _Way:
         return [node.path] if done else []
 
     def _tell(self, path: str, what: str) -> None:
-        self.findings.append(Finding(Verdict.SAFE, path, what))
+        self.findings.append(told(path, what))
 
     def _give_up(self, node: Node, standings: Sequence[Standing]) -> None:
         """Do without a node, as the mapping says."""
@@ -400,99 +298,16 @@ class _Way:
 
     def bring_forth(self) -> None:
         """Find the steps that only the new version has, of the blocks that have begun."""
-        if self.run.state is RunState.PENDING:
-            return
-        self._bear_in(self.new.root, ROOT, _Stage.of_run(self.run))
-        begun = {view.scope for view in self.placed.values()}
-        for view in self.placed.values():
-            node = self.new.nodes[view.node]
-            has_begun = view.state is StepState.WAITING or view.path in begun
-            if has_begun and node.kind in SCOPES - LOOPS:
-                self._bear_in(node, view.path, _Stage.of_block(view))
-
-    def _bear_in(self, scope: Node, path: str, stage: "_Stage") -> None:
-        children = (self.new.nodes[index] for index in scope.children)
-        missing = {
-            node.index: node for node in children if self.new.path(node, path) not in self.placed
-        }
-        if stage is _Stage.OVER and "[]" in scope.path:
-            self._tell_of_rounds(missing.values())
-            return
-        others = self._not_taken(scope, path) if missing else frozenset()
-        for node in missing.values():
-            where = self.new.path(node, path)
-            if node.index in others:
-                self.births[where] = Birth(where, path, Reason.NOT_TAKEN)
-            else:
-                follows = self._passed_by(node, where, missing.keys() - others)
-                self.births[where] = Birth(where, path, self._why_not(node, stage, follows))
-
-    def _tell_of_rounds(self, missing: Iterable[Node]) -> None:
-        """Say what is new in a block that has ended, of a loop: not all rows of that are looked at.
-
-        Nothing of it goes on, so nothing is missed there.
-        """
-        for node in missing:
-            if self._is_new(node.path):
-                self._tell(node.path, "it is new, and rounds that have ended are without it")
-
-    def _why_not(self, node: Node, stage: "_Stage", follows: str) -> Reason | None:
-        """Return why a step is not carried out that the new version has in addition.
-
-        `follows` is one that comes after it and has begun.
-        """
-        if node.path in self.mapping and self.mapping[node.path] is None:
-            self._tell(node.path, "it is new, and the run does without it")
-            return Reason.LEFT_OUT
-        if follows or stage is _Stage.OVER:
-            why = f"{follows} follows it and has begun" if follows else "its block has ended"
-            self._map(
-                node.path,
-                f"it is new, but its turn has passed: {why}",
-                "Say that the run does without it, or leave the run in its version.",
-            )
-            return Reason.LEFT_OUT
-        if stage is _Stage.SUSPENDED:
-            self._tell(node.path, "it is new, and its turn comes if what has failed is replayed")
-            return Reason.HELD_BACK
-        self._tell(node.path, "it is new, and is carried out when its turn comes")
-        return None
-
-    def _passed_by(self, node: Node, where: str, missing: AbstractSet[int]) -> str:
-        """Return a step that comes after a new one and has begun already, if there is one."""
-        for index in node.needed_by:
-            path = self.new.path(index, where)
-            view = self.placed.get(path)
-            if view is not None and _is_passed(view):
-                return path
-            if index in missing and (
-                found := self._passed_by(self.new.nodes[index], path, missing)
-            ):
-                return found
-        return ""
-
-    def _not_taken(self, scope: Node, path: str) -> frozenset[int]:
-        """Return the steps of the cases of a switch that were not taken."""
-        if scope.kind is not StepKind.SWITCH:
-            return frozenset()
-        taken = [
-            case
-            for case in scope.cases
-            if any(
-                view is not None and view.reason is not Reason.NOT_TAKEN
-                for view in (self.placed.get(self.new.path(one, path)) for one in case.children)
-            )
-        ]
-        if len(taken) > 1:
-            self._block(path, "steps of the case that was taken are in several cases now")
-        chosen = taken[0].children if taken else ()
-        return frozenset(scope.children) - frozenset(chosen)
+        newcomers = Newcomers(self.old, self.new, self.run, self.placed, self.mapping)
+        newcomers.find()
+        self.findings += newcomers.findings
+        self.births = newcomers.births
 
     def check_order(self) -> None:
         """See that nothing that has begun would have to wait for what has not."""
         before = {after: index for index, after in self.nodes.items()}
         for view in self.placed.values():
-            if not _is_passed(view) or not self._is_open(view):
+            if not is_passed(view) or not self._is_open(view):
                 continue
             was = self.old.nodes[before[view.node]]
             known = {self.nodes.get(index) for index in was.needs}
@@ -509,35 +324,6 @@ class _Way:
     def _is_open(self, view: StepView) -> bool:
         around = self.placed.get(view.scope)
         return view.scope == ROOT or (around is not None and around.alive)
-
-
-class _Stage(StrEnum):
-    """What may become of the steps of a block."""
-
-    OPEN = "open"
-    SUSPENDED = "suspended"
-    """It has ended badly, and may be replayed."""
-    OVER = "over"
-
-    @classmethod
-    def of_run(cls, run: RunView) -> "_Stage":
-        """Return the stage of the run's own steps."""
-        return cls.SUSPENDED if run.state is RunState.FAILED else cls.OPEN
-
-    @classmethod
-    def of_block(cls, view: StepView) -> "_Stage":
-        """Return the stage of the steps of a block."""
-        if view.state is StepState.WAITING:
-            waits = view.reason is Reason.CHILDREN and view.error is None
-            return cls.OPEN if waits and not view.cancel_requested else cls.SUSPENDED
-        return cls.OVER if view.state is StepState.COMPLETED else cls.SUSPENDED
-
-
-def _is_passed(view: StepView) -> bool:
-    """Say whether a step has begun, or was passed over for good."""
-    if view.state is StepState.PENDING:
-        return False
-    return view.state in IN_FLIGHT or view.reason not in REOPENED
 
 
 def _may_be_another(node: Node, target: Node, standing: Standing) -> bool:
@@ -564,11 +350,3 @@ def _work_of(node: Node) -> dict[str, Any]:
         StepKind.FOREACH: {"list of items": node.over},
     }
     return works.get(node.kind, {})
-
-
-def renamings(old: Plan, new: Plan, nodes: Mapping[int, int]) -> Iterator[tuple[int, str, str]]:
-    """Yield the nodes whose rows get other paths: by number, the old path and the new one."""
-    for before, after in nodes.items():
-        was, becomes = old.nodes[before].path, new.nodes[after].path
-        if was != becomes:
-            yield before, was, becomes

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandParser
 
-from workflows.engine.preflight import Verdict
+from workflows.engine.examined import Verdict
 from workflows.management.door import Door, RefusedError, actor, add_paging, next_page, runs_named
 from workflows.selectors.migrations import runs_to_migrate
 from workflows.services.migrating import Preflight, migrate_runs, preflight_migration

@@ -14,15 +14,9 @@ from uuid import UUID
 
 from workflows import store
 from workflows.engine.events import GivenUp, Migrated
+from workflows.engine.examined import Examined, Finding, Mapped, Verdict, blocked
 from workflows.engine.plan import ROOT, Plan
-from workflows.engine.preflight import (
-    Examined,
-    Finding,
-    Mapped,
-    Verdict,
-    blocked,
-    examine,
-)
+from workflows.engine.preflight import examine
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare

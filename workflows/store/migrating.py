@@ -14,8 +14,8 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from workflows.engine.examined import Examined, Standing, renamings
 from workflows.engine.plan import ASIDE, LOOPS, NO_LONGER, NO_NODE, Plan, matching, renaming
-from workflows.engine.preflight import Examined, Standing, renamings
 from workflows.engine.slice import RunView, StepView
 from workflows.engine.states import LIVE_STEPS, Reason, RunReason, RunState, StepState
 from workflows.store.loading import STEP_COLUMNS, _ending, _step
