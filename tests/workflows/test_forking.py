@@ -1,5 +1,6 @@
 """Forks: another run from a step of a run, which does nothing again that comes before that step."""
 
+import json
 from typing import Any
 
 import pytest
@@ -272,6 +273,30 @@ def test_a_fork_needs_a_free_place_and_two_at_once_get_one() -> None:
         return True
 
     assert sorted(at_once(forked, forked)) == [False, True]
+
+
+def test_a_fork_sent_twice_with_one_key_is_one_run_although_it_has_taken_the_last_place() -> None:
+    name = a_version(task("a"), task("b"), concurrency={"key": "all"}).workflow.name
+    run = start_run(workflow=name, by=ANN).run
+    work_off(run)
+    one = fork(run, "b", idempotency_key="k")
+
+    again = fork(run, "b", idempotency_key="k")
+
+    assert (again.pk, again.state) == (one.pk, "RUNNING")
+
+
+@pytest.mark.parametrize("other", [{"input": {"n": 2}}, {"version": 2}])
+def test_a_key_that_was_used_for_another_fork_is_refused(other: dict[str, Any]) -> None:
+    version = a_version(task("fetch"), task("load"))
+    text = json.dumps({"workflow": version.workflow.name, "steps": [task("fetch"), task("load")]})
+    run = start_run(workflow=version.workflow.name, by=ANN).run
+    apply_definition(text=text.replace('fetch"}', 'other"}'), source="x.yaml", by=ANN)
+    work_off(run)
+    fork(run, "load", idempotency_key="k")
+
+    with pytest.raises(IdempotencyMismatchError):
+        fork(run, "load", idempotency_key="k", **other)
 
 
 def test_a_run_that_is_not_there_cannot_be_forked() -> None:

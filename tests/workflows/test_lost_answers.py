@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -26,10 +27,12 @@ from tests.workflows.builders import (
     states,
     step,
     task,
+    work_off,
 )
 from workers.outage import outlast
 from workflows.dispatch import Segment
 from workflows.models import Attempt, Run, Step, Vote
+from workflows.services.forking import fork_run
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
 from workflows.services.runs import start_run, start_runs
@@ -229,6 +232,24 @@ def test_many_starts_that_nobody_heard_of_are_as_many_runs(network: Proxy, after
     assert [one.created for one in started] == [True, False, True]
     assert started[1].run.pk == old.pk
     assert Run.objects.filter(workflow__name=name).count() == 3
+
+
+@pytest.mark.parametrize("few", [{}, {"concurrency": {"key": "all"}}], ids=["any", "few"])
+@pytest.mark.parametrize("after", range(16))
+def test_a_fork_that_nobody_heard_of_is_one_run(
+    network: Proxy, sent: Recorder, after: int, few: dict[str, Any]
+) -> None:
+    run = a_run(task("a"), task("b"), **few)
+    work_off(run)
+    sent.forget()
+
+    network.lose_an_answer(after=after)
+    fork = fork_run(run_id=run.pk, from_path="b", by=ANN)
+
+    network.resume()
+    assert fork.created
+    assert Run.objects.exclude(pk=run.pk).get().pk == fork.run.pk
+    assert set(sent.sent) == {Segment(fork.run.pk, run.version_id, "b", 1, QUEUE)}
 
 
 def test_what_a_settled_scope_made_ready_is_sent_although_nobody_heard_of_it(

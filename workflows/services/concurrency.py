@@ -138,6 +138,12 @@ def demand_place(one: Beginning) -> None:
         )
 
 
+def hold_for_one(one: Beginning) -> None:
+    """Lock the key of a run that may be about to begin, until the transaction ends."""
+    if (key := _key(one)) is not None:
+        rows.hold_places([key])
+
+
 def hold_for(pin: Pinned) -> None:
     """Lock the key of a run that may be about to go on, until the transaction ends."""
     if pin.plan.concurrency is not None and (key := rows.key_of(pin.run)) is not None:

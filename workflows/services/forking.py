@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
 from workflows import store
 from workflows.engine import forking
 from workflows.engine.events import Forked
@@ -19,8 +21,9 @@ from workflows.services.errors import (
     StateRefusedError,
 )
 from workflows.services.orders import Checked, Order, check_order
+from workflows.services.patience import patiently
 from workflows.services.plans import plan_of_version
-from workflows.services.progress import advance_run, begin_runs, in_transaction
+from workflows.services.progress import advance_run, begin_runs, in_transaction, send_queued
 from workflows.services.runs import StartedRun
 from workflows.store import forking as rows
 
@@ -44,7 +47,7 @@ def fork_run(  # noqa: PLR0913 - the facts of a fork, by name
     found = Run.objects.select_related("workflow", "version", "environment").defer(
         "version__source", "version__document", "version__plan"
     )
-    old = found.filter(pk=run_id).first()
+    old = patiently(found.filter(pk=run_id).first)
     if old is None:
         raise NotFoundError("run", run_id)
     order = Order(
@@ -57,17 +60,33 @@ def fork_run(  # noqa: PLR0913 - the facts of a fork, by name
         forked_path=from_path,
     )
     one = check_order(order)
-    created = in_transaction(partial(_fork, old, one, from_path, by))
-    known = {"pk": one.id} if created else {"idempotency_key": idempotency_key}
-    run = found.get(workflow=old.workflow_id, **known)
-    if not created and (run.forked_from_id, run.forked_path) != (old.pk, from_path):
+    in_transaction(partial(_fork, old, one, from_path, by))
+    run = patiently(partial(found.get, _there(one)))
+    asked = [(run.forked_from_id, old.pk), (run.forked_path, from_path)]
+    asked += [] if input is None else [(run.input, one.input)]
+    asked += [] if version is None else [(run.version_id, one.version.pk)]
+    if any(has != wanted for has, wanted in asked):
         message = f"The key {idempotency_key} was used to start the run {run.pk}. Use a new key."
         raise IdempotencyMismatchError(message)
-    return StartedRun(run, created=created)
+    return StartedRun(run, created=run.pk == one.id)
 
 
-def _fork(old: Run, one: Checked, path: str, by: str) -> bool:
+def _there(one: Checked) -> Q:
+    """Find the run by the id that was chosen for it, or that which its key was used for."""
+    there = Q(pk=one.id)
+    if key := one.order.idempotency_key:
+        there |= Q(workflow=one.version.workflow_id, idempotency_key=key)
+    return there
+
+
+def _fork(old: Run, one: Checked, path: str, by: str) -> None:
+    """Start the run, unless it is there: by a try that nobody heard of, or for the same reason."""
     now = store.now()
+    concurrency.hold_for_one(one.beginning)
+    if (there := Run.objects.filter(_there(one)).values_list("pk", flat=True).first()) is not None:
+        if there == one.id:
+            send_queued(one.beginning.pinned, one.environment.name)
+        return
     concurrency.demand_place(one.beginning)
     before = plan_of_version(old.version_id)
     try:
@@ -79,7 +98,6 @@ def _fork(old: Run, one: Checked, path: str, by: str) -> bool:
     if is_new:
         _take_over(old, before, one, tops)
         _begin(one, path, now, by)
-    return is_new
 
 
 def _take_over(old: Run, before: Plan, one: Checked, tops: tuple[str, ...]) -> None:
