@@ -35,9 +35,9 @@ def run_page(context: dict[str, Any], run: Any) -> dict[str, Any]:
 @register.inclusion_tag("monitoring/plan.html")
 def plan_picture(plan: Any) -> dict[str, Any]:
     """Draw a plan by itself."""
-    from monitoring import run_page as pages
+    from monitoring.picture import plan_pictures
 
-    return {"pictures": pages.plan_pictures(plan)}
+    return {"pictures": plan_pictures(plan)}
 
 
 @register.inclusion_tag("monitoring/inbox.html", takes_context=True)

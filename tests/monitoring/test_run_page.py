@@ -6,7 +6,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring.run_page import MOST_DRAWN, STEPS_SHOWN, VALUE_SHOWN, RunPage, run_page
+from monitoring.picture import MOST_DRAWN
+from monitoring.run_page import STEPS_SHOWN, VALUE_SHOWN, RunPage, run_page
 from tests.admin.builders import completed, failed, permanent, started, worked_off
 from workflows.models import Run
 from workflows.selectors.runs import get_run

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
@@ -127,6 +127,11 @@ def newest_of(rows: QuerySet[Any]) -> QuerySet[Any]:
 def short(identity: UUID) -> str:
     """Return the end of an id, by which people tell rows apart."""
     return identity.hex[-_SHOWN_DIGITS:]
+
+
+def step_url(identity: UUID) -> str:
+    """Return the address of a step's page."""
+    return reverse("admin:workflows_step_change", args=[identity])
 
 
 def duration(begin: datetime | None, end: datetime | None) -> str:

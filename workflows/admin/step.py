@@ -19,6 +19,7 @@ from workflows.admin.base import (
     duration,
     found_by_id,
     short,
+    step_url,
     uuid_or_404,
 )
 from workflows.admin.looks import loop_words, reason_words, state_badge, waiting_words
@@ -190,7 +191,7 @@ class AttemptAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Step")
     def step_of(self, attempt: Attempt) -> SafeString:
-        url = reverse("admin:workflows_step_change", args=[attempt.step_id])
+        url = step_url(attempt.step_id)
         return format_html('<a class="link" href="{}">{}</a>', url, attempt.step.path)
 
     @admin.display(description="Run")
