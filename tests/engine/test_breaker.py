@@ -126,7 +126,8 @@ def test_it_ramps_up_by_doubling_but_only_while_what_was_let_go_gets_through() -
 def test_ramping_up_ends_when_nobody_waits_or_enough_get_through(ramp: int, waiting: bool) -> None:
     breaker = ramped(replace(Breaker(), ramp=ramp), waiting=waiting, under_way=0, now=EPOCH)
 
-    assert breaker.is_wide_open_to_steps
+    assert breaker.state is BreakerState.CLOSED
+    assert breaker.ramp is None
 
 
 def test_a_trial_of_which_nobody_knows_makes_room_for_another() -> None:

@@ -26,7 +26,6 @@ from tests.workflows.builders import a_version, task
 from workflows import store
 from workflows.admin import base
 from workflows.models import Incident, Run, Step, Workflow
-from workflows.selectors import counts
 from workflows.services.orders import Order
 from workflows.services.runs import start_runs
 from workflows.store import rows
@@ -205,14 +204,6 @@ def test_the_page_of_one_run_reads_its_own_rows(door: Client) -> None:
         address = reverse(f"admin:workflows_{name}_change", args=[thing.pk])
         reads = reads_of(partial(door.get, address))
         assert all(max(found.values(), default=0) < 50 for _, found in reads)
-
-
-def test_the_numbers_of_a_day_are_counted_without_the_others() -> None:
-    def count() -> None:
-        counts.runs_by_state(since=timezone.now() - timedelta(days=1))
-        counts.live_runs_by_state()
-
-    assert not too_much(reads_of(count))
 
 
 LIVE = 40

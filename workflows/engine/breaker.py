@@ -103,11 +103,6 @@ class Breaker:
     wake_at: datetime | None = None
     rule: Rule = field(default_factory=Rule)
 
-    @property
-    def is_wide_open_to_steps(self) -> bool:
-        """Whether every step may pass without being asked anything."""
-        return self.state is BreakerState.CLOSED and self.ramp is None
-
 
 def answer_of(error: StepError | None) -> Answer:
     """Return what the end of an attempt says of the dependency; no error is an attempt that did.

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from workflows.catalog import catalog
 from workflows.engine.compile import compile_spec
-from workflows.engine.plan import Plan, dump_plan
+from workflows.engine.plan import dump_plan
 from workflows.language.asked import groups_asked, workflows_called
 from workflows.language.findings import Finding
 from workflows.language.loader import check, load
@@ -83,14 +83,6 @@ def _unknown_groups(text: str, source: str) -> tuple[Finding, ...]:
         for one in asked
         if one.group not in known
     )
-
-
-def compile_text(*, text: str, source: str) -> Plan:
-    """Return the plan of a definition.
-
-    Raises DefinitionError with every finding.
-    """
-    return compile_spec(load(text, source=source, catalog=catalog()))
 
 
 def apply_definition(*, text: str, source: str, by: str) -> Applied:

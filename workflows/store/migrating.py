@@ -174,12 +174,6 @@ class Whole:
     standings: Sequence[Standing]
 
 
-def version_pinned(run_id: UUID) -> UUID | None:
-    """Return the version of a run; None when there is no such run."""
-    found = cursor().execute(RUN, (run_id,)).fetchone()
-    return None if found is None else found[5]
-
-
 def look_at(run_id: UUID, plan: Plan, *, lock: bool = False) -> Whole | None:
     """Read what is to be known of a run to migrate it; None when there is no such run.
 
