@@ -4,12 +4,12 @@ import pytest
 
 from tests.engine.builders import broken, done, plan_of, play
 from workflows.engine.events import Discarded, SkipDecided
-from workflows.engine.joins import Tally, Verdict, verdict
+from workflows.engine.joins import Ruling, Tally, ruling
 from workflows.engine.states import Reason, StepState
 from workflows.language.words import Join
 
-WAIT, START, CONTESTED = Verdict.WAIT, Verdict.START, Verdict.CONTESTED
-FAILED, SKIPPED = Verdict.UPSTREAM_FAILED, Verdict.UPSTREAM_SKIPPED
+WAIT, START, CONTESTED = Ruling.WAIT, Ruling.START, Ruling.CONTESTED
+FAILED, SKIPPED = Ruling.UPSTREAM_FAILED, Ruling.UPSTREAM_SKIPPED
 
 OF_TWO = {
     "": Tally(),
@@ -30,7 +30,7 @@ OF_TWO = {
 }
 """How two needs have ended so far: ok, failed, skipped, upstream failed."""
 
-TABLES: dict[Join, dict[Verdict, str]] = {
+TABLES: dict[Join, dict[Ruling, str]] = {
     Join.NONE_FAILED: {
         WAIT: "- o s",
         START: "oo os ss",
@@ -114,13 +114,13 @@ def test_there_is_a_table_for_every_rule_and_every_pair_of_ends() -> None:
 
 
 @pytest.mark.parametrize(("rule", "ends", "answer"), CASES)
-def test_a_rule_answers_as_its_table_says(rule: Join, ends: str, answer: Verdict) -> None:
-    assert verdict(rule, OF_TWO[ends], needs=2, at_least=2) is answer
+def test_a_rule_answers_as_its_table_says(rule: Join, ends: str, answer: Ruling) -> None:
+    assert ruling(rule, OF_TWO[ends], needs=2, at_least=2) is answer
 
 
 @pytest.mark.parametrize("rule", Join)
 def test_a_step_that_needs_nothing_starts_whatever_its_rule(rule: Join) -> None:
-    assert verdict(rule, Tally(), needs=0, at_least=1) is START
+    assert ruling(rule, Tally(), needs=0, at_least=1) is START
 
 
 @pytest.mark.parametrize(
@@ -137,17 +137,17 @@ def test_a_step_that_needs_nothing_starts_whatever_its_rule(rule: Join) -> None:
         (Tally(skipped=2, failed=1), FAILED),
     ],
 )
-def test_two_of_three_are_enough_and_fewer_are_not(tally: Tally, answer: Verdict) -> None:
-    assert verdict(Join.AT_LEAST, tally, needs=3, at_least=2) is answer
+def test_two_of_three_are_enough_and_fewer_are_not(tally: Tally, answer: Ruling) -> None:
+    assert ruling(Join.AT_LEAST, tally, needs=3, at_least=2) is answer
 
 
 def test_an_answer_stands_whatever_ends_later() -> None:
     for rule in Join:
         for ends, tally in OF_TWO.items():
-            answer = verdict(rule, tally, needs=2, at_least=2)
+            answer = ruling(rule, tally, needs=2, at_least=2)
             if len(ends) == 1 and answer is not WAIT:
                 later = {
-                    verdict(rule, OF_TWO[both], needs=2, at_least=2)
+                    ruling(rule, OF_TWO[both], needs=2, at_least=2)
                     for both in OF_TWO
                     if len(both) == 2 and ends in both
                 }

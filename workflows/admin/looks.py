@@ -57,7 +57,6 @@ REASONS: Mapping[Reason, str] = {
     Reason.RUN_CANCELLED: "the run was cancelled",
     Reason.OPTIONAL: "it failed, and is optional",
     Reason.CHILDREN: "waits for the steps inside it",
-    Reason.CHILD: "waits for its child run",
     Reason.CATCH: "its fallback path has taken over",
     Reason.APPROVAL: "waits for a decision of people",
     Reason.CALLBACK: "waits for its callback",

@@ -1,7 +1,7 @@
 """Advance a run: events in; what changes, and what to do about it, out.
 
 THE ONE LAW: whatever changes the state of a run or a step is decided here and
-stored by `workflows.store.write`; nothing else does either.
+stored by `workflows.store.commit`; nothing else does either.
 
 Pure: no clock, no chance, no database, no Celery. The caller holds the locks and
 stores the decision in one transaction. What a step does not hear in its state

@@ -13,7 +13,7 @@ from workflows.engine import ending, waiting
 from workflows.engine.decision import Awaited
 from workflows.engine.draft import Draft
 from workflows.engine.events import StepError
-from workflows.engine.plan import Approval, Node
+from workflows.engine.plan import Approval, required
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason
 from workflows.engine.values import NO_VALUE, refusal, rendered
@@ -35,7 +35,7 @@ def ask(draft: Draft, view: StepView) -> None:
     Raises ExpressionError and ValueTooLargeError.
     """
     node = draft.node_of(view)
-    asked = _asked(node)
+    asked = required(node.approval, node)
     request = _request(draft, view, asked.group)
     begun = draft.touch(view, failures=0) if view.failures else view
     waiting.begin(draft, begun, Reason.APPROVAL, name=request["group"], request=request)
@@ -46,7 +46,7 @@ def time_out(draft: Draft, view: StepView) -> None:
     if view.wake_at is None or view.wake_at > draft.now:
         return
     node = draft.node_of(view)
-    asked, late = _asked(node), waiting.in_vain(draft, view)
+    asked, late = required(node.approval, node), waiting.in_vain(draft, view)
     draft.answer(view, {"outcome": OUTCOMES.get(asked.on_timeout, "timed_out"), "in_time": False})
     if waiting.is_cut_short(draft, view):
         ending.give_up(draft, view, late)
@@ -116,7 +116,7 @@ def _fresh_patience(draft: Draft, view: StepView) -> datetime | None:
 
 def _request(draft: Draft, view: StepView, group: str) -> dict[str, Any]:
     node = draft.node_of(view)
-    asked, names = _asked(node), draft.names(view.path, node.inline)
+    asked, names = required(node.approval, node), draft.names(view.path, node.inline)
     return {
         "group": _group(group, names),
         "approvals": asked.approvals,
@@ -134,10 +134,3 @@ def _group(template: str, names: Mapping[str, Any]) -> str:
         given = repr(group)[:60]
         raise ExpressionError(syntax.bare(template), f"gives {given}, and must name a group")
     return group
-
-
-def _asked(node: Node) -> Approval:
-    if node.approval is None:
-        msg = f"the approval {node.path} has lost its definition"
-        raise AssertionError(msg)
-    return node.approval

@@ -43,8 +43,8 @@ def can_begin(run: RunView, node: Node) -> bool:
 def request(draft: Draft, error: StepError) -> None:
     """Begin to undo a failed run, if anything is left to be undone and nobody has begun."""
     run, undoing = draft.slice.run, draft.slice.undoing
-    begun = run.ending is not None and run.ending.undo
-    if run.state is RunState.FAILED and not begun and undoing is not None and undoing.next:
+    is_left = undoing is not None and undoing.next
+    if run.state is RunState.FAILED and not run.is_undone and is_left:
         ending.undo(draft, error)
 
 

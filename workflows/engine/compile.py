@@ -1,6 +1,6 @@
 """Compile a Spec into a Plan: order and nesting become indices, reads become sets.
 
-Trusts the Spec: what can be wrong with a document was said by `language.check`.
+Trusts the Spec: what can be wrong with a document was said by `language.checks`.
 """
 
 import re
@@ -153,19 +153,25 @@ class _Compiler:
             call=self._reads(step.arguments, caught),
             caught=caught,
         )
+        self._inside(step, index=index, caught=caught)
+        self._fill(
+            index,
+            handlers=tuple(self._handlers(step, index=index)),
+            undo=self._undo(step, index=index),
+            inline=self._inline(step, caught),
+            yields=self._reads(step.output, caught) | self._collected(index),
+        )
+        return index
+
+    def _inside(self, step: StepSpec, *, index: int, caught: int) -> None:
+        """Compile the steps that a scope owns; other steps own none."""
         match step.kind:
-            case StepKind.PARALLEL:
-                children = self._sequence(
-                    step.parallel or (), owner=index, caught=caught, ordered=False
-                )
-                self._fill(index, children=children)
             case StepKind.STEPS:
                 children = self._sequence(step.steps or (), owner=index, caught=caught)
                 self._fill(index, children=children)
-            case StepKind.FIRST:
-                children = self._sequence(
-                    step.first or (), owner=index, caught=caught, ordered=False
-                )
+            case StepKind.PARALLEL | StepKind.FIRST:
+                branches = step.parallel or step.first or ()
+                children = self._sequence(branches, owner=index, caught=caught, ordered=False)
                 self._fill(index, children=children)
             case StepKind.STATES:
                 self._states(step, index=index, caught=caught)
@@ -175,14 +181,6 @@ class _Compiler:
                 self._loop(step, index=index, caught=caught)
             case _:
                 pass
-        self._fill(
-            index,
-            handlers=tuple(self._handlers(step, index=index)),
-            undo=self._undo(step, index=index),
-            inline=self._inline(step, caught),
-            yields=self._reads(step.output, caught) | self._collected(index),
-        )
-        return index
 
     def _loop(self, step: StepSpec, *, index: int, caught: int) -> None:
         """Compile the body of a loop: a single step is done many times itself, several as one."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from workflows.engine.events import Event, StepError
-from workflows.engine.slice import Ending, RunView, StepView
+from workflows.engine.slice import RunView, StepView
 from workflows.engine.states import Reason, RunState, StepState
 
 
@@ -143,22 +143,3 @@ class Decision:
         self.settled = self.settled or other.settled
         self.follow_ups += other.follow_ups
         self.left += other.left
-
-
-Names = Mapping[str, Any]
-
-__all__ = [
-    "UNSET",
-    "AttemptEnd",
-    "AttemptRecord",
-    "Awaited",
-    "Closing",
-    "Decision",
-    "Ending",
-    "LateResult",
-    "Move",
-    "Names",
-    "OpenIncident",
-    "RunMove",
-    "Unset",
-]

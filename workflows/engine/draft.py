@@ -1,7 +1,7 @@
 """A Draft: the slice as it changes while `advance` decides, and the record of every change."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -99,6 +99,14 @@ class Draft:
     def path(self, node: Node | int, *, near: str) -> str:
         """Return the path of the instance of a node that is in the iterations of `near`."""
         return self.plan.path(node, near)
+
+    def tally_of_needs(self, view: StepView, *, but: Container[str] = ()) -> Tally:
+        """Return how the steps that a step needs have ended, but for those at some paths."""
+        tally = Tally()
+        for index in self.node_of(view).needs:
+            need = self.view(self.path(index, near=view.path))
+            tally = tally if need.path in but else need.counted(tally)
+        return tally
 
     def owner_of(self, node: Node) -> Node:
         """Return the scope around `node`."""

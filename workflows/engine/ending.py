@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from workflows.engine import looping, scopes
-from workflows.engine.decision import UNSET, AttemptEnd, AttemptRecord, Ending
+from workflows.engine.decision import UNSET, AttemptEnd, AttemptRecord
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
     CompensationDue,
@@ -18,7 +18,7 @@ from workflows.engine.events import (
     StepError,
 )
 from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, is_inside
-from workflows.engine.slice import ScopeTally, StepView
+from workflows.engine.slice import Ending, ScopeTally, StepView
 from workflows.engine.states import ASKING, OUTSIDE, Reason, RunReason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
@@ -277,8 +277,7 @@ def _inherited(tally: ScopeTally) -> StepError:
     if first is None:
         message = f"{tally.failed} of its steps failed or were given up"
         return StepError(ErrorClass.PERMANENT, "scope.failed", message)
-    message = f"{tally.first_failed}: {first.message}"
-    return StepError(first.error_class, first.code, message, details=first.details)
+    return first.inside(tally.first_failed)
 
 
 def _finish_run(draft: Draft, tally: ScopeTally) -> None:
@@ -325,8 +324,7 @@ def _complete_run(draft: Draft) -> None:
 
 def _end_badly(draft: Draft, error: StepError, output: Any = UNSET) -> None:
     """End the run as failed, or begin to undo what it has done."""
-    ending = draft.slice.run.ending
-    if draft.plan.on_failure is OnFailure.COMPENSATE or (ending is not None and ending.undo):
+    if draft.plan.on_failure is OnFailure.COMPENSATE or draft.slice.run.is_undone:
         undo(draft, error, output)
     else:
         draft.move_run(RunState.FAILED, output=output, error=error)
@@ -344,8 +342,7 @@ def time_out(draft: Draft, path: str) -> None:
     """End a scope, or the run, that has used up its time."""
     if path == ROOT:
         run = draft.slice.run
-        is_ending = run.ending is not None and run.ending.undo
-        if run.state is RunState.RUNNING and draft.plan.timeout is not None and not is_ending:
+        if run.state is RunState.RUNNING and draft.plan.timeout is not None and not run.is_undone:
             error = _time_is_up("run.timeout", "the run", draft.plan.timeout)
             draft.move_run(RunState.RUNNING, ending=Ending(ExitStatus.FAILED, error=error))
             draft.later(Halted(ROOT, Reason.TIMEOUT))

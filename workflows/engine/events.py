@@ -48,6 +48,11 @@ class StepError:
             details=value.get("details", {}),
         )
 
+    def inside(self, path: str) -> "StepError":
+        """Return the error as that of what is around the step at `path`, where it came from."""
+        message = f"{path}: {self.message}"
+        return StepError(self.error_class, self.code, message, details=self.details)
+
     def matches(self, words: tuple[str, ...]) -> bool:
         """Say whether a class, the code or a dotted beginning of the code is among `words`."""
         return any(

@@ -10,7 +10,6 @@ from itertools import pairwise
 from workflows.engine import starting
 from workflows.engine.draft import Draft
 from workflows.engine.events import Reached
-from workflows.engine.joins import Tally
 from workflows.engine.plan import LOOPS, Node, Plan
 from workflows.engine.slice import StepView
 from workflows.engine.states import Reason, RunState, StepState
@@ -72,9 +71,7 @@ def begin(draft: Draft, path: str) -> None:
 
 
 def _wait_for_needs(draft: Draft, view: StepView) -> None:
-    tally = Tally()
-    for index in draft.node_of(view).needs:
-        tally = draft.view(draft.plan.nodes[index].path).counted(tally)
+    tally = draft.tally_of_needs(view)
     if tally != view.tally:
         draft.touch(view, tally=tally)
     draft.later(Reached(view.path))

@@ -12,7 +12,7 @@ from typing import assert_never
 from workflows.language.words import Join
 
 
-class Verdict(StrEnum):
+class Ruling(StrEnum):
     """What a join rule says of a step."""
 
     WAIT = "wait"
@@ -56,59 +56,59 @@ class Tally:
         return self.failed + self.upstream_failed
 
 
-def verdict(join: Join, tally: Tally, *, needs: int, at_least: int = 0) -> Verdict:  # noqa: C901, PLR0911, PLR0912 - one rule a case, read as a table
+def ruling(join: Join, tally: Tally, *, needs: int, at_least: int = 0) -> Ruling:  # noqa: C901, PLR0911, PLR0912 - one rule a case, read as a table
     """Say whether a step with `needs` needs may start, must be skipped, or waits on."""
     if needs == 0 or join is Join.ALWAYS:
-        return Verdict.START
+        return Ruling.START
     every = tally.done >= needs
     match join:
         case Join.NONE_FAILED:
-            return _first((tally.bad, Verdict.UPSTREAM_FAILED), (every, Verdict.START))
+            return _first((tally.bad, Ruling.UPSTREAM_FAILED), (every, Ruling.START))
         case Join.ALL_SUCCESS:
             return _first(
-                (tally.bad and tally.skipped and every, Verdict.CONTESTED),
-                (tally.bad and every, Verdict.UPSTREAM_FAILED),
-                (tally.skipped and every, Verdict.UPSTREAM_SKIPPED),
-                (every, Verdict.START),
+                (tally.bad and tally.skipped and every, Ruling.CONTESTED),
+                (tally.bad and every, Ruling.UPSTREAM_FAILED),
+                (tally.skipped and every, Ruling.UPSTREAM_SKIPPED),
+                (every, Ruling.START),
             )
         case Join.ALL_DONE:
-            return _first((every, Verdict.START))
+            return _first((every, Ruling.START))
         case Join.ALL_DONE_MIN_ONE_SUCCESS:
             return _first(
-                (tally.skipped, Verdict.UPSTREAM_SKIPPED),
-                (every and tally.ok, Verdict.START),
-                (every, Verdict.UPSTREAM_FAILED),
+                (tally.skipped, Ruling.UPSTREAM_SKIPPED),
+                (every and tally.ok, Ruling.START),
+                (every, Ruling.UPSTREAM_FAILED),
             )
         case Join.ONE_SUCCESS:
             return _first(
-                (tally.ok, Verdict.START),
-                (every and tally.done == tally.skipped, Verdict.UPSTREAM_SKIPPED),
-                (every, Verdict.UPSTREAM_FAILED),
+                (tally.ok, Ruling.START),
+                (every and tally.done == tally.skipped, Ruling.UPSTREAM_SKIPPED),
+                (every, Ruling.UPSTREAM_FAILED),
             )
         case Join.ONE_FAILED:
-            return _first((tally.bad, Verdict.START), (every, Verdict.UPSTREAM_SKIPPED))
+            return _first((tally.bad, Ruling.START), (every, Ruling.UPSTREAM_SKIPPED))
         case Join.ONE_DONE:
             return _first(
-                (tally.ok + tally.failed, Verdict.START),
-                (every, Verdict.UPSTREAM_SKIPPED),
+                (tally.ok + tally.failed, Ruling.START),
+                (every, Ruling.UPSTREAM_SKIPPED),
             )
         case Join.ALL_FAILED:
             return _first(
-                (tally.ok + tally.skipped, Verdict.UPSTREAM_SKIPPED),
-                (every, Verdict.START),
+                (tally.ok + tally.skipped, Ruling.UPSTREAM_SKIPPED),
+                (every, Ruling.START),
             )
         case Join.NONE_FAILED_MIN_ONE_SUCCESS:
             return _first(
-                (tally.bad, Verdict.UPSTREAM_FAILED),
-                (tally.skipped == needs, Verdict.UPSTREAM_SKIPPED),
-                (every, Verdict.START),
+                (tally.bad, Ruling.UPSTREAM_FAILED),
+                (tally.skipped == needs, Ruling.UPSTREAM_SKIPPED),
+                (every, Ruling.START),
             )
         case Join.NONE_SKIPPED:
-            return _first((tally.skipped, Verdict.UPSTREAM_SKIPPED), (every, Verdict.START))
+            return _first((tally.skipped, Ruling.UPSTREAM_SKIPPED), (every, Ruling.START))
         case Join.ALL_SKIPPED:
             return _first(
-                (tally.ok + tally.bad, Verdict.UPSTREAM_SKIPPED),
-                (every, Verdict.START),
+                (tally.ok + tally.bad, Ruling.UPSTREAM_SKIPPED),
+                (every, Ruling.START),
             )
         case Join.AT_LEAST:
             return _at_least(tally, needs=needs, at_least=at_least)
@@ -116,14 +116,14 @@ def verdict(join: Join, tally: Tally, *, needs: int, at_least: int = 0) -> Verdi
             assert_never(join)
 
 
-def _at_least(tally: Tally, *, needs: int, at_least: int) -> Verdict:
+def _at_least(tally: Tally, *, needs: int, at_least: int) -> Ruling:
     still_possible = tally.ok + needs - tally.done
     return _first(
-        (tally.ok >= at_least, Verdict.START),
-        (still_possible < at_least and tally.bad, Verdict.UPSTREAM_FAILED),
-        (tally.done >= needs, Verdict.UPSTREAM_SKIPPED),
+        (tally.ok >= at_least, Ruling.START),
+        (still_possible < at_least and tally.bad, Ruling.UPSTREAM_FAILED),
+        (tally.done >= needs, Ruling.UPSTREAM_SKIPPED),
     )
 
 
-def _first(*answers: tuple[object, Verdict]) -> Verdict:
-    return next((answer for holds, answer in answers if holds), Verdict.WAIT)
+def _first(*answers: tuple[object, Ruling]) -> Ruling:
+    return next((answer for holds, answer in answers if holds), Ruling.WAIT)

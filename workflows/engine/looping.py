@@ -8,12 +8,11 @@ looks at the rows of its items.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from workflows.engine.decision import Names
 from workflows.engine.draft import Draft
 from workflows.engine.events import Drained, Gathered, Halted, Reached, Refilled, StepError
 from workflows.engine.plan import NO_NODE, Node, Plan, Transition, number_of
@@ -148,7 +147,7 @@ def _go_to_next(draft: Draft, loop: StepView, node: Node, item: StepView) -> Non
         _visit(draft, loop, draft.plan.nodes[way.to])
 
 
-def _holds(way: Transition, names: Names) -> bool:
+def _holds(way: Transition, names: Mapping[str, Any]) -> bool:
     return way.when is None or expressions.truth(way.when, names)
 
 
@@ -161,8 +160,7 @@ def _visit(draft: Draft, loop: StepView, state: Node) -> None:
 def _inherited(item: StepView) -> StepError:
     if item.error is None:
         return StepError(ErrorClass.PERMANENT, "scope.failed", f"{item.path} was given up")
-    message = f"{item.path}: {item.error.message}"
-    return StepError(item.error.error_class, item.error.code, message, details=item.error.details)
+    return item.error.inside(item.path)
 
 
 def _given_up(loop: StepView) -> StepError:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from workflows.engine.draft import Draft
 from workflows.engine.events import Birth, Drained, GivenUp, Migrated, Reached
-from workflows.engine.joins import Tally, Verdict, verdict
+from workflows.engine.joins import Ruling, ruling
 from workflows.engine.plan import LOOPS, ROOT
 from workflows.engine.slice import StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunReason, RunState, StepState
@@ -56,11 +56,9 @@ def _bear(draft: Draft, births: Sequence[Birth]) -> None:
 
 def _count_needs(draft: Draft, view: StepView) -> None:
     node = draft.node_of(view)
-    tally = Tally()
-    for index in node.needs:
-        tally = draft.view(draft.path(index, near=view.path)).counted(tally)
+    tally = draft.tally_of_needs(view)
     if tally != view.tally:
         view = draft.touch(view, tally=tally)
-    answer = verdict(node.join, tally, needs=len(node.needs), at_least=node.at_least)
-    if answer is not Verdict.WAIT:
+    answer = ruling(node.join, tally, needs=len(node.needs), at_least=node.at_least)
+    if answer is not Ruling.WAIT:
         draft.later(Reached(view.path))

@@ -21,9 +21,8 @@ from workflows.engine.events import (
     SkipDecided,
     StepError,
 )
-from workflows.engine.joins import Tally
 from workflows.engine.plan import NO_NODE, ROOT, is_inside, number_of
-from workflows.engine.slice import Ending, RunView, StepView
+from workflows.engine.slice import Ending, StepView
 from workflows.engine.states import LIVE_RUNS, Reason, RunReason, RunState, StepState
 from workflows.language.words import ErrorClass, ExitStatus, OnFailure, StepKind
 
@@ -38,7 +37,6 @@ HELD = frozenset({Reason.TIMEOUT, Reason.HELD_BACK})
 
 OPERABLE = frozenset({RunState.RUNNING, RunState.PAUSED, RunState.FAILED})
 """The states of a run in which a failed step of it may be begun again."""
-
 
 UNDOABLE = frozenset({RunState.RUNNING, RunState.PAUSED})
 """The states of a run that can be cancelled and then undone."""
@@ -79,7 +77,7 @@ def cancel(draft: Draft, event: CancelRequested) -> None:
 def replay_run(draft: Draft) -> None:
     """Have a failed run go on from its failed steps, or from where its time was up."""
     run = draft.slice.run
-    if run.state is not RunState.FAILED or _is_undone(run):
+    if run.state is not RunState.FAILED or run.is_undone:
         return
     if not _replay_failed(draft, ROOT):
         _reopen_run(draft)
@@ -147,7 +145,7 @@ def reenter(draft: Draft, event: Reentered) -> None:
 def _is_open(draft: Draft, inner: StepView) -> bool:
     """Say whether the run, and every scope around the step, still depends on the step."""
     run = draft.slice.run
-    if run.state not in OPERABLE or _is_undone(run):
+    if run.state not in OPERABLE or run.is_undone:
         return False
     while inner.scope != ROOT:
         outer = draft.view(inner.scope)
@@ -157,11 +155,6 @@ def _is_open(draft: Draft, inner: StepView) -> bool:
             return False
         inner = outer
     return True
-
-
-def _is_undone(run: RunView) -> bool:
-    """Say whether what the run has done is to be undone, or has been, if only in part."""
-    return run.ending is not None and run.ending.undo
 
 
 def _is_fallback_of(draft: Draft, inner: StepView, outer: StepView) -> bool:
@@ -317,10 +310,7 @@ def _recount(draft: Draft) -> None:
     for view in list(draft.slice.steps.values()):
         if view.state is not StepState.PENDING:
             continue
-        tally = Tally()
-        for index in draft.node_of(view).needs:
-            need = draft.view(draft.path(index, near=view.path))
-            tally = tally if need.path in told_later else need.counted(tally)
+        tally = draft.tally_of_needs(view, but=told_later)
         if tally != view.tally:
             draft.touch(view, tally=tally)
         if tally != view.tally or view.reason is Reason.REOPENED:

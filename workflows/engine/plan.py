@@ -9,7 +9,7 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -24,6 +24,8 @@ from workflows.language.words import (
     OnTimeout,
     StepKind,
 )
+
+Part = TypeVar("Part")
 
 ROOT = ""
 NO_NODE = -1
@@ -348,6 +350,16 @@ class Plan:
             node = self.nodes[node.scope]
             found.append(node)
         return tuple(found)
+
+
+def required(part: Part | None, node: Node) -> Part:
+    """Return the part of a definition that makes a step what it is.
+
+    Raises AssertionError when the plan has lost it, as only a damaged one can have.
+    """
+    if part is None:
+        raise AssertionError(f"the {node.kind.value} step {node.path} has lost its definition")
+    return part
 
 
 def numbers_of(path: str) -> list[str]:

@@ -10,6 +10,9 @@ from workflows.language.words import ErrorClass
 RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.TIMEOUT})
 """The classes that are worth another try when the policy names none."""
 
+PATIENCE = timedelta(seconds=30)
+"""A queued step that nobody has claimed by then may have lost its message: it is sent again."""
+
 NEVER_RETRIED = frozenset({ErrorClass.UNCERTAIN, ErrorClass.CANCELLED})
 """No policy can ask for these: the one might do a thing twice, the other was asked for."""
 
@@ -30,21 +33,17 @@ def delay(
 ) -> timedelta:
     """Return how long to wait after the `failures`-th failure.
 
-    Exponential with a ceiling: `min(max_delay, initial_delay * multiplier ** (n - 1))`,
+    Exponential with a ceiling: `min(max_delay, initial_delay * multiplier ** (failures - 1))`,
     times `1 ± jitter`; `full` draws from zero to the delay. What a server asks for wins.
     """
     if retry_after is not None:
         return timedelta(seconds=max(0.0, retry_after))
-    doublings = min(failures - 1, 1000)
+    times = min(failures - 1, 1000)
     try:
-        seconds = min(policy.max_delay, policy.initial_delay * policy.multiplier**doublings)
+        seconds = min(policy.max_delay, policy.initial_delay * policy.multiplier**times)
     except OverflowError:
         seconds = policy.max_delay
     if policy.jitter == "full":
         return timedelta(seconds=chance.uniform(0.0, seconds))
     spread = float(policy.jitter)
     return timedelta(seconds=seconds * chance.uniform(1.0 - spread, 1.0 + spread))
-
-
-PATIENCE = timedelta(seconds=30)
-"""A queued step that nobody has claimed by then may have lost its message: it is sent again."""

@@ -9,7 +9,7 @@ document order, with one look at all rules after each step that ends.
 from collections import deque
 from collections.abc import Mapping
 
-from workflows.engine.joins import Tally, Verdict, verdict
+from workflows.engine.joins import Ruling, Tally, ruling
 from workflows.engine.plan import Node, Plan
 from workflows.engine.slice import StepView
 from workflows.language.words import Join
@@ -35,12 +35,12 @@ def failure_came_first(plan: Plan, contested: StepView, views: Mapping[str, Step
         news = []
         for index in sorted(told - decided):
             answer = _eager(plan.nodes[index], tallies[index])
-            if index == target.index and answer is not Verdict.WAIT:
-                return answer is Verdict.UPSTREAM_FAILED
-            if answer is Verdict.WAIT:
+            if index == target.index and answer is not Ruling.WAIT:
+                return answer is Ruling.UPSTREAM_FAILED
+            if answer is Ruling.WAIT:
                 continue
             decided.add(index)
-            if answer is Verdict.START:
+            if answer is Ruling.START:
                 line.append(index)
             else:
                 news.append(endings[index])
@@ -74,7 +74,7 @@ def _tell(plan: Plan, news: list[StepView], tallies: dict[int, Tally]) -> set[in
     return told
 
 
-def _eager(node: Node, tally: Tally) -> Verdict:
+def _eager(node: Node, tally: Tally) -> Ruling:
     if node.join is Join.ALL_SUCCESS and (tally.bad or tally.skipped):
-        return Verdict.UPSTREAM_FAILED if tally.bad else Verdict.UPSTREAM_SKIPPED
-    return verdict(node.join, tally, needs=len(node.needs), at_least=node.at_least)
+        return Ruling.UPSTREAM_FAILED if tally.bad else Ruling.UPSTREAM_SKIPPED
+    return ruling(node.join, tally, needs=len(node.needs), at_least=node.at_least)

@@ -64,8 +64,7 @@ def examine(  # noqa: PLR0913 - the facts of a migration, named
 
 
 def _of_the_run(run: RunView) -> Finding | None:
-    is_undone = run.ending is not None and run.ending.undo
-    if run.state in {RunState.COMPENSATING, RunState.COMPENSATED} or is_undone:
+    if run.state in {RunState.COMPENSATING, RunState.COMPENSATED} or run.is_undone:
         return blocked(ROOT, "what the run has done is being undone, or has been")
     if run.state is RunState.CANCELLING:
         return blocked(ROOT, "the run is being cancelled")

@@ -129,6 +129,11 @@ class RunView:
     """The run that waits for this one, if it is a child."""
     reason: RunReason | None = None
 
+    @property
+    def is_undone(self) -> bool:
+        """Whether what the run has done is to be undone, or has been, if only in part."""
+        return self.ending is not None and self.ending.undo
+
 
 @dataclass(frozen=True, slots=True)
 class ScopeTally:

@@ -3,12 +3,11 @@
 from typing import assert_never
 
 from workflows.engine import approving, ending, listening, looping, precedence, scopes, waiting
-from workflows.engine.decision import Ending
 from workflows.engine.draft import Draft
 from workflows.engine.events import Contested, Drained, Ended, Halted, Reached, StepError
-from workflows.engine.joins import Tally, Verdict, verdict
-from workflows.engine.plan import ROOT, Node
-from workflows.engine.slice import StepView
+from workflows.engine.joins import Ruling, Tally, ruling
+from workflows.engine.plan import ROOT, Node, required
+from workflows.engine.slice import Ending, StepView
 from workflows.engine.states import Reason, RunState, StepState
 from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language import expressions
@@ -41,17 +40,17 @@ def begin(
 def reach(draft: Draft, view: StepView) -> None:
     """Start a pending step if its join rule and its condition say so."""
     node = draft.node_of(view)
-    answer = verdict(node.join, view.tally, needs=len(node.needs), at_least=node.at_least)
+    answer = ruling(node.join, view.tally, needs=len(node.needs), at_least=node.at_least)
     match answer:
-        case Verdict.WAIT:
+        case Ruling.WAIT:
             return
-        case Verdict.CONTESTED:
+        case Ruling.CONTESTED:
             draft.later(Contested(view.path))
-        case Verdict.UPSTREAM_FAILED:
+        case Ruling.UPSTREAM_FAILED:
             pass_over(draft, view, Reason.UPSTREAM_FAILED)
-        case Verdict.UPSTREAM_SKIPPED:
+        case Ruling.UPSTREAM_SKIPPED:
             pass_over(draft, view, Reason.UPSTREAM_SKIPPED)
-        case Verdict.START:
+        case Ruling.START:
             if node.losers and node.join in PARTIAL_JOINS:
                 paths = tuple(draft.path(index, near=view.path) for index in node.losers)
                 draft.later(Halted(view.scope, Reason.LOST_RACE, only=paths))
@@ -115,11 +114,9 @@ def _start_kind(draft: Draft, view: StepView, node: Node) -> None:  # noqa: C901
 
 
 def _listen(draft: Draft, view: StepView, node: Node) -> None:
-    if node.listening is None:
-        msg = f"the event step {node.path} has lost its definition"
-        raise AssertionError(msg)
-    asked = listening.request(node.listening, draft.names(view.path, node.inline))
-    waiting.begin(draft, view, Reason.EVENT, name=node.listening.type, request=asked)
+    wanted = required(node.listening, node)
+    asked = listening.request(wanted, draft.names(view.path, node.inline))
+    waiting.begin(draft, view, Reason.EVENT, name=wanted.type, request=asked)
 
 
 def queue(draft: Draft, view: StepView, reason: Reason | None = None) -> None:
@@ -168,19 +165,17 @@ def wait_for_children(draft: Draft, view: StepView, reason: Reason) -> None:
 
 
 def _leave(draft: Draft, view: StepView, node: Node) -> None:
-    if node.exit is None:
-        msg = f"the exit step {view.path} has lost its definition"
-        raise AssertionError(msg)
+    leaving = required(node.exit, node)
     names = draft.names(view.path, node.inline)
-    if node.exit.when is not None and not expressions.truth(node.exit.when, names):
+    if leaving.when is not None and not expressions.truth(leaving.when, names):
         pass_over(draft, view, Reason.WHEN)
         return
-    output = rendered(f"the output of {view.path}", node.exit.output, names)
+    output = rendered(f"the output of {view.path}", leaving.output, names)
     error = None
-    if node.exit.status is ExitStatus.FAILED:
+    if leaving.status is ExitStatus.FAILED:
         message = f"the step {view.path} ended the run as failed"
         error = StepError(ErrorClass.BUSINESS, "run.exit", message)
     draft.move(draft.carry(view), StepState.COMPLETED, output=output)
     if draft.slice.run.ending is None:
-        draft.move_run(draft.slice.run.state, ending=Ending(node.exit.status, output, error))
+        draft.move_run(draft.slice.run.state, ending=Ending(leaving.status, output, error))
     draft.later(Halted(ROOT, Reason.EXIT, by=view.path))

@@ -13,7 +13,7 @@ from workflows.engine import ending
 from workflows.engine.decision import Awaited
 from workflows.engine.draft import Draft
 from workflows.engine.events import Answered, StepError
-from workflows.engine.plan import Child, Node, Pause
+from workflows.engine.plan import Node, required
 from workflows.engine.slice import StepView
 from workflows.engine.states import OUTSIDE, Reason
 from workflows.engine.values import NO_VALUE, refusal, rendered
@@ -69,7 +69,7 @@ def call(draft: Draft, view: StepView) -> None:
     Raises ExpressionError and ValueTooLargeError.
     """
     node = draft.node_of(view)
-    child = node.child or Child("")
+    child = required(node.child, node)
     corrected = draft.corrected(view)
     template = node.arguments if corrected is None else corrected
     names = draft.names(view.path, node.inline)
@@ -124,7 +124,7 @@ def complete(draft: Draft, view: StepView, output: Any) -> None:
 
 def _due(draft: Draft, path: str, node: Node) -> datetime:
     names = draft.names(path, node.inline)
-    wanted = node.pause or Pause()
+    wanted = required(node.pause, node)
     text = wanted.until if wanted.duration is None else wanted.duration
     value = expressions.render(text, names)
     try:
