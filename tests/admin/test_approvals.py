@@ -318,3 +318,14 @@ def test_the_number_in_the_header_costs_no_statement_of_its_own(ben: Client) -> 
 
     counted = [one["sql"] for one in queries if "LIMIT 100" in one["sql"] and "COUNT" in one["sql"]]
     assert len(counted) == 1
+
+
+def test_who_rejects_sees_what_is_asked(ben: Client) -> None:
+    request = a_request(message="Pay 7 to Acme?")
+    chosen = {"action": "reject", "_selected_action": [str(request.pk)]}
+
+    one = page(ben, request, "reject").content.decode()
+    many = ben.post(reverse(LIST), chosen).content.decode()
+
+    assert "Pay 7 to Acme?" in one
+    assert f"sign of {request.run.workflow.name}: Pay 7 to Acme?" in many

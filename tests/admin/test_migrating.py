@@ -116,3 +116,13 @@ def test_who_may_only_look_is_not_offered_it(door: Door) -> None:
     assert "Can go over" not in answer.content.decode()
     assert "Migrate the selected runs" not in answer.content.decode()
     assert not Migration.objects.exists()
+
+
+def test_runs_that_are_in_the_version_already_are_told_apart(door: Door) -> None:
+    run = started()
+
+    page = ask(door("operators"), run).content.decode()
+
+    assert "Are in it already" in page
+    assert "Can go over" not in page
+    assert "None of them can go over to v1" in page

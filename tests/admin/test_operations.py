@@ -170,3 +170,27 @@ def test_a_fork_that_makes_no_sense_is_refused_in_a_sentence(door: Door) -> None
     said = said_by(door("operators"), run_url("fork", run), wish)
 
     assert said == [f"{run.workflow.name} has no step nowhere."]
+
+
+def test_a_bulk_action_names_the_runs_that_it_is_about(door: Door) -> None:
+    runs = [started(), failed()]
+    chosen = {"action": "cancel", "_selected_action": [str(run.pk) for run in runs]}
+
+    page = door("operators").post(reverse("admin:workflows_run_changelist"), chosen)
+
+    seen = page.content.decode()
+    assert "Cancel 2 runs?" in seen
+    for run, state in zip(runs, ("running", "failed"), strict=True):
+        assert f"two-steps v1, run {run.pk.hex[-12:]}, {state}" in seen
+
+
+def test_who_discards_incidents_sees_of_which_runs_they_are(door: Door) -> None:
+    incident = incident_of(failed())
+    chosen = {"action": "discard", "_selected_action": [str(incident.pk)]}
+    client, said = door("operators"), f"fetch of two-steps, run {incident.run_id.hex[-12:]}"
+
+    many = client.post(reverse("admin:workflows_incident_changelist"), chosen)
+    one = client.get(incident_url("discard", incident))
+
+    assert f"{said}: http.404" in many.content.decode()
+    assert f"{said}: http.404" in one.content.decode()

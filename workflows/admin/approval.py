@@ -308,11 +308,16 @@ class ApprovalAdmin(ReadOnlyAdmin):
                 request,
                 operations_of(person_of(request))[name],
                 pk=approval.pk,
-                subject=_title(approval),
+                subject=f"{_title(approval)} of {approval.run.workflow.name}",
                 back=reverse("admin:workflows_approval_change", args=[approval.pk]),
+                more={"question": approval.request["message"]},
             )
 
         return view
+
+    def title_of(self, row: Approval) -> str:
+        asked = Truncator(row.request["message"] or row.request["description"] or "").chars(120)
+        return f"{_title(row)} of {row.run.workflow.name}{f': {asked}' if asked else ''}"
 
     def approval_or_404(self, request: HttpRequest, object_id: str) -> Approval:
         """Return the request of an address, if it concerns this person."""

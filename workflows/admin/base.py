@@ -58,6 +58,10 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    def title_of(self, row: Any) -> str:
+        """Return what a row is called where somebody is asked whether to do something to it."""
+        return str(row)
+
     def page(self, route: str, view: Callable[..., Any], name: str) -> URLPattern:
         """Return the address of a page of this model, for staff only."""
         options = self.model._meta  # noqa: SLF001 - public in Django's documentation

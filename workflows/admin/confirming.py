@@ -81,9 +81,10 @@ def confirm_many(
         report = operation.many(ids, form.cleaned_data, actor_of(request))
         tell_report(request, report)
         return None
-    subjects = [str(row) for row in rows.filter(pk__in=ids[:SHOWN])]
+    subjects = [admin.title_of(row) for row in rows.filter(pk__in=ids[:SHOWN])]
     page = {
         "title": f"{operation.label}: {len(ids)} selected",
+        "number": len(ids),
         "operation": operation,
         "form": form,
         "subjects": subjects,

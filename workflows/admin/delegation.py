@@ -149,8 +149,17 @@ class DelegationAdmin(ReadOnlyAdmin):
                 do=lambda one, _, by: withdraw(delegation_id=one, person=person_of(request), by=by),
             ),
             uuid_or_404(object_id),
-            "the vote that you have handed over",
+            self._handed_by(request, object_id),
         )
+
+    def _handed_by(self, request: HttpRequest, object_id: str) -> str:
+        """Say what the person has handed over, and to whom."""
+        own = Delegation.objects.filter(pk=uuid_or_404(object_id), giver=person_of(request).pk)
+        found = own.select_related("wait").first()
+        if found is None:
+            return "the vote that you have handed over"
+        what = found.wait.path if found.wait else f"all requests until {self.until(found)} UTC"
+        return f"your vote on {what}, which {found.taker_name} has"
 
     def _confirmed(
         self, request: HttpRequest, operation: Operation, pk: UUID, subject: str

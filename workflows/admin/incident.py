@@ -189,7 +189,7 @@ class IncidentAdmin(ReadOnlyAdmin):
                 request,
                 operation,
                 pk=incident.pk,
-                subject=incident.path,
+                subject=self.title_of(incident),
                 back=reverse("admin:workflows_run_change", args=[incident.run_id]),
                 initial={"arguments": arguments_of(incident)}
                 if operation.name == "correct"
@@ -217,6 +217,9 @@ class IncidentAdmin(ReadOnlyAdmin):
             "buttons": buttons_of_incident(incident, request.user),
         }
         return TemplateResponse(request, "workflows/incident.html", self.context(request, **page))
+
+    def title_of(self, row: Incident) -> str:
+        return f"{row.path} of {row.run.workflow.name}, run {short(row.run_id)}: {row.code}"
 
     def incident_or_404(self, object_id: str) -> Incident:
         """Return the incident of an address."""

@@ -134,9 +134,10 @@ def _page(
     return {
         "title": f"Migrate: {len(found)} runs of {found[0].workflow}, to v{wanted}",
         "form": form,
-        "groups": [group for verdict in Verdict if (group := _group(verdict, found))],
+        "groups": [*_there(found), *(one for verdict in Verdict for one in _group(verdict, found))],
         "safe": safe,
         "left": len(found) - safe,
+        "asks": len(form.fields) > 1,
         "wanted": wanted,
         "selected": [(ACTION_CHECKBOX_NAME, str(one)) for one in ids],
     }
@@ -153,11 +154,17 @@ def _asked(found: Sequence[Preflight], mapping: Mapping[str, str | None]) -> lis
     return sorted(wanted | mapping.keys())[:MOST_MAPPED]
 
 
-def _group(verdict: Verdict, found: Sequence[Preflight]) -> dict[str, Any]:
-    """Return the runs with a verdict, and what was found of them, each thing once."""
-    runs = [one for one in found if one.verdict is verdict]
+def _there(found: Sequence[Preflight]) -> list[dict[str, Any]]:
+    """Return the runs that are in the wanted version already, if there are any."""
+    runs = [one for one in found if one.is_there]
+    return [_section("Are in it already", "quiet", "done_all", runs)] if runs else []
+
+
+def _group(verdict: Verdict, found: Sequence[Preflight]) -> list[dict[str, Any]]:
+    """Return the runs with a verdict, and what was found of them, each thing once, if any."""
+    runs = [one for one in found if one.verdict is verdict and not one.is_there]
     if not runs:
-        return {}
+        return []
     said: dict[tuple[str, str, str], list[UUID]] = {}
     for one in runs:
         for finding in one.findings:
@@ -168,6 +175,16 @@ def _group(verdict: Verdict, found: Sequence[Preflight]) -> dict[str, Any]:
         {"path": path, "what": what, "do": do, "number": len(of)}
         for (path, what, do), of in said.items()
     ]
+    return [_section(words, tone, icon, runs, findings)]
+
+
+def _section(
+    words: str,
+    tone: str,
+    icon: str,
+    runs: Sequence[Preflight],
+    findings: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     return {
         "words": words,
         "tone": tone,

@@ -11,16 +11,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
-from unfold.widgets import UnfoldAdminTextareaWidget
 
 from environments.admin import JournalInline
 from environments.badges import Look, badge
 from environments.models import Profile, ProfileJournal, ProfilePool
 from environments.states import ProfileState
 from workflows.admin.base import actor_of
-from workflows.admin.guards import WhyForm
 from workflows.admin.operating import Act, OperatedAdmin
-from workflows.admin.operations import Operation
+from workflows.admin.operations import JsonField, Operation, ReasonForm
 from workflows.admin.step import run_link
 from workflows.selectors.profiles import folder_of, profiles, who_has
 from workflows.services.profiles import (
@@ -43,13 +41,11 @@ LOOKS = {
 }
 
 
-def _content(*, required: bool) -> forms.JSONField:
-    return forms.JSONField(
+def _content(*, required: bool) -> JsonField:
+    return JsonField(
         label="Context",
         required=required,
-        widget=UnfoldAdminTextareaWidget(
-            attrs={"rows": 8, "class": "code", "spellcheck": "false", "autocomplete": "off"}
-        ),
+        rows=8,
         help_text="A JSON object, such as cookies and logins. It is kept sealed, given to the "
         "steps that lease the profile, and never shown again.",
     )
@@ -60,6 +56,14 @@ def _object(given: Any) -> Any:
     if not isinstance(given, dict):
         raise forms.ValidationError('Give an object, such as {"user": "bot-1"}.')
     return given
+
+
+class WhyForm(ReasonForm):
+    """Why something is done to a profile."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["note"].help_text = "Kept in the journal of the profile, with your name."
 
 
 class ContextForm(forms.Form):

@@ -28,7 +28,7 @@ from workflows.admin.base import (
     uuid_or_404,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
-from workflows.admin.looks import run_badge
+from workflows.admin.looks import run_badge, words_of
 from workflows.admin.migrating import migrate_many
 from workflows.admin.operations import RUN_OPERATIONS, Operation
 from workflows.models import Incident, Run, Workflow
@@ -85,6 +85,11 @@ class ParentFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> QuerySet[Run]:
         asked = str(self.value() or "")
         return queryset.filter(parent=UUID(asked)) if is_uuid(asked) else queryset
+
+
+def title_of(run: Run) -> str:
+    """Return what a run is called in a sentence."""
+    return f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}"
 
 
 @admin.register(Run)
@@ -201,7 +206,7 @@ class RunAdmin(ReadOnlyAdmin):
                 request,
                 operation,
                 pk=run.pk,
-                subject=f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}",
+                subject=title_of(run),
                 back=reverse("admin:workflows_run_change", args=[run.pk]),
                 more={"undo": undo_preview(run.pk)} if operation.name in UNDOING else None,
                 initial={"path": request.GET.get("path", ""), "input": run.input},
@@ -221,6 +226,9 @@ class RunAdmin(ReadOnlyAdmin):
         run = self.run_or_404(object_id)
         page = {"title": f"{run.workflow.name} {short(run.pk)}", "original": run, "run": run}
         return TemplateResponse(request, "workflows/run.html", self.context(request, **page))
+
+    def title_of(self, row: Run) -> str:
+        return f"{title_of(row)}, {words_of(row.state).lower()}"
 
     def run_or_404(self, object_id: str) -> Run:
         """Return the run of an address."""
