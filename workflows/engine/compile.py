@@ -9,6 +9,7 @@ from typing import Any
 
 from workflows.engine.plan import (
     NO_NODE,
+    NOTHING,
     ROOT,
     Approval,
     Case,
@@ -24,6 +25,7 @@ from workflows.engine.plan import (
     Transition,
 )
 from workflows.language import expressions
+from workflows.language.building import undisturbed
 from workflows.language.spec import Spec, StepSpec, retry_policy
 from workflows.language.words import Hold, Losers, StepKind
 
@@ -31,6 +33,7 @@ WHOLE_OUTPUT = re.compile(r"\s*\$\{\{\s*steps\.(\w+)\.output\s*\}\}\s*")
 """An expression that is the output of a step and nothing else."""
 
 
+@undisturbed()
 def compile_spec(spec: Spec) -> Plan:
     """Return the plan of a checked definition."""
     nodes = _Compiler(spec).run()
@@ -299,9 +302,6 @@ class _Compiler:
     def _collected(self, index: int) -> Reads:
         """Return the steps whose outputs make up that of a scope, unless it says another."""
         node = self.nodes[index]
-        reads_itself = node.id in expressions.references(node.output).steps
-        if node.output is not None and not reads_itself and node.kind is not StepKind.FIRST:
-            return Reads()
         match node.kind:
             case StepKind.PARALLEL | StepKind.FIRST:
                 members = node.children
@@ -310,11 +310,16 @@ class _Compiler:
             case StepKind.SWITCH:
                 members = tuple(case.children[-1] for case in node.cases if case.children)
             case _:
-                members = ()
+                return NOTHING
+        reads_itself = node.id in expressions.references(node.output).steps
+        if node.output is not None and not reads_itself and node.kind is not StepKind.FIRST:
+            return NOTHING
         return Reads(steps=frozenset(self.nodes[member].id for member in members))
 
     def _reads(self, value: Any, caught: int) -> Reads:
         found = expressions.references(value)
+        if not found.roots:
+            return NOTHING
         steps = frozenset(found.steps)
         if "error" in found.roots and caught != NO_NODE:
             steps |= {self.nodes[caught].id}

@@ -54,6 +54,10 @@ class Reads:
         return Reads(self.roots | other.roots, self.steps | other.steps)
 
 
+NOTHING = Reads()
+"""What most steps read."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One branch of a switch; `when` is None for `else`."""
@@ -193,11 +197,11 @@ class Node:
     patience: float | None = None
     """Seconds that it waits for what comes from outside."""
     output: Any = None
-    inline: Reads = field(default_factory=Reads)
+    inline: Reads = NOTHING
     """What is read when the step is reached: `when`, cases, `set` and `exit`."""
-    call: Reads = field(default_factory=Reads)
+    call: Reads = NOTHING
     """What the worker reads to fill in `arguments`."""
-    yields: Reads = field(default_factory=Reads)
+    yields: Reads = NOTHING
     """What is read when the step ends: `output`, and the outputs that a scope collects."""
     over: Any = None
     """What a foreach goes through: a list, or an expression for one or for how many."""
@@ -207,13 +211,13 @@ class Node:
     on_item_failure: OnItemFailure = OnItemFailure.STOP
     stragglers: Losers = Losers.FINISH
     until: str | bool | None = None
-    until_reads: Reads = field(default_factory=Reads)
+    until_reads: Reads = NOTHING
     """What `until` reads of the item that has ended."""
     every: float | None = None
     max_times: int | None = None
     transitions: tuple[Transition, ...] = ()
     """Of a state: where it goes when it has ended; none: the end of its block."""
-    transition_reads: Reads = field(default_factory=Reads)
+    transition_reads: Reads = NOTHING
     is_item: bool = False
     """Whether it is the body of a loop, and its instances have numbers."""
     items: Mapping[str, int] = field(default_factory=dict)

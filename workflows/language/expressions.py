@@ -62,6 +62,9 @@ class References:
     roots: frozenset[str] = frozenset()
 
 
+_NOTHING = References()
+
+
 def render(value: Any, names: Mapping[str, Any]) -> Any:
     """Return `value` with every expression in it evaluated; keys stay as they are."""
     if isinstance(value, str):
@@ -94,6 +97,8 @@ def truth(condition: str | bool, names: Mapping[str, Any]) -> bool:
 
 def references(value: Any) -> References:
     """Return what the expressions anywhere in `value` read."""
+    if not value:
+        return _NOTHING
     steps: set[str] = set()
     roots: set[str] = set()
     for text in _texts(value):

@@ -1,5 +1,6 @@
 """A document to a Spec, or to all that is wrong with it, each with its line and column."""
 
+from workflows.language.building import undisturbed
 from workflows.language.catalog import TaskCatalog
 from workflows.language.checks import CHECKS, shape
 from workflows.language.document import Report
@@ -21,6 +22,7 @@ def load(text: str, *, source: str, catalog: TaskCatalog | None = None) -> Spec:
     return spec
 
 
+@undisturbed()
 def check(
     text: str, *, source: str, catalog: TaskCatalog | None = None
 ) -> tuple[Spec | None, tuple[Finding, ...]]:

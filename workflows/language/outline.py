@@ -16,6 +16,7 @@ from workflows.language.syntax import Template
 from workflows.language.words import StepKind
 
 LOOPS = (StepKind.FOREACH, StepKind.REPEAT)
+_HOLDERS = frozenset({"parallel", "first", "states", "steps", "switch", "catch"})
 
 
 class Role(StrEnum):
@@ -152,7 +153,8 @@ def _read_scope(found: Outline, scope: Scope) -> None:
 
 def kinds_of(node: Node) -> list[str]:
     """Return the kind keys of a step that have a value; a loop's `steps` is its body."""
-    given = [key for key in KIND_KEYS if node.value.get(key) is not None]
+    value = node.value
+    given = [key for key in KIND_KEYS if key in value and value[key] is not None]
     if "steps" in given and ("foreach" in given or "repeat" in given):
         given.remove("steps")
     return given
@@ -165,6 +167,8 @@ def kind_of(node: Node) -> StepKind | None:
 
 
 def _inner_scopes(step: Step) -> Iterator[Scope]:
+    if _HOLDERS.isdisjoint(step.node.value):
+        return
     for key, role in (
         ("parallel", Role.BRANCHES),
         ("first", Role.BRANCHES),

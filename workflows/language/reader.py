@@ -8,7 +8,7 @@ exhaust the machine. Values are plain JSON; tags are refused.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -88,8 +88,7 @@ def parse(text: str, report: Report) -> Document | None:
 def _events(text: str) -> Iterator[Any]:
     loader = _Parser(text)
     try:
-        while loader.check_event():
-            yield loader.get_event()
+        yield from iter(loader.get_event, None)
     finally:
         loader.dispose()
 
@@ -132,29 +131,43 @@ class _Builder:
 
     def read(self, events: Iterator[Any]) -> None:
         """Build the tree of all events."""
+        hears: dict[type, Callable[[Any], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._mapping,
+            yaml.MappingEndEvent: self._end,
+            yaml.SequenceStartEvent: self._sequence,
+            yaml.SequenceEndEvent: self._end,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._document,
+        }
         for event in events:
-            if isinstance(event, yaml.ScalarEvent):
-                self._scalar(event)
-            elif isinstance(event, yaml.MappingStartEvent):
-                self._start(event, _node({}, event, fields={}, keys={}))
-            elif isinstance(event, yaml.SequenceStartEvent):
-                self._start(event, _node([], event, items=[]))
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                self._end(event)
-            elif isinstance(event, yaml.AliasEvent):
-                self._alias(event)
-            elif isinstance(event, yaml.DocumentStartEvent):
-                self._documents += 1
-                if self._documents > 1:
-                    self._refuse(
-                        "many-documents",
-                        event,
-                        "the text holds more than one document",
-                        "keep one workflow in a file; remove the --- line",
-                    )
+            hear = hears.get(type(event))
+            if hear is not None:
+                hear(event)
+
+    def _document(self, event: Any) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self._refuse(
+                "many-documents",
+                event,
+                "the text holds more than one document",
+                "keep one workflow in a file; remove the --- line",
+            )
+
+    def _mapping(self, event: Any) -> None:
+        node = _node({}, event)
+        node.fields, node.keys = {}, {}
+        self._start(event, node)
+
+    def _sequence(self, event: Any) -> None:
+        node = _node([], event)
+        node.items = []
+        self._start(event, node)
 
     def _scalar(self, event: Any) -> None:
-        self._tag(event)
+        if event.tag is not None:
+            self._tag(event)
         if event.style == '"' and "\0" in event.value:
             self._complain(
                 "text-not-storable",
@@ -174,11 +187,10 @@ class _Builder:
         self._add(node, event)
 
     def _wants_key(self) -> bool:
-        return (
-            bool(self._open)
-            and self._open[-1].node.fields is not None
-            and (self._open[-1].key is None)
-        )
+        if not self._open:
+            return False
+        holder = self._open[-1]
+        return holder.key is None and holder.node.fields is not None
 
     def _take_key(self, event: Any) -> None:
         holder, key = self._open[-1], event.value
@@ -227,7 +239,8 @@ class _Builder:
         return text
 
     def _start(self, event: Any, node: Node) -> None:
-        self._tag(event)
+        if event.tag is not None:
+            self._tag(event)
         if len(self._open) >= DEEPEST:
             self._refuse(
                 "document-too-deep",
@@ -283,25 +296,25 @@ class _Builder:
             self.root = node
             return
         holder = self._open[-1]
-        holder.node.size += node.size
-        if holder.node.items is not None:
-            holder.node.items.append(node)
-            holder.node.value.append(node.value)
-        elif holder.node.fields is not None and holder.key is not None:
-            if holder.node.keys is not None and holder.key not in holder.node.fields:
-                holder.node.keys[holder.key] = holder.key_at
-                holder.node.fields[holder.key] = node
-                holder.node.value[holder.key] = node.value
+        outer, key = holder.node, holder.key
+        outer.size += node.size
+        if outer.items is not None:
+            outer.items.append(node)
+            outer.value.append(node.value)
+        elif outer.fields is not None and key is not None:
+            if outer.keys is not None and key not in outer.fields:
+                outer.keys[key] = holder.key_at
+                outer.fields[key] = node
+                outer.value[key] = node.value
             holder.key = None
 
     def _tag(self, event: Any) -> None:
-        if event.tag is not None:
-            self._complain(
-                "tag",
-                event,
-                f"the tag {event.tag} is not allowed",
-                "remove it; put the value in quotes to have it as text",
-            )
+        self._complain(
+            "tag",
+            event,
+            f"the tag {event.tag} is not allowed",
+            "remove it; put the value in quotes to have it as text",
+        )
 
     def _complain(self, rule: str, event: Any, message: str, hint: str) -> None:
         self.report.add(rule, _place(event), self._path(), message, hint)
@@ -321,9 +334,10 @@ class _Builder:
 
 
 def _place(event: Any) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
 
 
-def _node(value: Any, event: Any, **parts: Any) -> Node:
-    line, column = _place(event)
-    return Node(value, line, column, event.start_mark.index, event.end_mark.index, **parts)
+def _node(value: Any, event: Any) -> Node:
+    mark = event.start_mark
+    return Node(value, mark.line + 1, mark.column + 1, mark.index, event.end_mark.index)

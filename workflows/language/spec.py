@@ -354,7 +354,8 @@ class StepSpec(Model):
 
     @model_validator(mode="after")
     def _has_one_kind(self) -> Self:
-        given = [key for key in KIND_KEYS if getattr(self, key) is not None]
+        values = vars(self)
+        given = [key for key in KIND_KEYS if values[key] is not None]
         if given in (["foreach", "steps"], ["repeat", "steps"]):
             given.pop()
         elif given in (["foreach"], ["repeat"]):

@@ -1,7 +1,6 @@
 """Does every expression parse, and does it read only names that exist where it stands?"""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from workflows.language import syntax
 from workflows.language.checks.availability import HINT, NOT_YET, RULE
@@ -190,13 +189,14 @@ def _names_for(step: Step, outer: frozenset[str]) -> frozenset[str]:
 
 def _places_of(step: Step, names: frozenset[str]) -> Iterator[Place]:
     with_names = names | {"secrets"} if step.kind is StepKind.TASK else names
-    for way, extra, own, is_condition in _table():
-        node: Node | None = step.node
-        for key in way:
-            node = node.get(key) if node is not None else None
-        if node is not None:
-            allowed = with_names if way == ("with",) else names | extra
-            yield Place(node, f"{step.path}.{'.'.join(way)}", step, allowed, own, is_condition)
+    for key in step.node.value:
+        for way, extra, own, is_condition in _ROWS_OF.get(key, ()):
+            node: Node | None = step.node
+            for part in way:
+                node = node.get(part) if node is not None else None
+            if node is not None:
+                allowed = with_names if way == ("with",) else names | extra
+                yield Place(node, f"{step.path}.{'.'.join(way)}", step, allowed, own, is_condition)
     cases = step.node.get("switch")
     for index, case in enumerate((cases.items if cases is not None else None) or ()):
         condition = case.get("when")
@@ -214,25 +214,28 @@ def _places_of(step: Step, names: frozenset[str]) -> Iterator[Place]:
 _Row = tuple[tuple[str, ...], frozenset[str], bool, bool]
 
 
-@lru_cache(maxsize=1)
-def _table() -> tuple[_Row, ...]:
-    """Return the values of a step that may hold expressions: way, names, own, is a condition."""
-    nothing: frozenset[str] = frozenset()
-    return (
-        (("when",), nothing, False, True),
-        (("with",), nothing, False, False),
-        (("output",), nothing, True, False),
-        (("set",), nothing, False, False),
-        (("foreach",), nothing, False, False),
-        (("until",), frozenset({"done"}), True, True),
-        (("repeat", "until"), frozenset({"index"}), True, True),
-        (("exit", "when"), nothing, False, True),
-        (("exit", "output"), nothing, False, False),
-        (("approval", "group"), nothing, False, False),
-        (("approval", "escalate_to"), nothing, False, False),
-        (("approval", "message"), nothing, False, False),
-        (("event", "match"), frozenset({"event"}), False, True),
-        (("wait", "for"), nothing, False, False),
-        (("wait", "until"), nothing, False, False),
-        (("compensate", "with"), frozenset({"secrets", "error"}), True, False),
-    )
+_NO_NAMES: frozenset[str] = frozenset()
+_ROWS: tuple[_Row, ...] = (
+    (("when",), _NO_NAMES, False, True),
+    (("with",), _NO_NAMES, False, False),
+    (("output",), _NO_NAMES, True, False),
+    (("set",), _NO_NAMES, False, False),
+    (("foreach",), _NO_NAMES, False, False),
+    (("until",), frozenset({"done"}), True, True),
+    (("repeat", "until"), frozenset({"index"}), True, True),
+    (("exit", "when"), _NO_NAMES, False, True),
+    (("exit", "output"), _NO_NAMES, False, False),
+    (("approval", "group"), _NO_NAMES, False, False),
+    (("approval", "escalate_to"), _NO_NAMES, False, False),
+    (("approval", "message"), _NO_NAMES, False, False),
+    (("event", "match"), frozenset({"event"}), False, True),
+    (("wait", "for"), _NO_NAMES, False, False),
+    (("wait", "until"), _NO_NAMES, False, False),
+    (("compensate", "with"), frozenset({"secrets", "error"}), True, False),
+)
+"""The values of a step that may hold expressions: way, names, own, is a condition."""
+
+_ROWS_OF: Mapping[str, tuple[_Row, ...]] = {
+    key: tuple(row for row in _ROWS if row[0][0] == key) for key in {row[0][0] for row in _ROWS}
+}
+"""The same by the key of the step that they are under."""

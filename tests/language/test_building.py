@@ -1,0 +1,75 @@
+"""A long document is read in one go, and a step of it costs no more than of a short one."""
+
+import gc
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.language.builders import Catalog, document
+from workflows.engine.compile import compile_spec
+from workflows.language.building import undisturbed
+from workflows.language.loader import check
+
+
+def long_document(steps: int) -> str:
+    return document(str([{"id": f"s{number}", "uses": "noop"} for number in range(steps)]))
+
+
+def compiled(text: str) -> None:
+    spec, _ = check(text, source="w.yaml", catalog=Catalog())
+    assert spec is not None
+    compile_spec(spec)
+
+
+def calls_of(work: Callable[[], None]) -> int:
+    count = 0
+
+    def hear(_frame: object, event: str, _what: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(hear)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_nobody_looks_for_garbage_while_a_document_becomes_a_plan() -> None:
+    text = long_document(1_000)
+    stops: list[str] = []
+    gc.callbacks.append(lambda phase, _: stops.append(phase))
+
+    compiled(text)
+
+    gc.callbacks.pop()
+    most = 2  # once the reading is over, and once the compiling is
+    assert stops.count("start") <= most
+
+
+def test_a_step_takes_as_many_calls_in_a_long_document_as_in_a_short_one() -> None:
+    short, long = long_document(100), long_document(1_000)
+    compiled(short)
+
+    assert calls_of(lambda: compiled(long)) <= 10 * calls_of(lambda: compiled(short))
+
+
+def test_the_collector_works_again_after_a_failure() -> None:
+    with pytest.raises(LookupError), undisturbed():
+        raise LookupError
+
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+
+    with undisturbed():
+        pass
+
+    is_on = gc.isenabled()
+    gc.enable()
+    assert not is_on
