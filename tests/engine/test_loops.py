@@ -297,7 +297,7 @@ def test_failures_come_through_nested_loops_to_the_run() -> None:
     run.hear(done("each[0].inner[0].one"), broken("each[0].inner[1].one"))
 
     assert run.error is not None
-    assert run.error.message.startswith("each: each[0].inner: each[0].inner[1].one: ")
+    assert run.error.message.startswith("each: each[0]: each[0].inner: each[0].inner[1].one: ")
     assert [incident.path for incident in run.incidents] == ["each[0].inner[1].one"]
 
 
@@ -421,7 +421,8 @@ def test_a_decision_leaves_the_windows_of_loops_in_loops_to_later_ones() -> None
 
     decision = advance(nested([0] * 50), new, Started(), now=EPOCH, chance=Random(0))
 
-    assert MOST_BORN <= len(decision.born) < MOST_BORN + 50
+    loops = [view.path for view in decision.born if view.path.endswith(".inner")]
+    assert MOST_BORN <= len(decision.born) < MOST_BORN + 50 + len(loops)
     assert "outer[0].middle[0].inner" in decision.left
 
 

@@ -26,6 +26,7 @@ from tests.workflows.builders import (
 )
 from workflows.dispatch import Refill
 from workflows.engine import looping
+from workflows.language import expressions
 from workflows.models import Run, Step
 from workflows.services.incidents import replay_incident
 from workflows.services.plans import pinned
@@ -190,6 +191,19 @@ def loops_in_loops() -> Run:
     return a_run({"id": "outer", "foreach": 3, "steps": [inner]})
 
 
+@pytest.mark.parametrize("lines", [["x", "y"], "${{ order.lines }}", 2])
+def test_the_items_of_the_loops_around_a_step_are_those_of_each(lines: Any) -> None:
+    leaf = task("leaf", **{"with": {"message": "${{ order.name + ' ' + string(line) }}"}})
+    inner = {"id": "inner", "foreach": lines, "as": "line", "steps": [leaf]}
+    orders = [{"name": name, "lines": ["x", "y"]} for name in "ab"]
+
+    run = a_run({"id": "outer", "foreach": orders, "as": "order", "steps": [inner]})
+
+    works = [claimed(run, f"outer[{n}].inner[{m}].leaf") for n in (0, 1) for m in (0, 1)]
+    found = [expressions.render(work.arguments, work.names)["message"] for work in works]
+    assert found == [f"{name} {line}" for name in "ab" for line in ("01" if lines == 2 else "xy")]
+
+
 def test_windows_left_to_later_transactions_are_filled_up_by_the_engine(
     monkeypatch: pytest.MonkeyPatch, sent: Recorder
 ) -> None:
@@ -198,7 +212,7 @@ def test_windows_left_to_later_transactions_are_filled_up_by_the_engine(
 
     left = [hint for hint in sent.sent if isinstance(hint, Refill)]
     assert states(run) == {"outer": "WAITING"} | {
-        f"outer[{number}].inner": "WAITING" for number in range(3)
+        f"outer[{number}]{loop}": "WAITING" for number in range(3) for loop in ("", ".inner")
     }
     for hint in left:
         for loop in hint.loops:

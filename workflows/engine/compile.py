@@ -186,12 +186,15 @@ class _Compiler:
                 pass
 
     def _loop(self, step: StepSpec, *, index: int, caught: int) -> None:
-        """Compile the body of a loop: a single step is done many times itself, several as one."""
+        """Compile the body of a loop: a single step is done many times itself, several as one.
+
+        So is a `foreach`: the row of an instance has its item, and that of a loop its list.
+        """
         body, outer = step.steps or (), self.items
         item, path = len(self.nodes), f"{self.nodes[index].path}[]"
         if step.kind is StepKind.FOREACH:
             self.items = {**outer, step.item_name: item}
-        if len(body) == 1:
+        if len(body) == 1 and body[0].kind is not StepKind.FOREACH:
             self._step(body[0], owner=index, caught=caught, outer=path)
         else:
             name = f"{step.id}[]"
