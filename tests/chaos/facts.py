@@ -14,7 +14,7 @@ from tests.chaos.load import Load
 from tests.chaos.outside import Outside
 from tests.chaos.stage import Outage
 from tests.chaos.watching import Eyes
-from workflows.engine.plan import Plan, load_plan
+from workflows.engine.plan import NO_LONGER, Plan, load_plan
 
 MOST_SHOWN = 10
 
@@ -86,8 +86,9 @@ class Facts:
         """
         found = {}
         for row in self.rows(query):
-            node = self.plans[self.runs[row["run"]]["version"]].nodes[row["node"]]
-            row["uses"] = node.uses.removeprefix("chaos.")
+            nodes = self.plans[self.runs[row["run"]]["version"]].nodes
+            uses = "" if row["node"] == NO_LONGER else nodes[row["node"]].uses
+            row["uses"] = uses.removeprefix("chaos.")
             found[row["run"], row["path"]] = row
         return found
 
