@@ -10,6 +10,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load, Start
 from tests.chaos.outside import Outside
 from tests.chaos.stage import Outage
+from tests.chaos.watching import Eyes
 
 RUN = "r1"
 STEP = (RUN, "two")
@@ -179,6 +180,32 @@ def test_a_lease_that_was_noticed_late_is_seen_unless_the_database_was_away(
     )
 
     assert len(violations("an expired lease is acted on within 15 s", facts)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("reported", "noticed", "clocks", "wrong"),
+    [
+        (30, None, (), 0),
+        (60, None, (), 1),
+        (60, None, ("beat-1",), 1),
+        (60, None, ("beat-1", "beat-2"), 0),
+        (None, 36, (), 0),
+        (None, 50, (), 1),
+    ],
+)
+def test_a_wedged_queue_of_which_nobody_speaks_in_time_is_seen(
+    reported: int | None, noticed: int | None, clocks: tuple[str, ...], wrong: int
+) -> None:
+    ends = [] if noticed is None else [100.0 + noticed]
+    outages = [Outage(clock, 101.0, 141.0) for clock in clocks]
+    outages += [Outage("worker-c", at, at + 2) for at in ends]
+    facts = Told(found=[{"at": None}], outages=outages)
+    facts.wedged, facts.noticed, facts.eyes = [100.0], ends, Eyes(facts.eyes)
+    if reported is not None:
+        facts.eyes.health.append((100.0 + reported, verdict.WEDGED_QUEUE, "wedged"))
+
+    name = "a wedged queue is reported by its canary or its worker, and a quiet one never is"
+    assert len(violations(name, facts)) == wrong
 
 
 def test_a_wrong_output_is_seen() -> None:

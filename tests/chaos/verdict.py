@@ -23,7 +23,7 @@ from tests.chaos.documents import (
     UNRULY_TIMEOUT,
 )
 from tests.chaos.facts import CHECKS, Facts, Line, Row, invariant
-from tests.chaos.stage import CANARY, LEASE, SECOND, TIMEOUT_GRACE, Outage
+from tests.chaos.stage import BEATS, CANARY, LEASE, SECOND, TIMEOUT_GRACE, Outage
 from tests.support import invariants
 from workflows.engine.states import FINISHED_STEPS
 from workflows.language.words import Join, StepKind
@@ -36,6 +36,10 @@ REPORTED_WITHIN = CANARY * 4.5 + 5
 """`workers.vitals.Periods.logged_within` by the harness's short period, and some seconds of load;
 by the product's own period it is a minute and a half."""
 
+NOTICED_WITHIN = CANARY * 6 + 5
+"""What is two minutes by the product's own period, and some seconds of load: by then a worker has
+said of itself that it takes nothing, where nobody else could."""
+
 UNRULY_ENDS = frozenset({"timeout", "worker_lost", "cancelled"})
 """Lost, where another fault took the worker before the time was up."""
 
@@ -45,7 +49,10 @@ ENDED_WITHIN = UNRULY_TIMEOUT + TIMEOUT_GRACE + LEASE + ACTED_WITHIN
 RUNS_ON = 6.0
 """Seconds after which a worker that takes no message takes no step either."""
 
-NEEDED_BY_CANARIES = ("postgres", "disk", "redis", "engine")
+NO_CLOCK = "clocks"
+"""Nobody asks for canaries then, and that is what the health endpoint tells."""
+
+NEEDED_BY_CANARIES = ("postgres", "disk", "redis", "engine", NO_CLOCK)
 WEDGED_WORKER = "worker-c"
 WEDGED_QUEUE = f"env.{SECOND}.default"
 MOST_LOSSES = 3
@@ -382,35 +389,53 @@ def _away(outages: Sequence[Outage], began: float, ended: float, *whats: str) ->
     return away
 
 
-@invariant("a wedged queue is reported by its canary, and a quiet one never is")
+@invariant("a wedged queue is reported by its canary or its worker, and a quiet one never is")
 def _wedges_are_reported(facts: Facts) -> tuple[list[str], str]:
-    wrong, over, told = list(facts.alarms), 0, []
+    wrong, over, told, noticed = list(facts.alarms), 0, [], []
     taken = """
         SELECT min(extract(epoch FROM j.at))::float8 AS at FROM workflows_journal j
         JOIN workflows_step s ON s.id = j.step_id
         WHERE s.queue = %s AND j.before = 'QUEUED' AND j.after = 'RUNNING'
             AND extract(epoch FROM j.at) > %s
     """
+    outages = [*facts.outages, *_no_clock(facts.outages)]
     for began in facts.wedged:
         said = [
             at
             for at, queue, how in facts.eyes.health
             if queue == WEDGED_QUEUE and how == "wedged" and at > began
         ]
+        itself = [at for at in facts.noticed if at > began]
         again = facts.rows(taken, WEDGED_QUEUE, began + RUNS_ON)[0]["at"] or math.inf
-        ends = [one.began for one in facts.outages if one.what == WEDGED_WORKER]
+        ends = [one.began for one in outages if one.what == WEDGED_WORKER]
         again = min([again, *(at for at in ends if at > began)])
         until = min([*said, again, began + 600])
-        since = _broker_back(facts.outages, began, until)
-        away = _away(facts.outages, since, until, *NEEDED_BY_CANARIES)
+        since = _broker_back(outages, began, until)
+        away = _away(outages, since, until, *NEEDED_BY_CANARIES)
         if said and said[0] - since - away <= REPORTED_WITHIN:
             told.append(said[0] - began)
         elif again - since - away <= REPORTED_WITHIN:
             over += 1
+        elif itself and itself[0] - since - away <= NOTICED_WITHIN:
+            noticed.append(itself[0] - began)
         else:
             wrong.append(f"wedged at {began:.1f}, reported at {said[:1]}, over at {again}")
-    latest = f"{max(told):.1f}" if told else "no"
-    return wrong, f"{len(told)} reported, the latest after {latest} s; {over} were over before"
+    latest = f"{max(told + noticed):.1f}" if told + noticed else "no"
+    return wrong, (
+        f"{len(told)} reported, {len(noticed)} by the worker, the latest after {latest} s;"
+        f" {over} were over before"
+    )
+
+
+def _no_clock(outages: Sequence[Outage]) -> Iterator[Outage]:
+    """Yield the times in which all clocks were out at once."""
+    first, second = ([one for one in outages if one.what == clock] for clock in BEATS)
+    for one in first:
+        for other in second:
+            began = max(one.began, other.began)
+            ended = min(one.ended or math.inf, other.ended or math.inf)
+            if began < ended:
+                yield Outage(NO_CLOCK, began, ended)
 
 
 def _broker_back(outages: Sequence[Outage], began: float, until: float) -> float:
