@@ -6,17 +6,15 @@ rule. A worker that is killed meanwhile has a handful of steps repeated instead 
 """
 
 import threading
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
+from workers.attempt import carry_out_timed, record
 from workers.leases import Held, keeper
 from workers.outage import outlast
 from workers.pace import pace
-from workers.segment import SLICE, carry_out_timed, record
-from workers.slots import slots
 from workflows import store
 from workflows.services import recovery, steps
 from workflows.services.plans import Pinned
@@ -40,7 +38,7 @@ def claim_of_fan(pin: Pinned, taker: Taker, *, after: int = -1) -> list[Work]:
     """Claim quick steps of a fan-out, first behind a node; none when too few would go abreast."""
     if not pace.knows_quick_ones():
         return []
-    claim = partial(steps.claim_abreast, pin=pin, taker=taker, limit=WIDTH, fits=pace.is_quick)
+    claim = partial(steps.claim_abreast, pin=pin, taker=taker)
     return outlast(lambda again: claim(after=after, now=store.now(), again=again))
 
 
@@ -84,41 +82,27 @@ class Row:
                 raise
 
 
-def go_abreast(works: Sequence[Work], taker: Taker, *, began: float) -> None:
-    """Carry out claimed steps and what follows on them, until the slice is over."""
-    while works:
-        with keeper.hold(*works) as held, keeper.minding(Row(held, taker)) as row:
-            while (one := row.next()) is not None:
-                row.note((one.work, carry_out_timed(one.work, one)))
-            further = time.monotonic() - began < SLICE and not slots.stopping
-            works = _record(row.finish(), taker, further=further)
+def go_abreast(works: Sequence[Work], taker: Taker, has_time: Callable[[], bool]) -> list[Work]:
+    """Carry out claimed steps; return what follows on them, claimed, while there is time."""
+    with keeper.hold(*works) as held, keeper.minding(Row(held, taker)) as row:
+        while (one := row.next()) is not None:
+            row.note((one.work, carry_out_timed(one.work, one)))
+        return _record(row.finish(), taker, further=has_time())
 
 
 def _record(done: Sequence[Done], taker: Taker, *, further: bool) -> list[Work]:
-    """Record outcomes together, or one by one where that is not to be; return what follows."""
+    """Record outcomes together, or one by one where the answer was lost; return what follows."""
     try:
-        recorded = steps.record_outcomes(
-            done=done,
-            taker=taker,
-            run_on=further,
-            fits=pace.is_quick,
-            now=store.now(),
-            width=WIDTH,
-        )
+        return steps.record_outcomes(done=done, taker=taker, run_on=further, now=store.now())
     except store.ERRORS as error:
         store.outage.note(error)
-        return _one_by_one(done, done, taker, again=True)
-    return [*recorded.claimed, *_one_by_one(recorded.unrecorded, done, taker, again=False)]
+        return _one_by_one(done, taker)
 
 
-def _one_by_one(
-    some: Sequence[Done], done: Sequence[Done], taker: Taker, *, again: bool
-) -> list[Work]:
+def _one_by_one(done: Sequence[Done], taker: Taker) -> list[Work]:
     """Record outcomes one by one; return what was claimed behind them without being heard of."""
-    for work, outcome in some:
-        outlast(partial(_record_alone, work, outcome, taker, again))
-    if not again:
-        return []
+    for work, outcome in done:
+        outlast(partial(_record_alone, work, outcome, taker))
     carried_out: set[tuple[UUID, str]] = {(work.run, work.path) for work, _ in done}
     pins = {work.run: work.pinned for work, _ in done}
     claims = [partial(_claims, pin, taker) for pin in pins.values()]
@@ -130,8 +114,8 @@ def _one_by_one(
     ]
 
 
-def _record_alone(work: Work, outcome: Outcome, taker: Taker, again: bool, tried: bool) -> None:
-    record(work, outcome, taker, further=False, again=again or tried)
+def _record_alone(work: Work, outcome: Outcome, taker: Taker, _: bool) -> None:
+    record(work, outcome, taker, further=False, again=True)
 
 
 def _claims(pin: Pinned, taker: Taker, _: bool) -> list[Work]:

@@ -21,7 +21,7 @@ from workers import canaries, folders, publisher, sandbox
 from workers import forking as _forking  # noqa: F401 - it listens to Celery's signals
 from workers import pulse as _pulse  # noqa: F401 - as above
 from workers import warden as _warden  # noqa: F401 - as above
-from workers.abreast import claim_of_fan, claim_of_runs, go_abreast
+from workers.abreast import WIDTH, claim_of_fan, claim_of_runs
 from workers.leases import keeper
 from workers.outage import outlast
 from workers.pace import pace
@@ -57,7 +57,7 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
 ) -> None:
     """Begin at one queued attempt and run on; a line goes on only behind a completed step."""
     began = time.monotonic()
-    taker = Taker(*_place(self), brought=brings)
+    taker = replace(_taker(self), brought=brings)
     with _memory_to_go_on():
         segment = Segment(UUID(run), UUID(version), path, attempt, taker.queue)
         if not brings and _take_beside(segment, taker, began):
@@ -70,10 +70,10 @@ def run_segment(  # noqa: PLR0913 - the ids of a message, by name
 def run_bundle(self: BoundTask, *, fences: list[tuple[str, str, str, int]]) -> None:
     """Begin at one queued attempt after the other; what the slice has no time for goes back."""
     began = time.monotonic()
-    taker = Taker(*_place(self))
+    taker = _taker(self)
     bundle = Rest(Segment(UUID(a), UUID(b), path, n, taker.queue) for a, b, path, n in fences)
     with keeper.minding(bundle), _memory_to_go_on():
-        go_abreast(claim_of_runs(bundle.quick(), taker), taker, began=began)
+        run_on(claim_of_runs(bundle.quick(), taker), taker, began=began)
         while (segment := bundle.next()) is not None:
             if time.monotonic() - began > SLICE or slots.stopping:
                 bundle.give_back(segment)
@@ -87,14 +87,12 @@ def take_queued(self: BoundTask, *, run: str, version: str, scope: str) -> None:
     began = time.monotonic()
     pin = _pin(UUID(run), UUID(version))
     is_loop = pin.plan.node(scope).kind in LOOPS
-    taker = Taker(*_place(self), fan=scope, settles=is_loop)
+    taker = replace(_taker(self), fan=scope, settles=is_loop)
     with _memory_to_go_on():
         found = _take(pin, taker, began)
-    if not found or not outlast(lambda _: steps.has_queued(pin=pin, taker=taker)):
-        return
-    if is_loop:
-        outbox.send([FanOut(pin.run, pin.version, taker.queue, 1, scope, is_loop)])
-    else:
+    if found and is_loop:
+        _call_another(pin, taker)
+    elif found and _has_queued(pin, taker):
         again = publisher.taker_of(taker.queue, run=run, version=version, scope=scope)
         raise self.replace(again)
 
@@ -182,7 +180,7 @@ def _take_beside(segment: Segment, taker: Taker, began: float) -> bool:
         scope = pin.plan.path(node.scope, segment.path)
         _take(pin, replace(taker, fan=scope, settles=True), began)
     else:
-        go_abreast(claim_of_runs([(pin, segment.path)], taker), taker, began=began)
+        run_on(claim_of_runs([(pin, segment.path)], taker), taker, began=began)
     return True
 
 
@@ -192,7 +190,7 @@ def _take(pin: Pinned, taker: Taker, began: float) -> bool:
     while not found or (time.monotonic() - began < SLICE and not slots.stopping):
         if abreast := claim_of_fan(pin, taker, after=after):
             after = -1 if taker.settles else max(work.node.index for work in abreast)
-            go_abreast(abreast, taker, began=began)
+            run_on(abreast, taker, began=began)
         else:
             work = outlast(
                 lambda again: steps.claim_any_step(
@@ -201,12 +199,25 @@ def _take(pin: Pinned, taker: Taker, began: float) -> bool:
             )
             if work is None:
                 break
-            run_on(work, taker, began=began)
+            if taker.settles and not found:
+                _call_another(pin, taker)
+            run_on([work], taker, began=began)
         found = True
     return found
 
 
-def _claim(segment: Segment, taker: Taker) -> Work | None:
+def _call_another(pin: Pinned, taker: Taker) -> None:
+    """Send another taker to a loop that has more queued than this one takes now."""
+    if _has_queued(pin, taker):
+        scope = taker.fan or ""
+        outbox.send([FanOut(pin.run, pin.version, taker.queue, 1, scope, is_loop=True)])
+
+
+def _has_queued(pin: Pinned, taker: Taker) -> bool:
+    return outlast(lambda _: steps.has_queued(pin=pin, taker=taker))
+
+
+def _claim(segment: Segment, taker: Taker) -> list[Work]:
     pin = _pin(segment.run, segment.version)
 
     def claim(again: bool) -> Work | None:
@@ -216,7 +227,8 @@ def _claim(segment: Segment, taker: Taker) -> Work | None:
             pin=pin, path=path, attempt=attempt, taker=taker, now=store.now(), again=again
         )
 
-    return outlast(claim)
+    work = outlast(claim)
+    return [] if work is None else [work]
 
 
 @contextmanager
@@ -247,6 +259,10 @@ def _leave_it_when_stopping() -> None:
     """Leave the message to others when this worker is stopping, also when it waits for long."""
     if slots.stopping:
         raise Reject("the worker is stopping", requeue=True)
+
+
+def _taker(task: BoundTask) -> Taker:
+    return Taker(*_place(task), quick=pace.is_quick, width=WIDTH)
 
 
 def _place(task: BoundTask) -> tuple[str, str]:

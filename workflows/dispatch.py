@@ -22,6 +22,9 @@ FAN_OUT_FROM = 8
 FAN_OUT_WIDTH = 32
 """How many takers a fan-out has at most: no fewer than the workers of a queue, or some idle."""
 
+FIRST_TAKERS = 2
+"""How many takers are sent to a loop; each sends another while it finds more than it takes."""
+
 LOOPS_AT_ONCE = 50
 """How many loops one message has filled up."""
 
@@ -57,7 +60,8 @@ class Line:
 class FanOut:
     """Have `width` takers carry out whatever is queued of the run, then settle the scope.
 
-    Whoever ends the items of a loop settles it, so nobody waits for its takers.
+    Whoever ends the items of a loop settles it, so nobody waits for its takers; a few are sent,
+    and call for others.
     """
 
     run: UUID

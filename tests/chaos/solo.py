@@ -168,14 +168,14 @@ class Platform:
             taker=taker,
             now=timezone.now(),
         )
-        return run_on(work, taker, began=time.monotonic())
+        return run_on([] if work is None else [work], taker, began=time.monotonic())
 
     def _take(self, fan: FanOut) -> None:
         taker = Taker(self.worker, fan.queue, fan=fan.scope)
         pin = pinned_to(fan.run, fan.version)
         work = steps.claim_any_step(pin=pin, taker=taker, now=timezone.now())
-        run_on(work, taker, began=time.monotonic())
         if work is not None:
+            run_on([work], taker, began=time.monotonic())
             steps.has_queued(pin=pin, taker=taker)
 
 

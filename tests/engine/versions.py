@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tests.engine.builders import Play
 from workflows.engine.advance import advance
@@ -77,7 +76,7 @@ def _go_over(run: Play, plan: Plan, found: Examined) -> None:
 def _renamed(plan: Plan, view: object, nodes: Mapping[int, int]) -> object:
     target = plan.nodes[nodes[view.node]]
     path = plan.path(target, view.path)
-    return replace(view, node=target.index, path=path, scope=plan.path(target.scope, path))
+    return view._replace(node=target.index, path=path, scope=plan.path(target.scope, path))
 
 
 def is_over(run: Play) -> bool:

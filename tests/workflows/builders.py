@@ -89,9 +89,10 @@ def _record(
     taker: Taker = TAKER,
     now: datetime | None = None,
 ) -> Work | None:
-    return record_outcome(
+    following = record_outcome(
         work=work, outcome=outcome, taker=taker, run_on=run_on, now=now or timezone.now()
     )
+    return next(iter(following), None)
 
 
 def work_off(run: Run) -> None:

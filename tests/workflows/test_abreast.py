@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from tests.workflows import builders
 from tests.workflows.builders import (
     ANN,
-    TAKER,
     a_run,
     a_version,
     claim,
@@ -21,22 +21,31 @@ from tests.workflows.builders import (
     journal,
     state,
     states,
+    step,
     task,
 )
 from workers import abreast
-from workers.abreast import Row, claim_of_fan, claim_of_runs, go_abreast
+from workers.abreast import Row, claim_of_fan, claim_of_runs
 from workers.leases import Held, keeper
 from workers.pace import QUICK, Pace, pace
+from workers.segment import run_on
 from workflows.engine.events import Succeeded
 from workflows.models import Run
 from workflows.services import steps
 from workflows.services.plans import Pinned, pinned, pinned_to
 from workflows.services.runs import cancel_run, pause_run
-from workflows.services.steps import Work, claim_abreast, record_outcomes
+from workflows.services.steps import (
+    Taker,
+    Work,
+    claim_abreast,
+    record_outcome,
+    record_outcomes,
+)
 
 pytestmark = pytest.mark.usefixtures("committed")
 
 CHAIN = [task(f"s{n}") for n in range(3)]
+TAKER = replace(builders.TAKER, quick=pace.is_quick, width=abreast.WIDTH)
 IN_THE_FAN = replace(TAKER, fan="all")
 IN_THE_LOOP = replace(TAKER, fan="each", settles=True)
 
@@ -53,12 +62,12 @@ def unheard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lose the answer to the first outcomes; return how many steps each call claimed."""
     calls: list[int] = []
 
-    def first_unheard(**facts: object) -> steps.Recorded:
-        recorded = record_outcomes(**facts)  # type: ignore[arg-type]
-        calls.append(len(recorded.claimed))
+    def first_unheard(**facts: object) -> list[Work]:
+        claimed = record_outcomes(**facts)  # type: ignore[arg-type]
+        calls.append(len(claimed))
         if len(calls) == 1:
             raise psycopg.OperationalError("the connection is lost")
-        return recorded
+        return claimed
 
     monkeypatch.setattr(steps, "record_outcomes", first_unheard)
     return calls
@@ -81,14 +90,15 @@ def a_loop(items: int, *body: dict[str, Any], window: int = 10) -> Run:
     return a_run({"id": "each", "foreach": items, "max_parallel": window, "steps": steps})
 
 
-def record(works: Sequence[Work], *, run_on: bool = True) -> steps.Recorded:
-    return record_outcomes(
-        done=[(work, Succeeded(work.path, work.attempt, None)) for work in works],
-        taker=TAKER,
-        run_on=run_on,
-        fits=lambda _: True,
-        now=timezone.now(),
-    )
+def record(works: Sequence[Work]) -> list[Work]:
+    done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
+    return record_outcomes(done=done, taker=TAKER, run_on=True, now=timezone.now())
+
+
+def finish_all(work: Work, taker: Taker = TAKER, *, again: bool = False) -> list[Work]:
+    """Record that one step ended well; return all that was claimed behind it."""
+    facts = {"taker": taker, "run_on": True, "now": timezone.now(), "again": again}
+    return record_outcome(work=work, outcome=Succeeded(work.path, 1, None), **facts)  # type: ignore[arg-type]
 
 
 def test_a_run_does_not_end_because_its_neighbour_knows_a_step_of_the_same_name() -> None:
@@ -96,29 +106,28 @@ def test_a_run_does_not_end_because_its_neighbour_knows_a_step_of_the_same_name(
     one, other = a_run(*branches), a_run(*branches)
     pins = [(pinned_to(one.pk, one.version_id), "a"), (pinned_to(other.pk, other.version_id), "b")]
 
-    go_abreast(claim_of_runs(pins, TAKER), TAKER, began=float("-inf"))
+    run_on(claim_of_runs(pins, TAKER), TAKER, began=float("-inf"))
 
     assert (state(one), states(one)) == ("RUNNING", {"a": "COMPLETED", "b": "QUEUED"})
     assert (state(other), states(other)) == ("RUNNING", {"a": "QUEUED", "b": "COMPLETED"})
 
 
-def test_an_end_that_is_refused_ends_no_run_while_its_neighbours_end() -> None:
+def test_an_end_in_a_run_that_is_paused_does_not_end_it_while_its_neighbours_end() -> None:
     held, other = a_run(task("only")), a_run(task("only"))
     pins = [(pinned_to(run.pk, run.version_id), "only") for run in (held, other)]
     works = claim_of_runs(pins, TAKER)
     pause_run(run_id=held.pk, by=ANN)
 
-    recorded = record(works)
+    record(works)
 
-    assert [work.run for work, _ in recorded.unrecorded] == [held.pk]
-    assert (state(held), states(held)) == ("PAUSED", {"only": "RUNNING"})
+    assert (state(held), states(held)) == ("PAUSED", {"only": "COMPLETED"})
     assert state(other) == "COMPLETED"
 
 
 def test_steps_of_many_runs_go_abreast_to_the_end_of_each() -> None:
     runs = chains(5)
 
-    go_abreast(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
+    run_on(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
 
     assert [state(run) for run in runs] == ["COMPLETED"] * 5
     assert all(ends(run, f"s{n}") == [(1, "completed")] for run in runs for n in range(3))
@@ -133,56 +142,79 @@ def test_a_step_that_somebody_else_has_stays_with_him() -> None:
     assert [work.run for work in works] == [mine.pk]
 
 
-def test_an_outcome_that_meets_somebody_is_recorded_alone_and_the_others_together() -> None:
+def test_an_outcome_that_meets_somebody_is_recorded_all_the_same_and_nothing_follows() -> None:
     free, met = chains(2)
     works = claim_of_runs(fences([free, met]), TAKER)
     cancel_run(run_id=met.pk, by="person:ann")
 
-    recorded = record(works)
+    following = record(works)
 
-    assert [work.run for work in recorded.claimed] == [free.pk]
-    assert [work.run for work, _ in recorded.unrecorded] == [met.pk]
-
-
-def test_what_meets_somebody_is_recorded_all_the_same() -> None:
-    free, met = chains(2)
-    works = claim_of_runs(fences([free, met]), TAKER)
-    cancel_run(run_id=met.pk, by="person:ann")
-
-    go_abreast(works, TAKER, began=float("inf"))
-
-    assert (state(free), state(met)) == ("COMPLETED", "CANCELLED")
-    assert states(met)["s0"] == "COMPLETED"
+    assert [(work.run, work.path) for work in following] == [(free.pk, "s1")]
+    assert (state(met), states(met)["s0"]) == ("CANCELLED", "COMPLETED")
 
 
 def test_a_commit_of_which_nobody_heard_is_known_again(unheard: list[int]) -> None:
     runs = chains(3)
 
-    go_abreast(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
+    run_on(claim_of_runs(fences(runs), TAKER), TAKER, began=float("inf"))
 
     assert unheard[0] == 3
     for run in runs:
         assert [ends(run, f"s{n}") for n in range(2)] == [[(1, "completed")]] * 2
         assert journal(run, "s1").count(("s1", "QUEUED", "RUNNING")) == 1
-        assert states(run)["s2"] == "QUEUED"
+        assert state(run) == "COMPLETED"
+
+
+def test_what_becomes_ready_together_goes_abreast_also_where_it_joins() -> None:
+    spread = [task(f"b{n}", needs=["first"]) for n in range(6)]
+    knots = [task(f"c{n}", needs=[f"b{n}", f"b{n + 1}"]) for n in range(5)]
+    run = a_run(task("first"), *spread, *knots)
+
+    together = finish_all(claimed(run, "first", taker=TAKER))
+    run_on(together, TAKER, began=float("inf"))
+
+    assert [work.path for work in together] == [f"b{n}" for n in range(6)]
+    assert (state(run), set(states(run).values())) == ("COMPLETED", {"COMPLETED"})
+    assert all(ends(run, f"c{n}") == [(1, "completed")] for n in range(5))
+
+
+def test_steps_of_one_run_that_were_claimed_unheard_are_known_again() -> None:
+    run = a_run(task("first"), *(task(f"b{n}", needs=["first"]) for n in range(4)))
+    work = claimed(run, "first", taker=TAKER)
+    unheard = finish_all(work)
+
+    again = finish_all(work, again=True)
+
+    assert [one.path for one in again] == [one.path for one in unheard]
+    assert step(run, "first").attempts.get().late is None
+
+
+def test_what_is_not_quick_is_left_to_others_but_for_one() -> None:
+    run = a_run(task("first"), *(task(f"b{n}", needs=["first"]) for n in range(4)))
+    slow = replace(TAKER, quick=lambda _: False)
+
+    alone = finish_all(claimed(run, "first", taker=slow), slow)
+
+    assert [work.path for work in alone] == ["b0"]
+    assert [states(run)[f"b{n}"] for n in range(4)] == ["RUNNING", *["QUEUED"] * 3]
 
 
 def test_items_of_a_loop_go_abreast_and_the_next_ones_behind_them() -> None:
     run = a_loop(34)
 
     works = claim_of_fan(pinned(run.pk), IN_THE_LOOP)
-    go_abreast(works, IN_THE_LOOP, began=float("inf"))
+    run_on(works, IN_THE_LOOP, began=float("inf"))
 
     assert (len(works), state(run)) == (10, "COMPLETED")
     assert all(ends(run, f"each[{n}].one") == [(1, "completed")] for n in range(34))
 
 
-def test_bodies_of_many_steps_go_abreast() -> None:
+def test_bodies_of_many_steps_run_on() -> None:
     run = a_loop(12, task("one"), task("two"), window=6)
     pin = pinned_to(run.pk, run.version_id)
 
     works = claim_of_runs([(pin, f"each[{n}].one") for n in range(6)], TAKER)
-    go_abreast(works, TAKER, began=float("inf"))
+    run_on(works, TAKER, began=float("inf"))
 
     assert (len(works), state(run)) == (6, "COMPLETED")
     assert all(ends(run, f"each[{n}].two") == [(1, "completed")] for n in range(12))
@@ -191,7 +223,7 @@ def test_bodies_of_many_steps_go_abreast() -> None:
 def test_items_that_were_claimed_unheard_are_known_again(unheard: list[int]) -> None:
     run = a_loop(20)
 
-    go_abreast(claim_of_fan(pinned(run.pk), IN_THE_LOOP), IN_THE_LOOP, began=float("inf"))
+    run_on(claim_of_fan(pinned(run.pk), IN_THE_LOOP), IN_THE_LOOP, began=float("inf"))
 
     assert (unheard, state(run)) == ([10, 0], "COMPLETED")
     assert all(ends(run, f"each[{n}].one") == [(1, "completed")] for n in range(20))
@@ -202,7 +234,7 @@ def test_children_of_a_fan_out_go_abreast_and_none_twice() -> None:
 
     first = claim_of_fan(pinned(run.pk), IN_THE_FAN)
     second = claim_of_fan(pinned(run.pk), replace(IN_THE_FAN, worker="worker-2"))
-    go_abreast(first, IN_THE_FAN, began=float("inf"))
+    run_on(first, IN_THE_FAN, began=float("inf"))
 
     assert (len(first), len(second)) == (abreast.WIDTH, 4)
     assert not {work.path for work in first} & {work.path for work in second}
@@ -214,9 +246,9 @@ def test_children_that_do_not_fit_are_left_to_go_alone() -> None:
     run = a_fan(5)
     pin = pinned(run.pk)
 
-    works = claim_abreast(
-        pin=pin, taker=IN_THE_FAN, limit=9, fits=lambda _: False, now=timezone.now()
-    )
+    taker = replace(IN_THE_FAN, quick=lambda _: False)
+
+    works = claim_abreast(pin=pin, taker=taker, now=timezone.now())
 
     assert works == []
     assert set(states(run).values()) == {"WAITING", "QUEUED"}
@@ -224,7 +256,7 @@ def test_children_that_do_not_fit_are_left_to_go_alone() -> None:
 
 def test_claims_of_which_nobody_heard_are_all_known_again() -> None:
     run = a_fan(4)
-    facts = {"pin": pinned(run.pk), "taker": IN_THE_FAN, "limit": 9, "fits": pace.is_quick}
+    facts = {"pin": pinned(run.pk), "taker": IN_THE_FAN}
     unheard = claim_abreast(**facts, now=timezone.now())  # type: ignore[arg-type]
 
     again = claim_abreast(**facts, now=timezone.now(), again=True)  # type: ignore[arg-type]

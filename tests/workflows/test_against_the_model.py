@@ -272,12 +272,12 @@ class Crowd(RuleBasedStateMachine):
     @rule(
         pick=PICKS,
         how=st.sampled_from(["well"] * 5 + ["transient", "permanent", "business", "interrupted"]),
-        run_on=st.booleans(),
+        run_on=st.sampled_from([0, 1, 3]),
         seen=st.sampled_from([True, True, False]),
         cut=CUTS,
     )
     def finish(
-        self, pick: int, how: str, run_on: bool, seen: bool, cut: tuple[int, bool] | None
+        self, pick: int, how: str, run_on: int, seen: bool, cut: tuple[int, bool] | None
     ) -> None:
         """Record an outcome; whoever did it already does it twice, and is late."""
         held = self.hands[pick % len(self.hands)]
@@ -293,8 +293,8 @@ class Crowd(RuleBasedStateMachine):
                 record_outcome(
                     work=work if seen else replace(work, seen=None),
                     outcome=outcome,
-                    taker=held.taker,
-                    run_on=run_on,
+                    taker=replace(held.taker, quick=lambda _: True, width=run_on),
+                    run_on=bool(run_on),
                     now=self.now,
                 )
             ),
@@ -305,7 +305,8 @@ class Crowd(RuleBasedStateMachine):
         self.hear_of_claims(twin, held.taker, together=held.taker.fan is None)
         self.settle(twin)
         if done:
-            self.take(done[0], held.taker)
+            for following in done[0]:
+                self.take(following, held.taker)
             self.acknowledge(twin, outcome)
 
     @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), well=st.booleans(), cut=CUTS)
@@ -357,7 +358,7 @@ class Crowd(RuleBasedStateMachine):
 
         if store.renew(work.run, work.path, work.attempt, until=until) is not None:
             row = twin.model.rows[work.path]
-            row.view = replace(row.view, wake_at=until)
+            row.view = row.view._replace(wake_at=until)
 
         self.settle(twin)
 

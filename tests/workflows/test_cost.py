@@ -32,6 +32,9 @@ from workflows.store import load
 
 pytestmark = pytest.mark.usefixtures("committed")
 
+QUICK = replace(TAKER, quick=lambda _: True, width=20)
+"""A worker to which every step has proven quick."""
+
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -127,9 +130,7 @@ def test_quick_steps_of_many_runs_cost_one_statement_a_round(statements: list[st
     for _ in range(2):
         with counting(statements, 1):
             done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
-            works = record_outcomes(
-                done=done, taker=TAKER, run_on=True, fits=lambda _: True, now=timezone.now()
-            ).claimed
+            works = record_outcomes(done=done, taker=QUICK, run_on=True, now=timezone.now())
 
     assert {state(run) for run in runs} == {"COMPLETED"}
 
@@ -138,35 +139,44 @@ def test_quick_children_of_a_fan_out_cost_as_much_together_as_one_alone(
     statements: list[str],
 ) -> None:
     run = a_run({"id": "all", "parallel": [task(f"s{n}") for n in range(16)]})
-    pin, taker = pinned(run.pk), replace(TAKER, fan="all")
+    pin, taker = pinned(run.pk), replace(QUICK, fan="all")
 
     with counting(statements, 4):  # BEGIN, find, claim, COMMIT
-        works = claim_abreast(
-            pin=pin, taker=taker, limit=16, fits=lambda _: True, now=timezone.now()
-        )
+        works = claim_abreast(pin=pin, taker=taker, now=timezone.now())
     with counting(statements, 1):
         done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
-        record_outcomes(
-            done=done, taker=taker, run_on=True, fits=lambda _: True, now=timezone.now()
-        )
+        record_outcomes(done=done, taker=taker, run_on=True, now=timezone.now())
 
     assert len(done) == 16
     assert run.steps.filter(state="COMPLETED").count() == 16
 
 
+def test_quick_steps_of_one_run_cost_as_much_together_as_one_alone(statements: list[str]) -> None:
+    spread = [task(f"b{n}", needs=["first"]) for n in range(12)]
+    knots = [task(f"c{n}", needs=[f"b{n}", f"b{n - 1}"]) for n in range(1, 12)]
+    run = a_run(task("first"), *spread, *knots)
+    works = claim_steps(fences=[(pinned(run.pk), "first")], taker=QUICK, now=timezone.now())
+
+    for expected in (12, 11):
+        done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
+        with counting(statements, 1):
+            works = record_outcomes(done=done, taker=QUICK, run_on=True, now=timezone.now())
+        assert len(works) == expected
+
+
 def test_quick_items_of_a_loop_cost_as_much_together_as_one_alone(statements: list[str]) -> None:
     loop = {"id": "each", "foreach": 40, "max_parallel": 10, "steps": [task("one")]}
     run = a_run(loop)
-    taker = replace(TAKER, fan="each", settles=True)
-    facts: dict[str, Any] = {"taker": taker, "fits": lambda _: True, "now": timezone.now()}
+    taker = replace(QUICK, fan="each", settles=True)
+    facts: dict[str, Any] = {"taker": taker, "now": timezone.now()}
     pin = pinned(run.pk)
 
     with counting(statements, 4):  # BEGIN, find, claim, COMMIT
-        works = claim_abreast(pin=pin, limit=20, **facts)
+        works = claim_abreast(pin=pin, **facts)
     for _ in range(3):
         with counting(statements, 5):  # BEGIN, load, the next items, commit, COMMIT
             done = [(work, Succeeded(work.path, work.attempt, None)) for work in works]
-            works = record_outcomes(done=done, run_on=True, width=20, **facts).claimed
+            works = record_outcomes(done=done, run_on=True, **facts)
 
     assert [work.path for work in works] == [f"each[{n}].one" for n in range(30, 40)]
 

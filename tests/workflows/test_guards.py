@@ -335,9 +335,7 @@ def test_steps_with_a_guard_do_not_go_abreast() -> None:
 
     abreast = claim_abreast(
         pin=pinned(fan.pk),
-        taker=replace(TAKER, fan="all"),
-        limit=3,
-        fits=lambda _: True,
+        taker=replace(TAKER, fan="all", quick=lambda _: True, width=3),
         now=timezone.now(),
     )
     bundled = claim_steps(

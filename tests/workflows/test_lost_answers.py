@@ -167,8 +167,7 @@ def test_an_outcome_that_an_earlier_call_recorded_unheard_is_not_late() -> None:
 
     following = record_outcome(**outcome, taker=TAKER, again=True)
 
-    assert following is not None
-    assert following.path == "second"
+    assert [work.path for work in following] == ["second"]
     assert step(run, "first").attempts.get().late is None
 
 
@@ -178,7 +177,7 @@ def test_an_outcome_of_an_attempt_that_was_given_up_is_late_even_at_the_second_c
     give_up(run)
     outcome = {"work": work, "outcome": succeeded(work), "now": timezone.now(), "run_on": True}
 
-    assert record_outcome(**outcome, taker=TAKER, again=True) is None
+    assert record_outcome(**outcome, taker=TAKER, again=True) == []
 
     attempt = step(run, "only").attempts.get()
     assert (attempt.end, attempt.late) == ("lost", {"output": None, "error": None})

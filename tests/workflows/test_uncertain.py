@@ -48,13 +48,14 @@ def lose(run: Run) -> None:
 def interrupt(work: Work, repeat: Repeat) -> Work | None:
     """Have the worker say that the step took too long and was interrupted."""
     error = StepError(ErrorClass.TIMEOUT, "task.timeout", "It took too long.")
-    return record_outcome(
+    following = record_outcome(
         work=work,
         outcome=Failed(work.path, work.attempt, error, repeat),
         taker=TAKER,
         run_on=True,
         now=timezone.now(),
     )
+    return next(iter(following), None)
 
 
 def in_doubt(run: Run) -> Incident:

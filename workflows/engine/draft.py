@@ -131,7 +131,7 @@ class Draft:
 
     def touch(self, view: StepView, **changes: Any) -> StepView:
         """Change a row without moving it to another state."""
-        after = replace(view, **changes)
+        after = view._replace(**changes)
         self._close_wait(view, after)
         self.slice.steps[view.path] = after
         self._touched[view.path] = self._touched.get(view.path, frozenset()) | changes.keys()
@@ -160,7 +160,7 @@ class Draft:
     ) -> StepView:
         """Move a step on; whatever is not said anew of `reason` and `wake_at` is over."""
         changes.setdefault("wake_at", None)
-        after = replace(view, state=state, reason=reason, **changes)
+        after = view._replace(state=state, reason=reason, **changes)
         self._close_wait(view, after)
         self.slice.steps[view.path] = after
         self.slice.tallies.pop(view.scope, None)

@@ -44,7 +44,7 @@ def own_output(draft: Draft, view: StepView, output: Any) -> Any:
     node = draft.node_of(view)
     if node.output is None:
         return output
-    draft.note(replace(view, state=StepState.COMPLETED, error=None), output)
+    draft.note(view._replace(state=StepState.COMPLETED, error=None), output)
     names = draft.names(view.path, node.yields)
     return rendered(f"the output of {view.path}", node.output, names)
 

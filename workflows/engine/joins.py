@@ -5,9 +5,8 @@ answers as soon as no later end can change the answer, so that a race between
 workers decides nothing.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from workflows.language.words import Join
 
@@ -23,9 +22,8 @@ class Ruling(StrEnum):
     """Both a failure and a skip would do; `precedence` says which came first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many of a step's needs have ended, and how.
+class Tally(NamedTuple):
+    """How many of a step's needs have ended, and how. A tuple, as the view that it is part of.
 
     `upstream_failed` counts the needs that never ran because of a failure before
     them: they are failures to every rule except `one_done`, which asks for work done.

@@ -293,7 +293,7 @@ class _Way:
         target = self.new.nodes[self.nodes[view.node]]
         path = located(target.path, view.path)
         scope = located(self.new.nodes[target.scope].path, path)
-        return replace(view, node=target.index, path=path, scope=scope)
+        return view._replace(node=target.index, path=path, scope=scope)
 
     def bring_forth(self) -> None:
         """Find the steps that only the new version has, of the blocks that have begun."""

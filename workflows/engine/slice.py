@@ -6,9 +6,9 @@ from the simulation's dictionaries and by hand in a test.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from workflows.engine.events import StepError
 from workflows.engine.joins import Tally
@@ -27,9 +27,8 @@ from workflows.language.words import ExitStatus
 NONE_ENDED = Tally()
 
 
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """A step's row, without the values it carries.
+class StepView(NamedTuple):
+    """A step's row, without the values it carries. A tuple: it is copied many times a step.
 
     `failures` and `losses` count the tries used up since the step was last begun
     by a person, and no retry starts after `retry_until`; `wake_at` is when somebody must
@@ -79,27 +78,27 @@ class StepView:
 
     def ended_in(self, tally: Tally) -> Tally:
         """Return the tally of a loop with the way that this instance of its body ended added."""
-        return replace(tally, failed=tally.failed + 1) if self.failed else self.counted(tally)
+        return tally._replace(failed=tally.failed + 1) if self.failed else self.counted(tally)
 
     def counted(self, tally: Tally) -> Tally:  # noqa: PLR0911 - a table, one line each
         """Return `tally` with the way this step ended added."""
         match self.state:
             case StepState.COMPLETED:
-                return replace(tally, ok=tally.ok + 1)
+                return tally._replace(ok=tally.ok + 1)
             case state if state in UNDOING:
-                return replace(tally, ok=tally.ok + 1)
+                return tally._replace(ok=tally.ok + 1)
             case StepState.FAILED if self.reason in {Reason.OPTIONAL, Reason.PARTIAL}:
-                return replace(tally, ok=tally.ok + 1)
+                return tally._replace(ok=tally.ok + 1)
             case StepState.FAILED:
-                return replace(tally, failed=tally.failed + 1)
+                return tally._replace(failed=tally.failed + 1)
             case StepState.SKIPPED if self.reason in {Reason.SKIPPED_BY_OPERATOR, Reason.LEFT_OUT}:
-                return replace(tally, ok=tally.ok + 1)
+                return tally._replace(ok=tally.ok + 1)
             case StepState.SKIPPED if self.reason is Reason.DISCARDED:
-                return replace(tally, failed=tally.failed + 1)
+                return tally._replace(failed=tally.failed + 1)
             case StepState.SKIPPED if self.reason is not Reason.UPSTREAM_FAILED:
-                return replace(tally, skipped=tally.skipped + 1)
+                return tally._replace(skipped=tally.skipped + 1)
             case StepState.SKIPPED | StepState.CANCELLED:
-                return replace(tally, upstream_failed=tally.upstream_failed + 1)
+                return tally._replace(upstream_failed=tally.upstream_failed + 1)
             case _:
                 return tally
 

@@ -17,6 +17,7 @@ from workflows import store
 from workflows.dispatch import (
     FAN_OUT_FROM,
     FAN_OUT_WIDTH,
+    FIRST_TAKERS,
     LOOPS_AT_ONCE,
     Attend,
     Dispatch,
@@ -213,6 +214,7 @@ class Proposal:
     claimed: tuple[StepView, ...]
     change: Change
     brought: str = ""
+    wish: Wish | None = None
 
     def commit(self) -> Progress | None:
         """Store it in one statement; None when what it was made upon does not hold any more."""
@@ -224,7 +226,7 @@ class Proposal:
             return None
         seen = answer if answer.steps else None
         progress = Progress(self.decision, self.held, self.claimed, seen)
-        _send(_hints(self.pinned, progress, self.brought, answer.parent))
+        _send(_hints(self.pinned, progress, self.brought, answer.parent, self.wish))
         return progress
 
 
@@ -297,7 +299,7 @@ def propose(  # noqa: PLR0913 - the facts of one statement, named
         expected=Expected(pinned.version, seen.steps, next(iter(seen.alone), None)),
         ahead=_look_ahead(plan, claimed, unsettled) if claimed else None,
     )
-    return Proposal(pinned, decision, held, claimed, change, brought)
+    return Proposal(pinned, decision, held, claimed, change, brought, wish)
 
 
 def _look_ahead(plan: Plan, claimed: Sequence[StepView], unsettled: frozenset[str]) -> Ahead | None:
@@ -424,15 +426,25 @@ def dispatches_of(
     for (queue, scope), views in groups.items():
         is_loop = pinned.plan.node(scope).kind in LOOPS
         is_quick = wish is not None and wish.abreast(pinned.plan.nodes[views[0].node])
-        if wish is not None and is_loop and is_quick:
-            width = -(-len(views) // wish.width)
-            found.append(FanOut(pinned.run, pinned.version, queue, width, scope, is_loop))
-        elif len(views) >= FAN_OUT_FROM:
-            width = min(len(views), FAN_OUT_WIDTH)
+        width = _takers(len(views), wish if is_quick else None, is_loop=is_loop)
+        if width:
             found.append(FanOut(pinned.run, pinned.version, queue, width, scope, is_loop))
         else:
             found += [_along(pinned, environment, view, queue, is_quick) for view in views]
     return found
+
+
+def _takers(count: int, quick: Wish | None, *, is_loop: bool) -> int:
+    """Return how many takers carry out so many steps of a scope; none when each goes alone.
+
+    The takers of a loop call for further ones themselves. What goes abreast outside of loops
+    travels in bundles, unless it is so much that a chord of takers is cheaper.
+    """
+    if is_loop:
+        enough = FIRST_TAKERS if quick is None else -(-count // quick.width)
+        return min(count, enough) if quick or count > 1 else 0
+    at_least = FAN_OUT_FROM if quick is None else FAN_OUT_FROM * quick.width
+    return min(count, FAN_OUT_WIDTH) if count >= at_least else 0
 
 
 def _along(

@@ -98,6 +98,7 @@ class Taker:
     its own claim again when the answer to it was lost. `brought` is the step whose message is on
     its way. `fan` is the scope of a fan-out: its queued steps are as good as a successor, and the
     body of its chord settles it, unless it is a loop, which whoever ends its items `settles`.
+    What is `quick` it takes up to `width` at once of.
     """
 
     worker: str
@@ -105,11 +106,17 @@ class Taker:
     brought: str = ""
     fan: str | None = None
     settles: bool = False
+    quick: Callable[[Node], bool] = field(default=lambda _: False)
+    width: int = 1
 
     @property
     def unsettled(self) -> frozenset[str]:
         """The scopes that somebody else settles."""
         return frozenset() if self.fan is None or self.settles else frozenset({self.fan})
+
+    def goes_abreast(self, node: Node) -> bool:
+        """Say whether a step may be claimed with others: what asks for something may not."""
+        return not _asks(node) and self.quick(node)
 
 
 class PutAside(Enum):
@@ -160,17 +167,16 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
     now: datetime,
     siblings: bool = True,
     again: bool = False,
-) -> Work | None:
-    """Record how an attempt ended; with `run_on`, return the next one, claimed already.
+) -> list[Work]:
+    """Record how an attempt ended; with `run_on`, return what is next, claimed already.
 
-    That may be one of its `siblings` in a fan-out.
+    That is one attempt, or several that go abreast; it may be one of its `siblings` in a fan-out.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
     if work.profile is not None:
         profiles.give_back(work.profile, outcome, now=now)
-    fits = partial(_may_follow, taker)
-    wish = Wish(work.queue, taker.worker, now + lease(), fits) if run_on else None
-    recall = partial(_recorded_before, work, taker)
+    wish = _wish(taker, partial(_may_follow, taker), now) if run_on else None
+    recall = partial(_recorded_before, [(work, outcome)], taker)
     ahead = partial(_record_ahead, work, outcome, taker, wish, now)
     progress = patiently(ahead, recall, again=again) or in_flight(
         lambda: advance_run(
@@ -189,63 +195,42 @@ def record_outcome(  # noqa: PLR0913 - the facts of an outcome, named
         guard, asked = work.node.guard, work.tells_guard
         guards.tell(work.place, guard, outcome, is_asked=asked, now=now)
     if progress.claimed:
-        return patiently(partial(_work_of, pin, progress, work.queue, progress.claimed[0]))
+        return patiently(partial(_works_of, pin, progress, work.queue))
     if run_on and siblings and taker.fan is not None:
         after = -1 if taker.settles else pin.plan.node(work.path).index
-        return claim_any_step(pin=pin, taker=taker, now=now, after=after, again=again)
-    return None
+        sibling = claim_any_step(pin=pin, taker=taker, now=now, after=after, again=again)
+        return [] if sibling is None else [sibling]
+    return []
+
+
+def _wish(taker: Taker, fits: Callable[[Node], bool], now: datetime) -> Wish:
+    abreast, width = taker.goes_abreast, 1 if taker.brought else taker.width
+    return Wish(taker.queue, taker.worker, now + lease(), fits, abreast, width)
 
 
 Done = tuple[Work, Outcome]
 
 
-@dataclass(slots=True)
-class Recorded:
-    """What came of several outcomes: what follows, and those that must be recorded alone."""
+def record_outcomes(
+    *, done: Sequence[Done], taker: Taker, run_on: bool, now: datetime
+) -> list[Work]:
+    """Record how several attempts ended that went abreast; with `run_on`, claim what is next.
 
-    claimed: list[Work] = field(default_factory=list)
-    unrecorded: list[Done] = field(default_factory=list)
-
-
-def record_outcomes(  # noqa: PLR0913 - the facts of several outcomes, named
-    *,
-    done: Sequence[Done],
-    taker: Taker,
-    run_on: bool,
-    fits: Callable[[Node], bool],
-    now: datetime,
-    width: int = 1,
-) -> Recorded:
-    """Record how several attempts ended, in one transaction, as far as they meet nobody.
-
-    Those inside of loops always meet somebody: they are recorded together under the locks, in a
-    transaction for each run. With `run_on`, claim what follows on each, where it `fits`; in
-    a loop up to `width` at once.
+    All in one statement, as far as they meet nobody; the others in a transaction for each run.
     """
-    fits_abreast = partial(_fits_abreast, fits)
-    until = now + lease()
-    wish = Wish(taker.queue, taker.worker, until, fits_abreast, fits_abreast, width)
+    wish = _wish(taker, taker.goes_abreast, now) if run_on else None
     runs: dict[UUID, list[Done]] = {}
     for work, outcome in done:
         runs.setdefault(work.run, []).append((work, outcome))
-    facts = (taker, wish if run_on else None, now)
-    proposals = [_propose_outcomes(some, *facts) for some in runs.values()]
-    found = Recorded()
-    for some, progress in zip(runs.values(), conclude_all(proposals), strict=True):
-        if progress is None and _are_looped(some):
-            progress = _record_together(some, *facts)  # noqa: PLW2901 - found another way
-        if progress is None:
-            found.unrecorded += some
-            continue
+    proposals = [_propose_outcomes(some, taker, wish, now) for some in runs.values()]
+    claimed: list[Work] = []
+    for some, ahead in zip(runs.values(), conclude_all(proposals), strict=True):
+        progress = ahead or _record_together(some, taker, wish, now)
         work, _ = some[0]
         pin = progress.pinned or work.pinned
         _let_go(work.pinned, pin, progress, now)
-        found.claimed += _works_of(pin, progress, work.queue)
-    return found
-
-
-def _are_looped(some: Sequence[Done]) -> bool:
-    return all("[" in work.path for work, _ in some)
+        claimed += _works_of(pin, progress, work.queue)
+    return claimed
 
 
 def _record_together(
@@ -256,19 +241,8 @@ def _record_together(
     facts: dict[str, Any] = {"now": now, "wish": wish, "unsettled": taker.unsettled}
     return in_flight(
         partial(advance_run, some[0][0].pinned, *outcomes, **facts),
-        partial(_all_recorded_before, some, taker),
+        partial(_recorded_before, some, taker),
     )
-
-
-def _all_recorded_before(some: Sequence[Done], taker: Taker) -> Progress | None:
-    """Return what came of outcomes whose answer was lost; None when they were not recorded."""
-    progress = _recorded_before(some[0][0], taker)
-    if progress is None:
-        return None
-    done = {work.path for work, _ in some}
-    views = store.all_held_by(some[0][0].run, taker.worker)
-    progress.claimed = tuple(view for view in views if view.path not in done)
-    return progress
 
 
 def _let_go(before: Pinned, pin: Pinned, progress: Progress, now: datetime) -> None:
@@ -311,40 +285,25 @@ def claim_steps(*, fences: Sequence[tuple[Pinned, str]], taker: Taker, now: date
     ]
 
 
-def claim_abreast(  # noqa: PLR0913 - the facts of a claim, named
-    *,
-    pin: Pinned,
-    taker: Taker,
-    limit: int,
-    fits: Callable[[Node], bool],
-    now: datetime,
-    after: int = -1,
-    again: bool = False,
+def claim_abreast(
+    *, pin: Pinned, taker: Taker, now: datetime, after: int = -1, again: bool = False
 ) -> list[Work]:
-    """Claim the first attempts at queued steps of the fan-out, where they fit; several or none.
+    """Claim the first attempts at quick queued steps of the fan-out; several or none.
 
     Those come first that are behind the node `after`.
     With `again`, an earlier call of the same taker may have come through unheard.
     """
     recall = partial(_all_claimed_before, pin, taker)
-    return in_flight(
-        partial(_claim_abreast, pin, taker, limit, after, fits, now), recall, again=again
-    )
+    return in_flight(partial(_claim_abreast, pin, taker, after, now), recall, again=again)
 
 
-def _claim_abreast(  # noqa: PLR0913, PLR0917 - the facts of a claim
-    pin: Pinned,
-    taker: Taker,
-    limit: int,
-    after: int,
-    fits: Callable[[Node], bool],
-    now: datetime,
-) -> list[Work]:
-    found = store.all_queued(pin.run, taker.fan or "", taker.queue, after=after, limit=limit)
+def _claim_abreast(pin: Pinned, taker: Taker, after: int, now: datetime) -> list[Work]:
+    scope, width = taker.fan or "", taker.width
+    found = store.all_queued(pin.run, scope, taker.queue, after=after, limit=width)
     paths = [
         path
         for path, attempt in found
-        if attempt == 1 and pin.knows(path) and _fits_abreast(fits, pin.plan.node(path))
+        if attempt == 1 and pin.knows(path) and taker.goes_abreast(pin.plan.node(path))
     ]
     proposal = _propose_claims(pin, paths, taker, now) if len(paths) > 1 else None
     progress = None if proposal is None else proposal.commit()
@@ -415,15 +374,17 @@ def _claimed_before(pin: Pinned, taker: Taker, path: str | None = None) -> Work 
     return _work_of(pin, Progress(held=held), taker.queue, claimed)
 
 
-def _recorded_before(work: Work, taker: Taker) -> Progress | None:
-    """Return what came of an outcome whose answer was lost; None when it was not recorded."""
+def _recorded_before(some: Sequence[Done], taker: Taker) -> Progress | None:
+    """Return what came of outcomes whose answer was lost; None when they were not recorded."""
+    work, _ = some[0]
     if not store.has_ended_by(work.run, work.path, work.attempt, taker.worker):
         return None
     pin = pinned(work.run)
     send_queued(pin, work.environment)
-    held = _slice_of(pin, work.environment)
-    following = store.held_by(work.run, taker.worker)
-    return Progress(held=held, claimed=(following,) if following else (), pinned=pin)
+    done = {one.path for one, _ in some}
+    views = store.all_held_by(work.run, taker.worker)
+    following = tuple(view for view in views if view.path not in done)
+    return Progress(held=_slice_of(pin, work.environment), claimed=following, pinned=pin)
 
 
 def _slice_of(pin: Pinned, environment: str) -> Slice:
@@ -477,11 +438,6 @@ def _must_ask(node: Node, taker: Taker) -> bool:
 
 def _may_follow(taker: Taker, node: Node) -> bool:
     return not _must_ask(node, taker)
-
-
-def _fits_abreast(fits: Callable[[Node], bool], node: Node) -> bool:
-    """Say whether a step may be claimed with others: what has something to ask for does not."""
-    return not _asks(node) and fits(node)
 
 
 def _claim_any(pin: Pinned, taker: Taker, now: datetime, after: int) -> Work | PutAside | None:
