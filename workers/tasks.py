@@ -108,8 +108,7 @@ def settle(*, run: str, version: str, scope: str) -> None:
 def refill(*, run: str, version: str, loops: list[str]) -> None:
     """Begin the items of loops that have room for some."""
     pin = _pin(UUID(run), UUID(version))
-    for loop in loops:
-        outlast(partial(_settle, pin, loop))
+    outlast(lambda _: steps.refill_loops(pin=pin, loops=loops, now=store.now()))
 
 
 @shared_task(name=publisher.ATTEND)

@@ -148,8 +148,8 @@ class Platform:
                 pin = pinned_to(message.run, message.version)
                 steps.settle_scope(pin=pin, scope=message.scope, now=timezone.now())
             case Refill(run, version, loops):
-                for loop in loops:
-                    steps.settle_scope(pin=pinned_to(run, version), scope=loop, now=timezone.now())
+                pin = pinned_to(run, version)
+                steps.refill_loops(pin=pin, loops=loops, now=timezone.now())
             case Look():
                 tick(now=timezone.now())
             case Attend(run):

@@ -60,6 +60,7 @@ from workflows.engine.events import (
     RetryDue,
     SkipDecided,
     Started,
+    Stopped,
     Succeeded,
     TimedOut,
 )
@@ -168,6 +169,8 @@ def _requirement(plan: Plan, event: Event) -> Requirement:  # noqa: C901, PLR091
         case Failed(path) | LeaseExpired(path) | Ended(path):
             return _told(plan, path)
         case Drained(path) if plan.node(path).kind in LOOPS:
+            return Requirement(paths=frozenset({path}))
+        case Stopped(path):
             return _with_fallbacks(plan, path)
         case Refilled(path):
             return _with_fallbacks(plan, path) | Requirement(batches=frozenset({path}))
@@ -321,6 +324,8 @@ def _decide(draft: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915
                 compensating.tell(draft, view)
         case Drained(path):
             ending.drain(draft, path)
+        case Stopped(path):
+            ending.stop(draft, path)
         case Refilled(path):
             looping.refill(draft, draft.view(path))
         case Gathered(path):

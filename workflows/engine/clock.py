@@ -16,10 +16,10 @@ from workflows.engine.decision import Decision
 from workflows.engine.draft import names_of
 from workflows.engine.events import (
     Claimed,
-    Drained,
     Event,
     Failed,
     LeaseExpired,
+    Refilled,
     Repeat,
     RetryDue,
     Started,
@@ -101,7 +101,7 @@ class Clock:
             if any(move.before is RunState.PAUSED for move in decision.run_moves):
                 self._take_queued(run, now)
             self.world.hear(self, run, decision, now)
-            events = [*decision.follow_ups, *map(Drained, decision.left)]
+            events = [*decision.follow_ups, *map(Refilled, decision.left)]
 
     def _take_queued(self, run: Simulation, now: datetime) -> None:
         """Have the steps taken that nobody could take while the run was held."""

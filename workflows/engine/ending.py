@@ -16,6 +16,7 @@ from workflows.engine.events import (
     Reentered,
     Repeat,
     StepError,
+    Stopped,
 )
 from workflows.engine.plan import LOOPS, NO_NODE, ROOT, Node, is_inside
 from workflows.engine.slice import Ending, ScopeTally, StepView
@@ -188,11 +189,22 @@ def _resolve(draft: Draft, handler: StepView, view: StepView) -> None:
 
 def drain(draft: Draft, path: str) -> None:
     """End a scope, or the run, in which nothing lives any more."""
-    is_loop = draft.plan.node(path).kind in LOOPS
-    if is_loop and looping.is_on(draft.view(path)):
+    if draft.plan.node(path).kind not in LOOPS:
+        _end(draft, path, draft.slice.tally(path))
+    elif looping.is_on(draft.view(path)):
         looping.go_on(draft, draft.view(path))
-        return
-    tally = looping.tally(draft.view(path)) if is_loop else draft.slice.tally(path)
+    else:
+        draft.later(Stopped(path))
+
+
+def stop(draft: Draft, path: str) -> None:
+    """End a loop in which nothing lives any more, unless it has been begun anew."""
+    loop = draft.view(path)
+    if not looping.is_on(loop):
+        _end(draft, path, looping.tally(loop))
+
+
+def _end(draft: Draft, path: str, tally: ScopeTally) -> None:
     if tally.alive:
         return
     if path == ROOT:

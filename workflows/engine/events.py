@@ -313,6 +313,13 @@ class Refilled:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """A loop that begins nothing more may have nothing under way. Raised by the engine itself."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """All items of a loop have ended: its output is put together. Raised by the engine itself."""
 
@@ -358,6 +365,7 @@ Event = (
     | Contested
     | Drained
     | Refilled
+    | Stopped
     | Gathered
     | Halted
 )

@@ -16,7 +16,7 @@ from workflows import store
 from workflows.engine import compensating
 from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
-from workflows.engine.events import Claimed, Drained, Failed, Parked, StepError, Succeeded
+from workflows.engine.events import Claimed, Drained, Failed, Parked, Refilled, StepError, Succeeded
 from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
@@ -413,6 +413,12 @@ def has_queued(*, pin: Pinned, taker: Taker) -> bool:
     scope = taker.fan or ""
     found = in_flight(lambda: store.next_queued(pin.run, scope, taker.queue, after=-1))
     return found is not None
+
+
+def refill_loops(*, pin: Pinned, loops: Sequence[str], now: datetime) -> None:
+    """Begin items of loops that have room for some; of a run that has been removed, of none."""
+    with suppress(store.NoRunError):
+        in_flight(lambda: advance_run(pin, *map(Refilled, loops), now=now))
 
 
 def settle_scope(*, pin: Pinned, scope: str, now: datetime) -> None:
