@@ -143,10 +143,14 @@ class JournalInline(TabularInline):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm(self.sees)
 
+    @admin.display(description="By")
+    def by(self, line: Any) -> str:
+        return str(line.actor).removeprefix("person:")
+
 
 class MovesInline(JournalInline):
     model = EnvironmentJournal
-    fields = readonly_fields = ("at", "before", "after", "actor")
+    fields = readonly_fields = ("at", "before", "after", "by")
     sees = "environments.view_environment"
 
 
@@ -155,6 +159,7 @@ class EnvironmentAdmin(MovingAdmin):
     form = EnvironmentForm
     list_display = ("name", "badge", "description", "class_names", "created_at")
     search_fields = ("name", "description")
+    nothing = "Places where steps run, each with queues and workers of its own."
     list_filter = ("state",)
     ordering = ("name",)
     actions = None

@@ -64,6 +64,8 @@ class Facts:
     counts: Mapping[str, int]
     incidents: Sequence[tuple[str, str]]
     """Path and error class of the first open incidents."""
+    open_incidents: int = 0
+    """How many there are in all, if there are more than these."""
     error: str = ""
     oldest_queued: float = 0.0
     queue: str = ""
@@ -82,6 +84,8 @@ class Advice:
     matter: str
     next: str
 
+
+LOOK_AND_DISCARD = "Look into the other system, put right what is to be put right, then discard"
 
 OVER_FOR_GOOD = frozenset({RunState.CANCELLED, RunState.COMPENSATED})
 """From these no run goes on: what is open of it is what nobody knows the effect of."""
@@ -115,8 +119,8 @@ def advise(facts: Facts) -> Advice:  # noqa: PLR0911 - a table of the states
 
 def _with_incidents(facts: Facts) -> Advice:
     path, error_class = facts.incidents[0]
-    others = len(facts.incidents) - 1
-    more = f" and {others} more" if others else ""
+    others = _others(facts)
+    more = f" and {others:,} more" if others else ""
     verb = "need" if others else "needs"
     goes_on = " Other steps go on meanwhile." if facts.state == RunState.RUNNING else ""
     if facts.state == RunState.COMPENSATING:
@@ -127,13 +131,24 @@ def _with_incidents(facts: Facts) -> Advice:
     return Advice("bad", matter, BY_CLASS.get(error_class, "Look at the error, then replay it."))
 
 
+def _others(facts: Facts) -> int:
+    """Return how many incidents are open beside the first."""
+    return max(facts.open_incidents, len(facts.incidents)) - 1
+
+
+def advise_on(error_class: str, run_state: str) -> str:
+    """Say what to do about an open incident of a run in that state."""
+    if run_state in OVER_FOR_GOOD:
+        return f"{LOOK_AND_DISCARD} it with a note of what you found."
+    return BY_CLASS.get(error_class, "Look at the error, then replay it.")
+
+
 def _in_doubt(facts: Facts) -> Advice:
-    path, others = facts.incidents[0][0], len(facts.incidents) - 1
-    more = f" and {others} more" if others else ""
+    path, others = facts.incidents[0][0], _others(facts)
+    more = f" and {others:,} more" if others else ""
     end = "cancelled" if facts.state == RunState.CANCELLED else "undone"
     matter = f"The run was {end}, and nobody knows whether {path}{more} took effect."
-    hint = "Look into the other system, put right what is to be put right, then discard"
-    return Advice("bad", matter, f"{hint} the incident with a note of what you found.")
+    return Advice("bad", matter, f"{LOOK_AND_DISCARD} the incident with a note of what you found.")
 
 
 def _live(facts: Facts) -> Advice:

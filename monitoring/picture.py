@@ -19,8 +19,10 @@ from workflows.services.plans import plan_of_version
 MOST_DRAWN = 300
 """Steps of a plan up to which there is a picture of it."""
 
-NAME_SHOWN = 23
-DETAIL_SHOWN = 30
+NAME_SHOWN = 20
+DETAIL_SHOWN = 26
+NAME_WIDTH, DETAIL_WIDTH = 7.4, 5.8
+"""Pixels of a letter, on an average; at the head of a frame the two share a line."""
 NARROW = 330.0
 NOT_BEGUN = frozenset({StepState.PENDING, StepState.SKIPPED, StepState.CANCELLED})
 
@@ -147,7 +149,7 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
         look.icon,
         f"{said}. {box.detail}",
         _short(box.title, NAME_SHOWN),
-        _short(" · ".join(parts), DETAIL_SHOWN),
+        _detail(box, " · ".join(parts)),
         step_url(step.pk),
     )
 
@@ -160,7 +162,7 @@ def _drawn_many(box: Box, counts: Mapping[StepState, int]) -> DrawnStep:
     said = f"{box.path}: {', '.join(parts)}. {box.detail}"
     title = _short(box.title, NAME_SHOWN)
     detail = parts[0] if len(parts) == 1 else f"{parts[0]} of {sum(counts.values()):,}"
-    return DrawnStep(box, look.tone, look.icon, said, title, _short(detail, DETAIL_SHOWN), "")
+    return DrawnStep(box, look.tone, look.icon, said, title, _detail(box, detail), "")
 
 
 def _blank(box: Box) -> DrawnStep:
@@ -182,6 +184,14 @@ def _edges(layout: Layout, steps: Mapping[str, Step]) -> list[DrawnEdge]:
         )
         for edge in layout.edges
     ]
+
+
+def _detail(box: Box, text: str) -> str:
+    """Return what there is room for below the name of a step, or beside that of a frame."""
+    if not box.is_frame:
+        return _short(text, DETAIL_SHOWN)
+    taken = 41 + NAME_WIDTH * min(len(box.title), NAME_SHOWN)
+    return _short(text, max(int((box.width - taken) / DETAIL_WIDTH), 1))
 
 
 def _short(text: str, longest: int) -> str:

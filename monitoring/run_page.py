@@ -167,6 +167,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         advice=advise(
             replace(
                 _facts(run, counts, incidents, timed, now),
+                open_incidents=open_incidents,
                 asked=list(dict.fromkeys(one.approval.name for one in asked)),
             )
         ),

@@ -90,6 +90,20 @@ def reason_words(reason: str) -> str:
 
 
 @register.filter
+def next_step(incident: Any) -> str:
+    """Return what to do about an open incident."""
+    from monitoring.advice import advise_on
+
+    return advise_on(incident.error_class, incident.run.state)
+
+
+@register.filter
+def compact(value: Any) -> str:
+    """Return JSON on one line, a text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
 def actor(text: str) -> str:
     """Return an actor without the word for persons."""
     return text.removeprefix("person:")

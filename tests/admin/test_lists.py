@@ -145,3 +145,12 @@ def test_no_list_counts_more_rows_than_its_bound(door: Door) -> None:
     counting = [one["sql"] for one in captured if "COUNT(*)" in one["sql"].upper()]
     assert all("LIMIT" in sql for sql in counting)
     assert counting
+
+
+@pytest.mark.parametrize("model", LISTS)
+def test_a_list_without_rows_says_once_what_would_be_there(model: str, door: Door) -> None:
+    page = door("root").get(reverse(f"admin:{model}_changelist"))
+
+    shown = page.context["cl"].model_admin
+    assert getattr(shown, "greets", False) or shown.nothing
+    assert page.content.decode().count('class="card empty') == 1

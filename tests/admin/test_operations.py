@@ -194,3 +194,20 @@ def test_who_discards_incidents_sees_of_which_runs_they_are(door: Door) -> None:
 
     assert f"{said}: http.404" in many.content.decode()
     assert f"{said}: http.404" in one.content.decode()
+
+
+def test_the_page_of_an_incident_says_what_to_do_next(door: Door) -> None:
+    incident = incident_of(failed())
+
+    page = door("viewers").get(incident_url("change", incident)).content.decode()
+
+    assert "What to do next" in page
+    assert "Mend the cause or correct its arguments" in page
+
+
+def test_a_fork_of_a_failed_run_begins_where_it_failed_unless_told_otherwise(door: Door) -> None:
+    run, client = failed(), door("operators")
+
+    forms = [client.get(run_url("fork", run) + tail).context["form"] for tail in ("", "?path=b")]
+
+    assert [form["path"].value() for form in forms] == ["fetch", "b"]

@@ -1,6 +1,8 @@
 """Undoing a run in the admin: the page shows what it would do before anybody says yes."""
 
+import json
 from collections.abc import Callable
+from html import unescape
 
 import pytest
 from django.test import Client
@@ -85,3 +87,13 @@ def test_an_undone_run_shows_its_undone_steps_and_offers_nothing(door: Door) -> 
     assert "charge.compensate" in text
     assert "Compensated" in text
     assert url("undo", run) not in text
+
+
+def test_arguments_are_shown_as_they_would_be_written_in_a_definition(door: Door) -> None:
+    back = {"message": "back", "fields": {"why": "late"}}
+    text = ORDER.replace("with: {message: back}", f"with: {json.dumps(back)}")
+    run = worked_off(started(text).pk, {"ship": permanent()})
+
+    page = door("operators").get(url("undo", run)).content.decode()
+
+    assert unescape(page).count('{"why": "late"}') == 1

@@ -101,3 +101,9 @@ def test_a_wait_is_no_matter_while_a_worker_is_at_something() -> None:
     advice = advise(facts("RUNNING", counts={"WAITING": 1, "RUNNING": 1}, waits={"event": 1}))
 
     assert advice.matter == "The run is under way."
+
+
+def test_the_advice_counts_all_open_incidents_and_not_those_it_was_shown() -> None:
+    facts = Facts("RUNNING", {}, [("a", "permanent"), ("b", "permanent")], open_incidents=49)
+
+    assert advise(facts).matter.startswith("a and 48 more need a person.")

@@ -144,3 +144,13 @@ def test_looking_changes_nothing_and_a_look_during_the_undo_shows_what_is_left()
 def test_an_unknown_run_has_no_undo() -> None:
     with pytest.raises(MissingError):
         undo_preview(a_run(task("one")).version_id)
+
+
+def test_a_live_run_is_shown_what_its_undo_would_say_of_the_cancel() -> None:
+    run = a_run(undoable("charge", "${{ error.message }}"), task("ship"))
+    finish(claimed(run, "charge"))
+
+    [step] = undo_preview(run.pk)["undone"]
+
+    assert step["arguments"] == {"message": "a person cancelled the run and had it undone"}
+    assert step["unresolved"] == {}

@@ -138,6 +138,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
     sortable_by = ()
     actions = ("approve", "reject")
     list_before_template = "workflows/approvals_head.html"
+    greets = True
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)

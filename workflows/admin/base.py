@@ -48,6 +48,8 @@ class ReadOnlyAdmin(ModelAdmin):
     search_help_text = "The beginning of an id."
     nothing = ""
     """What to say where the list is empty."""
+    greets = False
+    """Whether what stands before the list says it already, where nothing is filtered."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -62,6 +62,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
     sortable_by = ()
     actions = None
     list_before_template = "workflows/workflows_head.html"
+    greets = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workflow]:
         return workflows()
@@ -125,6 +126,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
             "newest": newest,
             "plan": plan_of_version(newest.pk) if newest else None,
             "runs": found.defer("input", "output", "vars")[:RUNS_SHOWN],
+            "triggers": list(workflow.triggers.values_list("type", flat=True)),
             "buttons": buttons_of_workflow(workflow, newest, request),
         }
         return TemplateResponse(request, "workflows/workflow.html", self.context(request, **page))
@@ -228,6 +230,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
 class VersionAdmin(ReadOnlyAdmin):
     list_display = ("title", "environment", "created_by", "created_at")
     list_filter = (("workflow", RelatedDropdownFilter),)
+    nothing = "Every definition that was applied, as it was; a version never changes."
     search_fields = ("workflow__name",)
     search_help_text = "A part of the workflow's name."
     ordering = ("-id",)

@@ -49,6 +49,7 @@ class DelegationAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = None
+    nothing = "Votes that somebody has handed to somebody else, on one request or for a time."
     list_before_template = "workflows/delegations_head.html"
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -91,6 +91,7 @@ class EventAdmin(ReadOnlyAdmin):
         CreatedFilter,
     )
     search_fields = ("id",)
+    nothing = "Events that other systems send to POST /api/v1/events/, with what each one did."
     search_help_text = "The id that its source gave it, whole, or the beginning of the id here."
     ordering = ("-id",)
     sortable_by = ()

@@ -76,14 +76,14 @@ def _act(do: Callable[..., object]) -> Act:
 
 class MovesInline(JournalInline):
     model = BreakerJournal
-    fields = readonly_fields = ("at", "before", "after", "why", "actor")
+    fields = readonly_fields = ("at", "before", "after", "why", "by")
     sees = "workflows.view_breaker"
 
 
 @admin.register(Breaker)
 class BreakerAdmin(OperatedAdmin):
     acts = {"open": (OPEN, _act(open_guard)), "close": (CLOSE, _act(close_guard))}
-    list_display = ("name", "place", "badge", "stands", "why", "failed", "parked")
+    list_display = ("name", "place", "badge", "stands", "because", "failed", "parked")
     list_filter = ("environment", "state")
     search_fields = ("name",)
     search_help_text = "A part of the name."
@@ -141,6 +141,10 @@ class BreakerAdmin(OperatedAdmin):
     def stands(self, breaker: Breaker) -> str:
         return standing(breaker)
 
+    @admin.display(description="Why")
+    def because(self, breaker: Breaker) -> str:
+        return said_why(breaker) or "-"
+
     @admin.display(description="Recent failures")
     def failed(self, breaker: Breaker) -> str:
         return f"{len(breaker.failures)} of {breaker.threshold}"
@@ -178,13 +182,18 @@ class BreakerAdmin(OperatedAdmin):
     def said_of(self, row: Breaker) -> list[str]:
         if row.state == BreakerState.CLOSED and row.ramp is None:
             return ["Steps with this guard pass."]
-        why = f"It is {standing(row)}. {row.why}" if row.why else f"It is {standing(row)}."
+        why = f"It is {standing(row)}. {said_why(row)}" if row.why else f"It is {standing(row)}."
         hint = "Look whether what it guards is well again; then close it." if row.held else ""
         return [why, f"{parked_said(self.parked(row))} {hint}".strip()]
 
     def offered(self, row: Breaker) -> list[Operation]:
         offered = [] if row.held else [OPEN]
         return offered if row.state == BreakerState.CLOSED else [*offered, CLOSE]
+
+
+def said_why(breaker: Breaker) -> str:
+    """Return why it stands where it does, with people by their names."""
+    return breaker.why.replace("(person:", "(")
 
 
 def parked_said(number: int) -> str:

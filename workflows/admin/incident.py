@@ -34,6 +34,7 @@ from workflows.admin.operations import INCIDENT_OPERATIONS, Operation, buttons_o
 from workflows.models import Incident
 from workflows.selectors.errors import MissingError
 from workflows.selectors.incidents import IncidentFilter, get_incident, incidents
+from workflows.selectors.runs import child_runs
 from workflows.services.plans import node_of_row
 
 GROUPS_SHOWN = 12
@@ -101,6 +102,7 @@ class IncidentAdmin(ReadOnlyAdmin):
     sortable_by = ()
     actions = ("replay", "skip", "discard")
     list_before_template = "workflows/incidents_head.html"
+    greets = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
         return incidents(IncidentFilter(open=None))
@@ -215,6 +217,7 @@ class IncidentAdmin(ReadOnlyAdmin):
             "incident": incident,
             "badge": incident_badge(incident),
             "buttons": buttons_of_incident(incident, request.user),
+            "child": child_runs(incident.run_id, paths=[incident.path]).first(),
         }
         return TemplateResponse(request, "workflows/incident.html", self.context(request, **page))
 

@@ -14,9 +14,10 @@ from workflows.models import Journal
 
 @admin.register(Journal)
 class JournalAdmin(ReadOnlyAdmin):
-    list_display = ("at", "run_link", "subject", "from_state", "to_state", "actor", "why")
+    list_display = ("at", "run_link", "subject", "from_state", "to_state", "person", "why")
     list_display_links = None
     list_filter = ()
+    nothing = "Every change of the state of a run or a step, with who made it."
     search_fields = ("run_id",)
     search_help_text = "The beginning of a run's id, or a whole actor such as person:ann."
     ordering = ("-id",)
@@ -51,6 +52,10 @@ class JournalAdmin(ReadOnlyAdmin):
     @admin.display(description="To")
     def to_state(self, line: Journal) -> SafeString:
         return state_badge(line.after, line.reason)
+
+    @admin.display(description="By")
+    def person(self, line: Journal) -> str:
+        return line.actor.removeprefix("person:")
 
     @admin.display(description="Because")
     def why(self, line: Journal) -> str:

@@ -200,7 +200,7 @@ class MovesInline(JournalInline):
         "path",
         "attempt",
         "why",
-        "actor",
+        "by",
     )
     sees = "environments.view_profile"
 
@@ -212,7 +212,7 @@ class PoolAdmin(ModelAdmin):
     list_select_related = ("environment",)
     search_fields = ("name",)
     actions = None
-    nothing = "A pool is what steps name in `profile: {pool: ...}`; make one before its profiles."
+    nothing = "A pool is what steps name in their profile; make one before its profiles."
     show_full_result_count = False
     fields = ("environment", "name", "folders", "description")
 

@@ -10,6 +10,7 @@ from workflows.models import Pruning
 class PruningAdmin(ReadOnlyAdmin):
     list_display = ("day", "actor", "bounds", "runs", "steps", "journal", "last_at", "archive")
     list_display_links = None
+    nothing = "What retention has removed, by day, and where it was archived."
     ordering = ("-id",)
     sortable_by = ()
     actions = None

@@ -92,6 +92,12 @@ def title_of(run: Run) -> str:
     return f"{run.workflow.name} v{run.version.number}, run {short(run.pk)}"
 
 
+def _where(request: HttpRequest, run: Run) -> str:
+    """Return the step at which a fork is to begin unless the person says another: what failed."""
+    failed = Incident.objects.filter(run=run.pk).order_by("id").values_list("path", flat=True)
+    return request.GET.get("path") or failed.first() or ""
+
+
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     list_display = ("name", "badge", "environment", "created_at", "took", "person", "needs")
@@ -110,6 +116,7 @@ class RunAdmin(ReadOnlyAdmin):
     sortable_by = ()
     actions = ("pause", "resume", "cancel", "undo", "migrate")
     list_before_template = "workflows/runs_head.html"
+    greets = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         return runs()
@@ -209,7 +216,7 @@ class RunAdmin(ReadOnlyAdmin):
                 subject=title_of(run),
                 back=reverse("admin:workflows_run_change", args=[run.pk]),
                 more={"undo": undo_preview(run.pk)} if operation.name in UNDOING else None,
-                initial={"path": request.GET.get("path", ""), "input": run.input},
+                initial={"path": _where(request, run), "input": run.input},
             )
 
         return view

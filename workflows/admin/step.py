@@ -1,5 +1,6 @@
 """Steps and the tries at them: one page says all there is to know about a step."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
@@ -26,7 +27,7 @@ from workflows.admin.looks import loop_words, reason_words, state_badge, waiting
 from workflows.admin.operations import buttons_of_incident
 from workflows.engine.plan import Node
 from workflows.engine.states import LIVE_STEPS, Reason, StepState
-from workflows.language.words import StepKind
+from workflows.language.words import Join, StepKind
 from workflows.models import Approval, Attempt, Incident, Journal, Step
 from workflows.selectors.guards import parked_sentences
 from workflows.selectors.runs import child_runs, get_run
@@ -34,6 +35,34 @@ from workflows.services.callbacks import link_of
 from workflows.services.plans import node_of_row
 
 LINES_SHOWN = 100
+
+
+JOINS: Mapping[Join, str] = {
+    Join.NONE_FAILED: "what it needs is done and none of it has failed",
+    Join.ALL_SUCCESS: "all that it needs has completed",
+    Join.ALL_DONE: "all that it needs has ended, well or badly",
+    Join.ALL_DONE_MIN_ONE_SUCCESS: "all that it needs has ended, and one step of it well",
+    Join.ONE_SUCCESS: "one step that it needs has completed",
+    Join.ONE_FAILED: "one step that it needs has failed",
+    Join.ONE_DONE: "one step that it needs has completed or failed",
+    Join.ALL_FAILED: "all that it needs has failed",
+    Join.NONE_FAILED_MIN_ONE_SUCCESS: "none of what it needs has failed, and one has completed",
+    Join.NONE_SKIPPED: "what it needs has ended and none of it was skipped",
+    Join.ALL_SKIPPED: "all that it needs was skipped",
+    Join.ALWAYS: "at once",
+    Join.AT_LEAST: "{} of the steps that it needs have completed",
+}
+CARRIED_OUT = frozenset(
+    {
+        StepKind.TASK,
+        StepKind.WORKFLOW,
+        StepKind.APPROVAL,
+        StepKind.CALLBACK,
+        StepKind.EVENT,
+        StepKind.WAIT,
+    }
+)
+"""The kinds of steps that have attempts; the others hold steps, or are done at once."""
 
 
 class UnderWayFilter(DropdownFilter):
@@ -75,6 +104,7 @@ def _link_of(step: Step, node: Node, request: HttpRequest) -> str:
 class StepAdmin(ReadOnlyAdmin):
     list_display = ("path", "badge", "why", "attempt", "run_of", "queue", "took")
     list_filter = (UnderWayFilter, CreatedFilter)
+    nothing = "The steps of all runs, the newest first, once there is a run."
     search_fields = ("run_id",)
     search_help_text = "The beginning of a run's id."
     ordering = ("-id",)
@@ -133,6 +163,9 @@ class StepAdmin(ReadOnlyAdmin):
             "step": step,
             "run": run,
             "node": node,
+            "join": JOINS[node.join].format(node.at_least),
+            "is_block": node.kind not in CARRIED_OUT,
+            "given": node.arguments if step.arguments is None else step.arguments,
             "badge": state_badge(step.state),
             "reason": {**waiting_words([step]), **parked_sentences([step])}.get(
                 (step.run_id, step.path), loop_words(step) or reason_words(step.reason)
@@ -160,6 +193,7 @@ def _request_of(step: Step) -> Approval | None:
 class AttemptAdmin(ReadOnlyAdmin):
     list_display = ("number", "step_of", "run_of", "end", "error_code", "worker", "took")
     list_filter = (CreatedFilter,)
+    nothing = "Each try at a step that has ended, with its worker and its error."
     search_fields = ("run_id",)
     search_help_text = "The beginning of a run's id."
     ordering = ("-id",)

@@ -41,6 +41,11 @@ OPERABLE = frozenset({RunState.RUNNING, RunState.PAUSED, RunState.FAILED})
 UNDOABLE = frozenset({RunState.RUNNING, RunState.PAUSED})
 """The states of a run that can be cancelled and then undone."""
 
+UNDONE_BY_HAND = StepError(
+    ErrorClass.CANCELLED, "run.cancelled", "a person cancelled the run and had it undone"
+)
+"""Why a live run that is cancelled with its undo has failed."""
+
 
 def pause(draft: Draft) -> None:
     """Hold a running run."""
@@ -62,9 +67,7 @@ def cancel(draft: Draft, event: CancelRequested) -> None:
     """
     state, ending = draft.slice.run.state, draft.slice.run.ending
     if event.undo and state in UNDOABLE:
-        message = "a person cancelled the run and had it undone"
-        error = StepError(ErrorClass.CANCELLED, "run.cancelled", message)
-        end = Ending(ExitStatus.FAILED, error=error, undo=True)
+        end = Ending(ExitStatus.FAILED, error=UNDONE_BY_HAND, undo=True)
         draft.move_run(RunState.RUNNING, ending=end)
         draft.later(Halted(ROOT, Reason.RUN_CANCELLED))
     elif not event.undo and state in LIVE_RUNS - {RunState.CANCELLING}:

@@ -157,4 +157,4 @@ class Run(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.id)
+        return f"run {self.id.hex[-12:]}"

@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 from workflows import store
 from workflows.engine.draft import names_of
 from workflows.engine.events import StepError
+from workflows.engine.operators import UNDOABLE, UNDONE_BY_HAND
 from workflows.engine.plan import NO_LONGER, NO_NODE, Node, Plan, load_plan
 from workflows.engine.slice import Ending, Requirement, RunView, Slice, reading
 from workflows.engine.states import TO_BE_UNDONE, RunState, StepState
@@ -124,6 +125,8 @@ def _undo(plan: Plan, step: Step) -> Node:
 
 def _ending(run: Run) -> Ending | None:
     found = run.ending if run.ending and run.ending.get("undo") else None
+    if not found and run.state in UNDOABLE:
+        return Ending(ExitStatus.FAILED, error=UNDONE_BY_HAND)
     error = found["error"] if found else run.error
     return Ending(ExitStatus.FAILED, error=StepError.from_dict(error)) if error else None
 
