@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.engine.builders import Play, broken, done, plan_from, play, task
 from tests.engine.test_properties import PATIENT, Author, World, unhandled
 from tests.engine.versions import migrate, preflight
-from workflows.engine.events import Answered, CancelRequested, Replayed
+from workflows.engine.events import Answered, CancelRequested, Event, Replayed, RetryDue
 from workflows.engine.examined import Verdict
 from workflows.engine.plan import Plan
 from workflows.engine.states import FINISHED_RUNS, Reason, RunReason, RunState, StepState
@@ -187,6 +187,27 @@ def test_running_work_cannot_be_given_up_and_a_queued_step_can() -> None:
     assert migrate(run, new, {"a": None, "b": None}).verdict is Verdict.BLOCKED
     assert migrate(run.hear(done("a")), new, {"a": None, "b": None}).verdict is Verdict.SAFE
     assert run.queued == {"c"}
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        [broken("charge", error_class="transient")],
+        [broken("charge", error_class="transient"), RetryDue("charge", 1)],
+        [broken("charge", error_class="permanent")],
+    ],
+    ids=["retrying", "queued again", "failed"],
+)
+def test_a_task_that_will_be_tried_again_keeps_its_name_and_so_its_idempotency_key(
+    heard: list[Event],
+) -> None:
+    run = play(chain("charge", "b", retry={"max_attempts": 2}), *heard)
+
+    tried = preflight(run, chain("pay", "b"), {"charge": "pay"})
+    new = preflight(play(chain("charge", "b")), chain("pay", "b"), {"charge": "pay"})
+
+    assert (tried.verdict, new.verdict) == (Verdict.BLOCKED, Verdict.SAFE)
+    assert "idempotency key" in tried.findings[0].what
 
 
 def test_a_wait_goes_on_and_its_answer_is_taken() -> None:

@@ -19,7 +19,7 @@ def standings(run: Play) -> list[Standing]:
     first = {}
     counted: Counter[tuple[object, ...]] = Counter()
     for view in views:
-        key = (view.node, view.state, view.reason, view.attempt > 0)
+        key = (view.node, view.state, view.reason, view.attempt > (view.state is StepState.QUEUED))
         first.setdefault(key, view.path)
         counted[key] += 1
     return [Standing(*key, rows=number, path=first[key]) for key, number in counted.items()]

@@ -384,6 +384,19 @@ def test_a_step_that_has_another_name_takes_all_along_that_bears_it() -> None:
     assert invariants.broken(runs=[run.pk]) == []
 
 
+def test_a_task_that_was_tried_keeps_its_name_and_one_that_was_only_queued_need_not() -> None:
+    run = a_run(task("charge", retry={"max_attempts": 3, "initial_delay": "0s"}), task("b"))
+    next_version(run, task("pay", retry={"max_attempts": 3, "initial_delay": "0s"}), task("b"))
+
+    assert verdict(run, mapping={"charge": "pay"}) is Verdict.SAFE
+    fail(claimed(run, "charge"), "transient")
+    timers.tick(now=in_future(1))
+
+    assert (step(run, "charge").state, step(run, "charge").attempt) == ("QUEUED", 2)
+    with pytest.raises(MigrationRefusedError, match="idempotency key"):
+        go_over(run, mapping={"charge": "pay"})
+
+
 def test_the_rounds_of_a_loop_take_its_new_name() -> None:
     loop = {"foreach": [1, 2, 3], "max_parallel": 1, "steps": [task("scan"), task("pack")]}
     run = a_run({"id": "each", **loop}, task("b"))

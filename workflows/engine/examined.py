@@ -57,7 +57,7 @@ class Standing:
     state: StepState
     reason: Reason | None
     is_begun: bool
-    """Whether there was an attempt at them."""
+    """Whether there was an attempt at them, not only the number of one to come."""
     rows: int
     path: str
 

@@ -262,6 +262,13 @@ class _Way:
                 f"{where} is {standing.state.value}, and would have another name meanwhile",
                 "Migrate the run once the step has ended. While a run is paused, none begins.",
             )
+        elif node.path != target.path and _is_tried_again(node, target, standing):
+            self._block(
+                standing.path,
+                f"{where} may have taken effect, and would be tried again under another name, which"
+                " its idempotency key is made of",
+                "Give the step of the new version the name that it had.",
+            )
 
     @staticmethod
     def _is_known_by_name(standing: Standing) -> bool:
@@ -329,6 +336,19 @@ def _may_be_another(node: Node, target: Node, standing: Standing) -> bool:
     """Say whether a step may be of another kind now: nothing was done, or it is to be replayed."""
     is_alone = not {node.kind, target.kind} & SCOPES
     return standing.is_untouched or (standing.state is StepState.FAILED and is_alone)
+
+
+def _is_tried_again(node: Node, target: Node, standing: Standing) -> bool:
+    """Say whether a task has been tried, and is the same one that will be tried again, or may."""
+    if not standing.is_begun or node.uses != target.uses or node.kind is not StepKind.TASK:
+        return False
+    match standing.state:
+        case StepState.FAILED:
+            return standing.reason is not Reason.OPTIONAL
+        case StepState.CANCELLED:
+            return standing.reason in {Reason.FAIL_FAST, Reason.TIMEOUT}
+        case _:
+            return standing.is_in_flight
 
 
 def _work_of(node: Node) -> dict[str, Any]:

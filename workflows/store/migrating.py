@@ -31,9 +31,10 @@ RUN = """
 LIVE = ", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))
 
 STANDINGS = f"""
-    SELECT node, state, reason, attempt > 0, count(*), min(path) FROM workflows_step
+    SELECT node, state, reason, attempt > (state = 'QUEUED')::int AS begun, count(*), min(path)
+    FROM workflows_step
     WHERE run_id = %s AND node <> {NO_LONGER}
-    GROUP BY node, state, reason, attempt > 0
+    GROUP BY node, state, reason, begun
     ORDER BY node, state, reason
 """  # noqa: S608 - a literal of ours
 
