@@ -456,3 +456,41 @@ def test_every_item_of_a_loop_is_undone_with_what_it_is_for() -> None:
         ("pack[1].scan.compensate", {"sku": "b", "number": 1}),
         ("pack[0].scan.compensate", {"sku": "a", "number": 0}),
     ]
+
+
+@pytest.mark.parametrize("doubtful", [{"compensate": {"uses": "log"}}, {"irreversible": True}])
+def test_what_a_saga_would_have_undone_and_that_never_answered_is_left_to_a_person(
+    doubtful: dict[str, Any],
+) -> None:
+    run = play(
+        saga(undoable("reserve"), task("pay", retry={"max_attempts": 1}, **doubtful)),
+        done("reserve"),
+        broken("pay", "http.timeout", "timeout"),
+    )
+
+    [incident] = run.incidents
+
+    assert (incident.error.error_class, incident.error.code) == ("uncertain", "http.timeout")
+    assert "it never answered, so nobody knows whether it took effect" in incident.error.message
+    assert run.queued == {"reserve.compensate"}
+    assert run.step("pay").error is not None
+    assert run.step("pay").error.error_class == "timeout"
+
+
+def test_a_step_whose_worker_was_lost_too_often_has_never_answered() -> None:
+    once = {"max_attempts": 1, "worker_lost_attempts": 1}
+    run = play(saga(undoable("pay", retry=once)), lost("pay"))
+
+    assert [one.error.error_class for one in run.incidents] == ["uncertain"]
+
+
+@pytest.mark.parametrize("how", ["refused", "harmless", "no saga"])
+def test_nobody_is_asked_about_what_answered_or_matters_to_no_undo(how: str) -> None:
+    once = {"max_attempts": 1}
+    step = task("pay", retry=once) if how == "harmless" else undoable("pay", retry=once)
+    plan = plan_from(step) if how == "no saga" else saga(undoable("reserve", needs=[]), step)
+    end = broken("pay") if how == "refused" else broken("pay", error_class="timeout")
+
+    run = play(plan, *([] if how == "no saga" else [done("reserve")]), end)
+
+    assert [one.error.error_class for one in run.incidents] == [end.error.error_class]

@@ -36,6 +36,7 @@ from workflows.dispatch import Segment
 from workflows.engine.compensating import INCOMPLETE
 from workflows.engine.events import Loss
 from workflows.models import Incident, Journal, Run
+from workflows.selectors.undoing import undo_preview
 from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.incidents import (
     discard_incident,
@@ -552,3 +553,19 @@ def test_the_journal_tells_how_a_step_was_undone() -> None:
     lines = [line[1:] for line in journal(run, "charge")][-2:]
 
     assert lines == [("COMPLETED", "COMPENSATING"), ("COMPENSATING", "COMPENSATED")]
+
+
+def test_a_step_that_never_answered_stays_open_when_its_run_has_been_undone() -> None:
+    run = a_saga(undoable("reserve"), undoable("charge", retry={"max_attempts": 1}))
+    finish(claimed(run, "reserve"))
+    fail(claimed(run, "charge"), "timeout")
+    shown = undo_preview(run.pk)["lasting"]
+    undone(run, "reserve")
+
+    [incident] = open_incidents(run)
+
+    assert (state(run), states(run)["charge"]) == ("COMPENSATED", "FAILED")
+    assert (incident.path, incident.error_class) == ("charge", "uncertain")
+    assert [(one["path"], one["why"][:6]) for one in shown] == [("charge", "nobody")]
+    discard_incident(incident_id=incident.pk, note="It was not charged.", by=ANN)
+    assert invariants.left_over() == []

@@ -25,6 +25,9 @@ from workflows.engine.values import NO_VALUE, refusal, rendered
 from workflows.language.limits import too_large
 from workflows.language.words import ErrorClass, ExitStatus, OnFailure, OnItemFailure, StepKind
 
+UNANSWERED = frozenset({ErrorClass.TIMEOUT, ErrorClass.WORKER_LOST})
+"""The classes of the failures of which nobody knows whether they took effect all the same."""
+
 
 def seconds(value: float) -> timedelta:
     """Return a duration of the language as a time difference."""
@@ -72,7 +75,25 @@ def give_up(
             return
     fail(draft, view, error)
     if not is_inherited and not _is_answered(draft, node, error):
-        draft.incident(draft.view(view.path), told)
+        draft.incident(draft.view(view.path), _in_doubt(draft, node, told))
+
+
+def _in_doubt(draft: Draft, node: Node, error: StepError) -> StepError:
+    """Return what a person is told of a step that has failed.
+
+    What has failed is not undone, and the undo closes its incident, but for one of an effect
+    that nobody knows. That is what a step of a saga has which never answered and which, had it
+    been completed, would have been undone, or could not be.
+    """
+    is_saga = draft.plan.on_failure is OnFailure.COMPENSATE
+    matters = node.kind is StepKind.TASK and (node.undo != NO_NODE or node.irreversible)
+    if not (is_saga and matters and error.error_class in UNANSWERED):
+        return error
+    message = (
+        f"{error.message.rstrip('.')}; it never answered, so nobody knows whether it took effect,"
+        " and what has failed is not undone"
+    )
+    return StepError(ErrorClass.UNCERTAIN, error.code, message, details=error.details)
 
 
 def uncertain(draft: Draft, view: StepView, error: StepError, unasked: str) -> StepError:

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from workflows import store
 from workflows.engine.draft import names_of
+from workflows.engine.ending import UNANSWERED
 from workflows.engine.events import StepError
 from workflows.engine.operators import UNDOABLE, UNDONE_BY_HAND
 from workflows.engine.plan import NO_LONGER, NO_NODE, Node, Plan, load_plan
@@ -138,10 +139,17 @@ def _lasting(run_id: UUID, plan: Plan) -> QuerySet[Step]:
         for node in plan.nodes
         if node.kind in ACTING and node.undo == NO_NODE and node.undoes == NO_NODE
     ]
+    undoable = [
+        node.index
+        for node in plan.nodes
+        if node.kind is StepKind.TASK and (node.undo != NO_NODE or node.irreversible)
+    ]
+    unanswered = [one.value for one in UNANSWERED]
     return Step.objects.filter(
         Q(state=StepState.COMPLETED.value, node__in=[*acting, NO_LONGER])
         | Q(state=StepState.COMPENSATION_FAILED.value)
-        | Q(state=StepState.FAILED.value, error__class=ErrorClass.UNCERTAIN.value),
+        | Q(state=StepState.FAILED.value, error__class=ErrorClass.UNCERTAIN.value)
+        | Q(state=StepState.FAILED.value, error__class__in=unanswered, node__in=undoable),
         run=run_id,
     ).only("path", "node", "state", "error")
 
