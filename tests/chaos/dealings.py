@@ -5,12 +5,14 @@ What answers them is `outside`; what must hold of them is in `relations`. Their 
 a value too, so that the output of a run can be counted again.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.chaos.documents import SOON, Step, document, step
 from tests.chaos.stage import PASSWORD
 
+NUMBERS = re.compile(r"\[\d+\]")
 DECIDERS, DIRECTORS = "chaos-deciders", "chaos-directors"
 PEOPLE: Mapping[str, str] = {
     "ann": DECIDERS,
@@ -35,6 +37,22 @@ PAID_ADDS = 10
 CALLED_ADDS = 5
 CHILDREN = 3
 VISITS = 3
+BY_HAND = "chaos-saga-by-hand"
+MOVING = "chaos-moving"
+NOT_IN_EVERY_VERSION = {"more": None}
+"""What a run that goes over does without, where it has done it."""
+
+FORKED_AT: Mapping[str, str] = {
+    "chaos-chain": "three",
+    "chaos-graph": "e",
+    "chaos-looped": "again",
+    "chaos-nested": "both.r.deep.deep_two",
+    "chaos-picky": "picky",
+    "chaos-saga": "risky",
+    "chaos-visiting": "end",
+}
+"""Workflows whose runs are forked, and at which step."""
+
 PLACES: Mapping[str, int] = {"chaos-queued": 2, "chaos-newest": 1, "chaos-skipped": 1}
 """Workflows of which there are few runs at a time with the same key, and how many."""
 
@@ -51,7 +69,7 @@ def right(one: dict[str, Any], when: str) -> dict[str, Any]:
     return one
 
 
-def _saga() -> dict[str, Any]:
+def _saga(name: str, **keys: Any) -> dict[str, Any]:
     item = undone(step("item", "apply", 0), 110)
     item["with"]["value"] = "${{ input.n + item }}"
     stubborn = undone(step("right", "quick", 3), 103, "picky")
@@ -68,7 +86,7 @@ def _saga() -> dict[str, Any]:
         step("end", "apply", 5),
     ]
     adds = ["reserve", "left", "right", "risky", "end"]
-    return document("chaos-saga", steps, adds, on_failure="compensate")
+    return document(name, steps, adds, **keys)
 
 
 def _child() -> dict[str, Any]:
@@ -253,8 +271,54 @@ def _visiting() -> dict[str, Any]:
     return document("chaos-visiting", steps, output=output)
 
 
+def _mended_in_loops() -> dict[str, Any]:
+    """Return a workflow whose items fail until a person gives them what they want."""
+    item = right(step("item", "picky", 0), "item != 1")
+    item["with"]["value"] = "${{ input.n + item }}"
+    inner = right(step("inner", "picky", 0), "order + line != 11")
+    inner["with"]["value"] = "${{ input.n + order + line }}"
+    lines = {"id": "lines", "foreach": [1, 2], "as": "line", "steps": [inner]}
+    steps = [
+        {
+            "id": "each",
+            "foreach": "${{ 3 }}",
+            "on_item_failure": "continue",
+            "steps": [item, step("note", "apply", 1)],
+        },
+        {"id": "orders", "needs": [], "foreach": [0, 10], "as": "order", "steps": [lines]},
+        step("end", "apply", 2, needs=["each", "orders"]),
+    ]
+    output = {
+        "total": "${{ sum(steps.each.output.map(one, one.value)) + steps.end.output.value"
+        " + sum(steps.orders.output.map(one, sum(one.map(line, line.value)))) }}"
+    }
+    return document("chaos-mended-in-loops", steps, output=output)
+
+
+def moving(version: int) -> dict[str, Any]:
+    """Return a version of a workflow whose runs go over from one to the other and back."""
+    scan = step("scan", "apply", 0, after=0.2)
+    scan["with"]["value"] = "${{ input.n + item }}"
+    steps = [
+        step("one", "apply", 1, after=0.5),
+        {"id": "each", "foreach": "${{ 4 }}", "max_parallel": 2, "steps": [scan]},
+        {"id": "pause", "wait": {"for": "2s"}},
+        step("two", "flaky", 2, times=1),
+        *([step("more", "quick", 3)] if version == 2 else []),
+        step("end", "apply", 4, after=0.3),
+    ]
+    output = {
+        "total": "${{ sum(steps.each.output.map(one, one.value)) + steps.one.output.value"
+        " + steps.two.output.value + steps.end.output.value }}"
+    }
+    return document(MOVING, steps, output=output)
+
+
 DEALT: Mapping[str, int] = {
     "chaos-saga": 3,
+    BY_HAND: 2,
+    "chaos-mended-in-loops": 2,
+    MOVING: 2,
     "chaos-parent": 1,
     "chaos-lining-up": 1,
     "chaos-listening": 2,
@@ -271,7 +335,8 @@ DEALT: Mapping[str, int] = {
 """What the load is mixed of besides, with weights."""
 
 DOCUMENTS: Sequence[dict[str, Any]] = (
-    _saga(),
+    _saga("chaos-saga", on_failure="compensate"),
+    _saga(BY_HAND),
     _child(),
     _middle(),
     _few("chaos-queued", "queue"),
@@ -288,12 +353,16 @@ DOCUMENTS: Sequence[dict[str, Any]] = (
     _leased(),
     _parked(),
     _visiting(),
+    _mended_in_loops(),
+    moving(1),
+    moving(2),
 )
 
 _PLACED_ADDS = (1, 2)
 
 ADDS: Mapping[str, Sequence[int]] = {
     "chaos-saga": (1, 2, 3, 4, 5),
+    BY_HAND: (1, 2, 3, 4, 5),
     "chaos-middle": (*CHILD_ADDS, 1),
     "chaos-parent": (
         1,
@@ -305,16 +374,27 @@ ADDS: Mapping[str, Sequence[int]] = {
     "chaos-listening": (1, PAID_ADDS, 2),
     "chaos-called": (1, 2, CALLED_ADDS, 3),
     "chaos-visiting": (3, 4),
+    "chaos-mended-in-loops": (1, 1, 1, 2, 1, 2, 11, 12),
+    MOVING: (0, 1, 2, 3, 1, 2, 4),
 }
 """What is added to `input.n` in the outputs that their documents alone do not tell."""
 
-CORRECTIONS: Mapping[tuple[str, str], int] = {
+CORRECTIONS: Mapping[tuple[str, str], int | str] = {
     ("chaos-picky", "picky"): 2,
     ("chaos-parked", "picky"): 2,
     ("chaos-saga", "both.right.compensate"): 103,
+    (BY_HAND, "both.right.compensate"): 103,
     ("chaos-child", "three"): 3,
+    ("chaos-mended-in-loops", "each[].item"): "item",
+    ("chaos-mended-in-loops", "orders[].lines[].inner"): "order + line",
 }
-"""The picky steps: what a person who puts them right has them give."""
+"""The picky steps: what a person who puts them right has them give besides `input.n`."""
+
+
+def correction(workflow: str, path: str) -> int | str | None:
+    """Return what a person who puts a step right has it give; None where nothing is wrong."""
+    return CORRECTIONS.get((workflow, NUMBERS.sub("[]", path)))
+
 
 ENVIRONMENT = f"""
 from django.contrib.auth.models import Group, User

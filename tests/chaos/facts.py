@@ -78,6 +78,12 @@ class Facts:
         return {row["id"]: row for row in self.rows(query)}
 
     @cached_property
+    def moved(self) -> frozenset[str]:
+        """The runs whose earlier steps are not of the plan that they have now."""
+        found = self.rows("SELECT DISTINCT run_id::text AS run FROM workflows_migration")
+        return frozenset(row["run"] for row in found)
+
+    @cached_property
     def steps(self) -> Mapping[tuple[str, str], Row]:
         """Every step, with what it `uses`."""
         query = """

@@ -17,9 +17,11 @@ import httpx
 
 from tests.chaos import dealings
 from tests.chaos.documents import DOCUMENTS, MIXED
-from tests.chaos.speaking import Speech
+from tests.chaos.speaking import SERVER_ERROR, Speech
 
 MOST_LIVE = 30
+REFUSED = 300
+MOSTLY = 0.8
 STARTS_EVERY = 0.35
 OPERATES_EVERY = 0.6
 ASKED_TWICE = 0.3
@@ -52,6 +54,8 @@ class Load:
     live: Callable[[], int]
     starts: list[Start] = field(default_factory=list)
     actions: list[dict[str, Any]] = field(default_factory=list)
+    previews: dict[str, list[str]] = field(default_factory=dict)
+    """What was to be undone, of runs that were then undone by hand, the first first."""
     speech: Speech = field(init=False)
     token: str = ""
     _wanted: deque[str] = field(default_factory=deque)
@@ -175,7 +179,9 @@ class Load:
             self._pause_for_a_while: 4,
             self._cancel: 1,
             self._cancel_and_undo: 1,
-            self._undo: 1,
+            self._undo: 2,
+            self._fork: 2,
+            self._migrate: 2,
             self._resolve: 8,
             self._read: 2,
         }
@@ -200,8 +206,34 @@ class Load:
             self._act(client, "cancel+", f"runs/{run}/cancel/", {"compensate": True})
 
     def _undo(self, client: httpx.Client, chance: Random) -> None:
-        if run := self._some_run(client, chance, state="FAILED"):
-            self._act(client, "undo", f"runs/{run}/undo/", {})
+        """Undo a failed run, and remember what was said before that it would do."""
+        which = {"workflow": dealings.BY_HAND} if chance.random() < MOSTLY else {}
+        if run := self._some_run(client, chance, state="FAILED", **which):
+            shown = self.speech.get(client, f"runs/{run}/undo/", {"limit": 200})
+            did = self._act(client, "undo", f"runs/{run}/undo/", {})
+            if did is not None and did < REFUSED and shown is not None and shown.is_success:
+                self.previews[run] = [step["path"] for step in shown.json()["undone"]]
+
+    def _fork(self, client: httpx.Client, chance: Random) -> None:
+        """Fork a run at a step; an answer that was not heard is asked for again."""
+        name = chance.choice(list(dealings.FORKED_AT))
+        run = self._some_run(client, chance, state=["COMPLETED", "FAILED"], workflow=name)
+        key, body = {"Idempotency-Key": f"fork-{len(self.actions)}"}, dealings.FORKED_AT[name]
+        while run is not None and not self._stopping.is_set():
+            answer = self._act(client, "fork", f"runs/{run}/fork/", {"path": body}, key)
+            if answer is not None:
+                break
+            self._stopping.wait(0.5)
+
+    def _migrate(self, client: httpx.Client, chance: Random) -> None:
+        """Have runs go over to the other version, newer or older, as many as can."""
+        version = chance.choice([1, 2])
+        found = self.speech.list(client, "runs/", workflow=dealings.MOVING, limit=50)
+        live = [run["id"] for run in found if run["state"] in {"RUNNING", "PAUSED", "FAILED"}]
+        if live:
+            wanted = {"runs": live, "version": version}
+            gone = {} if version == 2 else {"mapping": dealings.NOT_IN_EVERY_VERSION}
+            self._act(client, "migrate", "runs/migration/", wanted | gone)
 
     def _resolve(self, client: httpx.Client, chance: Random) -> None:
         """Do with an incident what a careful person would: nothing uncertain is done again."""
@@ -218,8 +250,7 @@ class Load:
         elif harmful or chance.random() < 0.15:
             if chance.random() < 0.4:
                 self._act(client, "discard", f"{place}/discard/", {"note": "given up"})
-        elif (incident["workflow"], incident["path"]) in dealings.CORRECTIONS:
-            add = dealings.CORRECTIONS[incident["workflow"], incident["path"]]
+        elif add := dealings.correction(incident["workflow"], incident["path"]):
             arguments = {"value": f"${{{{ input.n + {add} }}}}", "right": True}
             self._act(client, "correct", f"{place}/replay/", {"arguments": arguments})
         else:
@@ -230,17 +261,28 @@ class Load:
             self.speech.get(client, f"runs/{run}/", {})
             self.speech.get(client, f"runs/{run}/journal/", {"limit": 50})
 
-    def _some_run(self, client: httpx.Client, chance: Random, state: str = "RUNNING") -> str | None:
-        found = self.speech.list(client, "runs/", state=state, limit=50)
+    def _some_run(
+        self, client: httpx.Client, chance: Random, state: str | list[str] = "RUNNING", **more: str
+    ) -> str | None:
+        found = self.speech.list(client, "runs/", state=state, limit=50, **more)
         return str(chance.choice(found)["id"]) if found else None
 
     def _input_of(self, run: str) -> int | None:
         return next((start.n for start in self.starts if start.run == run), None)
 
-    def _act(self, client: httpx.Client, action: str, place: str, body: Mapping[str, Any]) -> None:
-        answer = self.speech.post(client, place, body, {})
+    def _act(
+        self,
+        client: httpx.Client,
+        action: str,
+        place: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> int | None:
+        """Ask for something; return the status where it was done, or refused for good."""
+        answer = self.speech.post(client, place, body, headers or {})
         status = None if answer is None else answer.status_code
         self.actions.append({"at": time.time(), "action": action, "place": place, "status": status})
+        return status if status is not None and status < SERVER_ERROR else None
 
     @property
     def acted(self) -> Counter[str]:

@@ -46,7 +46,8 @@ WELL_WITHIN = 60.0
 RESULTS_LIVE = 3600
 TABLES = (
     "workflows_run", "workflows_step", "workflows_attempt", "workflows_incident",
-    "workflows_journal", "workflows_wait", "workflows_vote", "workflows_delegation",
+    "workflows_journal", "workflows_migration", "workflows_wait", "workflows_vote",
+    "workflows_delegation",
     "workflows_callback", "workflows_receivedevent", "workflows_eventeffect", "workflows_parking",
     "workflows_breaker", "workflows_breakerjournal", "environments_profile",
     "environments_profilejournal", "chaos_lease",

@@ -80,6 +80,20 @@ def _failed_to_undo(facts: Facts) -> set[Step]:
     return {(row["run"], row["path"] + BELOW) for row in facts.rows(query)}
 
 
+@invariant("an undo by hand does what was shown before, in that order")
+def _undone_as_shown(facts: Facts) -> tuple[list[str], str]:
+    wrong, looked, undone = [], 0, _undone(facts)
+    failed = {run for run, _ in _failed_to_undo(facts)}
+    for run, shown in facts.load.previews.items():
+        if facts.runs[run]["state"] != "COMPENSATED" or run in failed:
+            continue
+        looked += 1
+        did = [one["path"].removesuffix(BELOW) for one in undone.get(run, [])]
+        if did != shown:
+            wrong.append(f"run {run}: {shown} was shown, and {did} was undone")
+    return wrong, f"{looked} of {len(facts.load.previews)} undone without a failure"
+
+
 # Waits.
 
 

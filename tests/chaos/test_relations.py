@@ -54,6 +54,17 @@ def a_step(state: str = "COMPENSATED", **facts: Any) -> dict[str, Any]:
     return {"state": state, "reason": "", "attempt": 1, "output": None, "completion": 1} | facts
 
 
+@pytest.mark.parametrize(("order", "found"), [(["b", "a"], 0), (["a", "b"], 1), (["b"], 1)])
+def test_an_undo_by_hand_that_is_not_as_it_was_shown_is_seen(order: list[str], found: int) -> None:
+    facts = Told(runs={RUN: {"state": "COMPENSATED"}})
+    facts.load.previews[RUN] = ["b", "a"]
+
+    for path in order:
+        undo(facts, path)
+
+    assert wrong("an undo by hand does what was shown before, in that order", facts) == found
+
+
 @pytest.mark.parametrize(
     ("order", "found"), [(["b", "a"], 0), (["a", "b"], 1), (["b"], 1), (["b", "a", "c"], 2)]
 )

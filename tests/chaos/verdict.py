@@ -279,6 +279,8 @@ def _joins_are_right(facts: Facts) -> tuple[list[str], str]:
     wrong, looked = [], 0
     states: dict[tuple[str, str], str] = {}
     for row in _in_transactions(facts, states):
+        if row["run"] in facts.moved:
+            continue
         plan = facts.plans[facts.runs[row["run"]]["version"]]
         node = plan.node(row["path"])
         waited: list[int] = []

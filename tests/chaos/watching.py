@@ -52,7 +52,7 @@ NO_MOVES = frozenset({"forked", "migrated"})
 """Why a line of the journal is there that is no move: what it means is law of the database."""
 
 NUMBERS = """
-    SELECT run_id::text, path, attempt + (
+    SELECT id::text, run_id::text, path, attempt + (
         state = 'RETRYING' AND reason IN ('guard', 'profile')  -- parked: it was none
     )::int FROM workflows_step
     WHERE state IN ('QUEUED', 'RUNNING', 'RETRYING')
@@ -85,7 +85,7 @@ class Eyes:
     """When which queue was said to be how, wherever that changed."""
     overdue: dict[tuple[str, str, int], float] = field(default_factory=dict)
     _journal: int = 0
-    _numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -122,11 +122,11 @@ class Eyes:
         self.live = sum(count for _, count in connection.execute(LIVE, (LIVE_STATES,)).fetchall())
         self._read_journal(connection)
         self._read_health(connection)
-        for run, path, attempt in connection.execute(NUMBERS).fetchall():
-            known = self._numbers.get((run, path), 0)
+        for step, run, path, attempt in connection.execute(NUMBERS).fetchall():
+            known = self._numbers.get(step, 0)
             if attempt < known:
                 self._violated(f"run {run} step {path}: attempt {known}, then {attempt}")
-            self._numbers[run, path] = attempt
+            self._numbers[step] = attempt
         for name, crowd in connection.execute(CROWDED, (LIVE_STATES,)).fetchall():
             self._violated(f"more runs of {name} than there are places: {crowd}")
         for run, path, attempt, late in connection.execute(OVERDUE).fetchall():
