@@ -55,7 +55,9 @@ def test_what_the_state_does_not_allow_is_said(door: Door) -> None:
 
     said = said_by(door("operators"), run_url("cancel", run), {})
 
-    assert said == [f"The run {run.pk} is COMPLETED and cannot be cancelled."]
+    refusal = f"The run {run.pk} is COMPLETED and cannot be cancelled."
+    when = "A run can be cancelled while it is COMPENSATING or PAUSED or PENDING or RUNNING."
+    assert said == [f"{refusal} {when}"]
 
 
 def test_a_failed_run_goes_on_by_a_replay(door: Door) -> None:

@@ -113,7 +113,10 @@ def test_what_the_state_does_not_allow_is_refused_with_the_reason() -> None:
 
     assert answer.status == 2
     assert answer.out == "Pause: 1 done.\n"
-    assert answer.err == f"The run {over.pk} is COMPLETED and cannot be paused."
+    assert answer.err == (
+        f"The run {over.pk} is COMPLETED and cannot be paused."
+        " A run can be paused while it is RUNNING."
+    )
 
 
 def test_nothing_is_cancelled_without_a_yes_where_nobody_can_be_asked() -> None:

@@ -494,7 +494,7 @@ def test_nobody_takes_back_what_another_has_handed_over(ben: User, cleo: User) -
     ("to", "why"),
     [
         ("ann", "nobody approves what they started"),
-        ("ben", "to somebody else"),
+        ("ben", "Name somebody else"),
         ("cleo", "is a member of finance"),
         ("nobody", "no active account"),
         ("gone", "no active account"),

@@ -9,7 +9,7 @@ from workflows.models.incident import Incident, Resolution
 from workflows.models.journal import Journal
 from workflows.models.migration import Migration
 from workflows.models.pruning import Pruning
-from workflows.models.run import Run
+from workflows.models.run import Run, runs_with_names
 from workflows.models.step import Attempt, Step
 from workflows.models.wait import Wait
 
@@ -37,5 +37,6 @@ __all__ = [
     "Vote",
     "Wait",
     "Workflow",
+    "runs_with_names",
     "usable",
 ]

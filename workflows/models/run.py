@@ -158,3 +158,9 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"run {self.id.hex[-12:]}"
+
+
+def runs_with_names() -> "models.QuerySet[Run]":
+    """Find runs with their workflow, environment and version, but for what is large of that."""
+    found = Run.objects.select_related("workflow", "version", "environment")
+    return found.defer("version__source", "version__document", "version__plan")

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef, QuerySet
 
 from environments.models import Environment
-from workflows.models import Incident, Run, Workflow
+from workflows.models import Incident, Run, Workflow, runs_with_names
 from workflows.models.ids import APART, first_id_of
 from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.counts import number_of
@@ -53,9 +53,7 @@ EVERY_RUN = RunFilter()
 
 def runs(where: RunFilter = EVERY_RUN) -> QuerySet[Run]:
     """Return the runs with the names they show; rows carry `open_incidents`, their number."""
-    found = Run.objects.select_related("workflow", "version", "environment").defer(
-        *_HEAVY, "version__source", "version__document", "version__plan"
-    )
+    found = runs_with_names().defer(*_HEAVY)
     open_ones = Incident.objects.filter(run=OuterRef("pk"), resolution="")
     found = found.annotate(open_incidents=number_of(open_ones, "run"))
     if where.workflow is not None:
@@ -93,9 +91,7 @@ def list_runs(
 
 def get_run(run_id: UUID) -> Run:
     """Return the run with everything its JSON shows. Raises `MissingError`."""
-    found = Run.objects.select_related("workflow", "version", "environment").defer(
-        "version__source", "version__document", "version__plan"
-    )
+    found = runs_with_names()
     try:
         return found.annotate(known_migrations=OF_A_RUN).get(pk=run_id)
     except Run.DoesNotExist:

@@ -92,9 +92,13 @@ def delegate_for_a_time(  # noqa: PLR0913 - the facts of one row, named
     now = store.now()
     begins_at = begins_at or now
     if ends_at <= max(begins_at, now):
-        raise InputRefusedError("The span of time ends before it begins, or has ended already.")
+        raise InputRefusedError(
+            "The span of time ends before it begins, or has ended already. Give a later end."
+        )
     if ends_at - begins_at > LONGEST_SPAN:
-        raise InputRefusedError(f"A vote is handed on for {LONGEST_SPAN.days} days at most.")
+        raise InputRefusedError(
+            f"A vote is handed on for {LONGEST_SPAN.days} days at most. Give an earlier end."
+        )
     if not person.groups.exists():
         raise InputRefusedError(
             f"{person.username} is in no group, so there is no vote to hand on."
@@ -280,10 +284,10 @@ def _taker(person: User, name: str) -> User:
     found = User.objects.filter(username=name).first()
     if found is None or not found.is_active:
         raise InputRefusedError(
-            f"There is no active account {name} that a vote could be handed to."
+            f"There is no active account {name} that a vote could be handed to. Name another."
         )
     if found.pk == person.pk:
-        raise InputRefusedError("A vote is handed to somebody else.")
+        raise InputRefusedError(f"{name} is the one who hands the vote on. Name somebody else.")
     return found
 
 
@@ -295,5 +299,7 @@ def _refuse_note(said: Said) -> None:
 
 def _refuse_long(note: str) -> None:
     if len(note) > LONGEST_NOTE:
-        raise InputRefusedError(f"The note has {len(note)} characters, {LONGEST_NOTE} are kept.")
+        raise InputRefusedError(
+            f"The note has {len(note)} characters; give at most {LONGEST_NOTE}."
+        )
     refuse_unstorable("the note", note)

@@ -34,7 +34,7 @@ def keep(folder: Path, lines: Mapping[UUID, str]) -> None:
     except OSError as error:
         message = (
             f"The archive {folder} cannot be written: {error.strerror}."
-            " What is not kept there is not removed."
+            " What is not kept there is not removed. Make it writable, or name another folder."
         )
         raise InputRefusedError(message) from error
 

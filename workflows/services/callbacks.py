@@ -15,13 +15,13 @@ from typing import Any
 from uuid import UUID
 
 from workflows import store
-from workflows.engine.events import Answered
 from workflows.engine.plan import template_of
 from workflows.engine.slice import linked_attempt
 from workflows.engine.states import FINISHED_RUNS, FINISHED_STEPS, Reason, StepState
 from workflows.language.words import StepKind
 from workflows.links import callback_url
 from workflows.models import Callback, Run, Step
+from workflows.services.early import answer_of
 from workflows.services.errors import (
     CallbackMismatchError,
     CallbackOverError,
@@ -90,14 +90,7 @@ def _deliver(pin: Pinned, path: str, attempt: int, now: datetime) -> bool:
     if not kept:
         return False
     [callback] = kept
-    answer = Answered(
-        path,
-        Reason.CALLBACK,
-        callback.body,
-        attempt=attempt,
-        answer={"callback": str(callback.id)},
-    )
-    progress = advance_run(pin, answer, now=now, actor=ACTOR)
+    progress = advance_run(pin, answer_of(callback), now=now, actor=ACTOR)
     if not progress.decision.closings:
         return False
     store.mark_delivered([callback.id], at=now)

@@ -19,7 +19,6 @@ from django.db import transaction
 from workflows import store
 from workflows.engine.events import Answered, StepError
 from workflows.engine.operators import UNDOABLE
-from workflows.engine.plan import NO_NODE
 from workflows.engine.states import Due, Reason, RunState
 from workflows.language.limits import DEEPEST_CHILD
 from workflows.language.words import ErrorClass
@@ -28,9 +27,11 @@ from workflows.services import concurrency
 from workflows.services.errors import (
     EnvironmentClosedError,
     InputRefusedError,
+    NotAdmittedError,
     NotFoundError,
     ServiceError,
     StateRefusedError,
+    TooDeepError,
 )
 from workflows.services.incidents import is_out_of_time, replay_incident, replay_run
 from workflows.services.orders import Order
@@ -46,6 +47,9 @@ log = structlog.get_logger(__name__)
 BATCH = 200
 """Waits that are read at once."""
 
+NO_RUN = UUID(int=0)
+"""An id that comes before all others, and that nothing has."""
+
 CODES: Mapping[type[ServiceError], str] = {
     NotFoundError: "child.unknown",
     InputRefusedError: "child.input",
@@ -60,18 +64,6 @@ DUE_OF: Mapping[RunState, Due] = {RunState.COMPLETED: Due.TELL, RunState.FAILED:
 """What is due about a child run that is waited for again, by where it stands."""
 
 
-class TooDeepError(ServiceError):
-    """Child runs have child runs have child runs."""
-
-    code = "child.too_deep"
-
-
-class NotAdmittedError(ServiceError):
-    """The environment that the child run is for does not let it in."""
-
-    code = "environment.not_admitted"
-
-
 def attend(*, run_id: UUID) -> int:
     """Do what is due about the child runs of a run and what comes of that; return how much it was.
 
@@ -84,7 +76,7 @@ def attend(*, run_id: UUID) -> int:
 
 
 def _go_over(run_id: UUID) -> int:
-    done, after = 0, UUID(int=0)
+    done, after = 0, NO_RUN
     while found := in_flight(partial(store.due_children, run_id, after=after, limit=BATCH)):
         done += sum(helped(run_id, one.path, partial(_see_to, one)) for one in found)
         after = found[-1].id
@@ -179,7 +171,7 @@ def _refusal(one: ChildWait, error: ServiceError) -> StepError:
 
 def _replay(one: ChildWait) -> bool:
     """Have a child run that has failed go on; if nobody can, start another."""
-    child = one.child or UUID(int=0)
+    child = _child_of(one)
     try:
         replay_run(run_id=child, by=one.request.get("by", ENGINE))
     except ServiceError as error:
@@ -193,7 +185,7 @@ def _replay(one: ChildWait) -> bool:
 
 def _tell(one: ChildWait) -> bool:
     """Tell the step how its child run has ended."""
-    child = Run.objects.select_related("workflow").filter(pk=one.child or UUID(int=0)).first()
+    child = Run.objects.select_related("workflow").filter(pk=_child_of(one)).first()
     if one.closed_at is not None:
         return _tell_late(one, child)
     if child is None:
@@ -239,7 +231,7 @@ def _is_to_be_undone(parent: UUID, child: UUID) -> bool:
     if not ending or not ending.get("undo"):
         return False
     state = Run.objects.filter(pk=child).values_list("state", flat=True).first()
-    return state in UNDOABLE and any(one.undo != NO_NODE for one in pinned(child).plan.nodes)
+    return state in UNDOABLE and pinned(child).plan.can_be_undone
 
 
 def _answer(
@@ -261,7 +253,7 @@ def _hold(one: ChildWait) -> bool:
 
     All or nothing: what was due may have been called back meanwhile.
     """
-    child = one.child or UUID(int=0)
+    child = _child_of(one)
 
     def work() -> bool:
         found = store.hold_run(child)
@@ -280,7 +272,7 @@ def _release(one: ChildWait) -> bool:
 
     It is noted first: a child run that ends as it goes on has its end due then.
     """
-    child = one.child or UUID(int=0)
+    child = _child_of(one)
 
     def work() -> bool:
         store.hold_run(child)
@@ -294,10 +286,15 @@ def _release(one: ChildWait) -> bool:
     return done
 
 
+def _child_of(one: ChildWait) -> UUID:
+    """Return the child run of a wait; where there is none, an id that no run has."""
+    return one.child or NO_RUN
+
+
 def _did(operate: Callable[..., object], one: ChildWait) -> bool:
     """Have a child run do as its parent does; one that is not so inclined stays as it is."""
     try:
-        operate(run_id=one.child or UUID(int=0), by=one.request.get("by", ENGINE))
+        operate(run_id=_child_of(one), by=one.request.get("by", ENGINE))
     except StateRefusedError:
         return False
     return True
@@ -305,7 +302,7 @@ def _did(operate: Callable[..., object], one: ChildWait) -> bool:
 
 def _stop(one: ChildWait) -> bool:
     """Cancel a child run that nobody waits for any more; undo it where its parent is undone."""
-    child, by = one.child or UUID(int=0), one.closed_by or ENGINE
+    child, by = _child_of(one), one.closed_by or ENGINE
     try:
         cancel_run(run_id=child, compensate=_is_to_be_undone(one.run, child), by=by)
     except ServiceError as error:

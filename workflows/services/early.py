@@ -12,14 +12,12 @@ from workflows import store
 from workflows.engine.decision import Awaited
 from workflows.engine.events import Answered
 from workflows.engine.states import Reason
-
-KEPT = frozenset({Reason.CALLBACK})
-"""The kinds of waits whose answers may come early."""
+from workflows.store import KeptCallback
 
 
 def may_have_come(waits: Iterable[Awaited]) -> bool:
     """Say whether what is waited for may be there already."""
-    return any(awaited.kind in KEPT for awaited in waits)
+    return any(awaited.kind is Reason.CALLBACK for awaited in waits)
 
 
 def answers(run_id: UUID, waits: Sequence[Awaited], *, now: datetime) -> list[Answered]:
@@ -30,13 +28,15 @@ def answers(run_id: UUID, waits: Sequence[Awaited], *, now: datetime) -> list[An
     kept = store.kept_callbacks(run_id, wanted)
     if kept:
         store.mark_delivered([one.id for one in kept], at=now)
-    return [
-        Answered(
-            one.path,
-            Reason.CALLBACK,
-            one.body,
-            attempt=one.attempt,
-            answer={"callback": str(one.id)},
-        )
-        for one in kept
-    ]
+    return [answer_of(one) for one in kept]
+
+
+def answer_of(callback: KeptCallback) -> Answered:
+    """Return what the step that a callback is kept for is told."""
+    return Answered(
+        callback.path,
+        Reason.CALLBACK,
+        callback.body,
+        attempt=callback.attempt,
+        answer={"callback": str(callback.id)},
+    )

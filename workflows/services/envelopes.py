@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workflows.language.limits import too_large, unstorable
-from workflows.services.errors import InputRefusedError
+from workflows.services.errors import InputRefusedError, as_sentence
 
 EXTENSION = re.compile(r"[a-z0-9]{1,64}")
 LARGEST_INTEGER = 2**31
@@ -120,5 +120,4 @@ def _is_plain(value: Any) -> bool:
 
 
 def _sentence(reason: str) -> str:
-    reason = reason.removeprefix("Value error, ")
-    return f"{reason[0].upper()}{reason[1:].rstrip('.')}."
+    return as_sentence(reason.removeprefix("Value error, "))

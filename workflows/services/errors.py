@@ -8,6 +8,8 @@ ServiceError
         MigrationRefusedError     the run cannot go over to that version
     IdempotencyMismatchError  the key was used for something else
     EnvironmentClosedError    the environment takes no runs
+    NotAdmittedError          the environment of a child run does not let it in
+    TooDeepError              child runs have child runs have child runs
     CallbackMismatchError     another callback has come before
     CallbackOverError         nobody waits for the callback, and nobody will
 """
@@ -54,7 +56,19 @@ class InputRefusedError(ServiceError):
 def refuse_unstorable(name: str, value: Any) -> None:
     """Raise InputRefusedError for a value that cannot be kept, or is too large to be."""
     if reason := unstorable(name, value) or too_large(name, value):
-        raise InputRefusedError(f"{reason[0].upper()}{reason[1:]}.")
+        raise InputRefusedError(as_sentence(reason))
+
+
+def reason_given(why: str) -> str:
+    """Return why somebody does something by hand. Raises InputRefusedError where that is empty."""
+    if reason := why.strip():
+        return reason
+    raise InputRefusedError("Say why: the next person must know whether it still holds.")
+
+
+def as_sentence(reason: str) -> str:
+    """Return a reason with a capital letter and a full stop."""
+    return f"{reason[0].upper()}{reason[1:].rstrip('.')}."
 
 
 class StateRefusedError(ServiceError):
@@ -83,6 +97,18 @@ class EnvironmentClosedError(ServiceError):
     """The environment takes no new runs."""
 
     code = "environment_closed"
+
+
+class NotAdmittedError(ServiceError):
+    """The environment that a child run is for does not let it in."""
+
+    code = "environment.not_admitted"
+
+
+class TooDeepError(ServiceError):
+    """Child runs have child runs have child runs."""
+
+    code = "child.too_deep"
 
 
 class CallbackMismatchError(ServiceError):

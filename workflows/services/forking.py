@@ -13,7 +13,7 @@ from workflows.engine import forking
 from workflows.engine.events import Forked
 from workflows.engine.plan import Plan
 from workflows.language.words import StepKind
-from workflows.models import Run
+from workflows.models import Run, runs_with_names
 from workflows.services import concurrency
 from workflows.services.errors import (
     IdempotencyMismatchError,
@@ -44,9 +44,7 @@ def fork_run(  # noqa: PLR0913 - the facts of a fork, by name
     Raises NotFoundError, InputRefusedError, EnvironmentClosedError, StateRefusedError and
     IdempotencyMismatchError.
     """
-    found = Run.objects.select_related("workflow", "version", "environment").defer(
-        "version__source", "version__document", "version__plan"
-    )
+    found = runs_with_names()
     old = patiently(found.filter(pk=run_id).first)
     if old is None:
         raise NotFoundError("run", run_id)

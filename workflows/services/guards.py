@@ -22,9 +22,9 @@ from workflows.engine.breaker import Answer, Breaker, BreakerState, Passage
 from workflows.engine.events import Failed, Parked, StepError, Succeeded
 from workflows.engine.plan import ROOT
 from workflows.engine.states import Reason
-from workflows.services.errors import InputRefusedError, NotFoundError, StateRefusedError
+from workflows.services.errors import NotFoundError, StateRefusedError, reason_given
 from workflows.services.plans import Pinned
-from workflows.services.progress import in_flight
+from workflows.services.progress import ENGINE, in_flight
 from workflows.store import gates
 
 log = structlog.get_logger(__name__)
@@ -151,10 +151,7 @@ def close_guard(*, environment: str, guard: str, why: str, by: str) -> None:
 def _by_hand(
     environment: str, guard: str, why: str, by: str, change: Callable[..., Breaker]
 ) -> None:
-    reason = why.strip()
-    if not reason:
-        raise InputRefusedError("Say why: the next person must know whether it still holds.")
-    now = store.now()
+    reason, now = reason_given(why), store.now()
 
     def work() -> None:
         store.act_as(by)
@@ -178,7 +175,7 @@ def _count(environment: str, guard: str, error: StepError, now: datetime) -> Non
         gates.make_breaker(environment, guard)
         held = gates.hold_breaker(environment, guard)
     if held is not None:
-        store.act_as("engine")
+        store.act_as(ENGINE)
         held = _look(held, now=now)
         _save(held, law.failed(held.breaker, error, now=now))
 
@@ -200,7 +197,7 @@ def _look_at_next(now: datetime) -> bool:
 
 def _look(held: gates.Held, *, now: datetime) -> gates.Held:
     """Do what is due at a breaker: hear its trial, begin one, let parked steps go."""
-    store.act_as("engine")
+    store.act_as(ENGINE)
     if held.breaker.state is BreakerState.HALF_OPEN and held.breaker.trial is not None:
         answer = gates.answer_of_trial(held.breaker.trial)
         if answer is not Answer.NONE_YET or _is_due(held.breaker, now):

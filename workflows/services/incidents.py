@@ -178,7 +178,7 @@ def _resolve_locked(  # noqa: PLR0913, PLR0917 - handed on as it came
         state = progress.held.run.state.value if progress.held else "unknown"
         raise StateRefusedError(
             f"The step {incident.path} of the run {run_id}, which is {state},"
-            f" cannot be {resolution.value}."
+            f" cannot be {resolution.value}. Look at the run's page for what can be done about it."
         )
     incident.resolution, incident.resolved_by = resolution.value, by
     incident.resolved_at, incident.note = now, note

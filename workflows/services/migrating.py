@@ -20,7 +20,7 @@ from workflows.engine.preflight import examine
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
-from workflows.models import Run, Version
+from workflows.models import Run, Version, runs_with_names
 from workflows.services import concurrency
 from workflows.services.errors import (
     EnvironmentClosedError,
@@ -97,7 +97,7 @@ def migrate_run(
     Raises NotFoundError, and MigrationRefusedError when it is not safe.
     """
     in_transaction(partial(_migrate, run_id, version, mapping or {}, by))
-    return Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
+    return runs_with_names().get(pk=run_id)
 
 
 def migrate_runs(
@@ -129,10 +129,7 @@ class _Facts:
 
 
 def _facts(run_id: UUID, number: int | None) -> _Facts:
-    found = Run.objects.select_related("workflow", "version", "environment").defer(
-        "version__source", "version__document", "version__plan"
-    )
-    run = found.filter(pk=run_id).first()
+    run = runs_with_names().filter(pk=run_id).first()
     if run is None:
         raise NotFoundError("run", run_id)
     versions = Version.objects.filter(workflow=run.workflow_id).order_by("-number")

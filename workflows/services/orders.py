@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from environments.models import Environment
 from environments.services import DEFAULT
-from environments.states import EnvironmentState
+from environments.states import ENVIRONMENT_MOVES, EnvironmentState
 from workflows import store
 from workflows.engine.plan import Plan
 from workflows.language import expressions
@@ -137,13 +137,20 @@ class _Desk:
             raise NotFoundError("environment", name)
         environment = self.environments[name]
         if environment.state != EnvironmentState.ACTIVE and not is_under_way:
-            message = f"The environment {name} is {environment.state} and takes no new runs."
+            opens = (
+                EnvironmentState.ACTIVE in ENVIRONMENT_MOVES[EnvironmentState(environment.state)]
+            )
+            message = (
+                f"The environment {name} is {environment.state} and takes no new runs."
+                f" {'Activate it, or start' if opens else 'Start'} the run elsewhere."
+            )
             raise EnvironmentClosedError(message)
         missing = sorted(classes - set(environment.classes))
         if missing:
             message = (
                 f"The environment {name} has no workers of class {', '.join(missing)};"
-                f" it has {', '.join(environment.classes)}."
+                f" it has {', '.join(environment.classes)}. Add what is missing to the environment,"
+                " or start the run elsewhere."
             )
             raise EnvironmentClosedError(message)
         return environment

@@ -22,9 +22,15 @@ from workflows.engine.events import Failed, Parked, StepError, Succeeded
 from workflows.engine.states import Reason
 from workflows.language.limits import too_large, unstorable
 from workflows.language.words import ErrorClass
-from workflows.services.errors import InputRefusedError, NotFoundError, StateRefusedError
+from workflows.services.errors import (
+    InputRefusedError,
+    NotFoundError,
+    StateRefusedError,
+    as_sentence,
+    reason_given,
+)
 from workflows.services.plans import Pinned
-from workflows.services.progress import in_flight
+from workflows.services.progress import ENGINE, in_flight
 from workflows.store import gates, profiles
 
 log = structlog.get_logger(__name__)
@@ -245,7 +251,10 @@ def empty_folder(*, profile: int, by: str) -> None:
         store.act_as(by)
         held = _held(profile)
         if held.state == ProfileState.LEASED:
-            message = f"The profile {held.name} is leased: a step may be using its folder."
+            message = (
+                f"The profile {held.name} is leased, and a step may be using its folder. Try"
+                " again when that has ended."
+            )
             raise StateRefusedError(message)
         profiles.turn(profile)
 
@@ -308,9 +317,7 @@ def _move(
     profile: int, state: ProfileState, allowed: tuple[ProfileState, ...], why: str, by: str
 ) -> None:
     """Move a profile by hand. Raises NotFoundError, InputRefusedError, StateRefusedError."""
-    reason = why.strip()
-    if not reason:
-        raise InputRefusedError("Say why: the next person must know whether it still holds.")
+    reason = reason_given(why)
 
     def work() -> None:
         store.act_as(by)
@@ -334,13 +341,16 @@ def _held(profile: int) -> profiles.Held:
 
 def _refuse_leased(held: profiles.Held) -> None:
     if held.state == ProfileState.LEASED:
-        message = f"The profile {held.name} is leased: what you give it now would be overwritten."
+        message = (
+            f"The profile {held.name} is leased, and what you give it now would be"
+            " overwritten. Try again when its step has ended."
+        )
         raise StateRefusedError(message)
 
 
 def _refuse_context(context: Any) -> None:
     if reason := _unstorable(context):
-        raise InputRefusedError(f"{reason[0].upper()}{reason[1:]}.")
+        raise InputRefusedError(as_sentence(reason))
 
 
 def _hand_out(pool_id: int, now: datetime) -> None:
@@ -366,7 +376,7 @@ def _keep_for(profile: int, parking: tuple[int, UUID, str, int], now: datetime) 
 
 
 def _taint(run_id: UUID, path: str, attempt: int, why: str) -> None:
-    store.act_as("engine")
+    store.act_as(ENGINE)
     if profiles.taint(run_id, path, attempt, why=why):
         log.warning("profile.tainted", run=str(run_id), path=path, attempt=attempt, why=why)
 

@@ -43,7 +43,10 @@ class Policy:
     def __post_init__(self) -> None:
         if unfinished := self.kept.keys() - FINISHED_RUNS:
             names = ", ".join(sorted(unfinished))
-            raise InputRefusedError(f"Runs that are {names} are not finished, and are kept.")
+            final = ", ".join(sorted(FINISHED_RUNS))
+            raise InputRefusedError(
+                f"Runs that are {names} are not finished, and are kept. Name some of {final}."
+            )
 
     def sentence(self) -> str:
         """Return the bounds as the record of prunings has them."""

@@ -23,7 +23,7 @@ from workflows.engine.events import (
 )
 from workflows.engine.operators import UNDOABLE
 from workflows.engine.states import LIVE_RUNS, RunReason, RunState
-from workflows.models import Run
+from workflows.models import Run, runs_with_names
 from workflows.services import concurrency, outbox
 from workflows.services.closing import close_incidents
 from workflows.services.errors import (
@@ -216,7 +216,7 @@ def _started(one: Checked, beginning: Beginning, now: datetime, by: str) -> Star
 
 def _existing(one: Checked) -> StartedRun | RefusedOrder:
     """Return the run that there is: begun by a try that nobody heard of, or with the same key."""
-    found = Run.objects.select_related("workflow", "version", "environment")
+    found = runs_with_names()
     if (run := found.filter(pk=one.id).first()) is not None:
         send_queued(pinned_to(run.pk, run.version_id), one.environment.name)
         return StartedRun(run, created=True)
@@ -270,11 +270,11 @@ def compensate_run(*, run_id: UUID, by: str) -> Run:
 
     def work() -> Run:
         concurrency.hold_for(pin)
-        found = Run.objects.select_related("workflow", "version", "environment")
+        found = runs_with_names()
         run = found.select_for_update(of=("self",)).get(pk=run_id)
         if run.state != RunState.FAILED:
-            hint = " Cancel it with its undo instead." if run.state in UNDOABLE else ""
-            raise StateRefusedError(f"{_refusal(run_id, run.state, 'undone')}{hint}")
+            hint = "Cancel it with its undo instead." if run.state in UNDOABLE else ""
+            raise _refusal(run_id, run.state, "undone", [RunState.FAILED], hint)
         error = StepError.from_dict(run.error or {})
         event = CompensationRequested(error)
         progress = advance_run(pin, event, now=store.now(), actor=by)
@@ -304,17 +304,18 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
     def work() -> Run:
         state = Run.objects.values_list("state", flat=True).get(pk=run_id)
         if state not in allowed:
-            raise _refusal(run_id, state, verb)
+            raise _refusal(run_id, state, verb, allowed)
         now = store.now()
         store.act_as(by)
         if not isinstance(event, CancelRequested):
             store.lock_run(run_id)
         progress = advance_run(pin, event, now=now, actor=by)
         if not progress.decision.run_moves:
-            raise _refusal(run_id, progress.held.run.state if progress.held else state, verb)
+            found = progress.held.run.state if progress.held else state
+            raise _refusal(run_id, found, verb, allowed)
         if isinstance(event, CancelRequested):
             close_incidents(run_id, by)
-        run = Run.objects.select_related("workflow", "version", "environment").get(pk=run_id)
+        run = runs_with_names().get(pk=run_id)
         if pin.plan.has_children:
             _have_children_follow(run_id, event, by)
         if isinstance(event, ResumeRequested):
@@ -337,8 +338,12 @@ def _have_children_follow(run_id: UUID, event: Event, by: str) -> None:
     transaction.on_commit(partial(outbox.send, [Attend(run_id)]))
 
 
-def _refusal(run_id: UUID, state: str, verb: str) -> StateRefusedError:
-    return StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}.")
+def _refusal(
+    run_id: UUID, state: str, verb: str, allowed: Iterable[RunState], hint: str = ""
+) -> StateRefusedError:
+    """Return why a run is left as it is; without a `hint`, with the states in which it is not."""
+    usual = f"A run can be {verb} while it is {' or '.join(sorted(allowed))}."
+    return StateRefusedError(f"The run {run_id} is {state} and cannot be {verb}. {hint or usual}")
 
 
 def pause_many(*, run_ids: Iterable[UUID], by: str) -> Report:
