@@ -472,7 +472,7 @@ def test_steps_that_are_parked_at_the_same_time_stop_the_clock_once() -> None:
     close_guard(environment="default", guard="crm", why="It is back", by=ANN)
     tick(now=later(50))
 
-    _, stopped, is_open = store.gates.stopped_for(run.pk, "block", now=later(60)) or (0, 0, True)
+    _, stopped, is_open = store.gates.clock_of(run.pk, "block", now=later(60)) or (0, 0, True)
 
     assert math.isclose(stopped, 40, abs_tol=2)
     assert not is_open

@@ -25,10 +25,13 @@ from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.plans import Pinned, pinned
 from workflows.services.progress import Beginning, Progress, advance_run, in_transaction
 from workflows.store import concurrency as rows
-from workflows.store.concurrency import Key, Standing
+from workflows.store.concurrency import Key, Occupancy
 
 BATCH = 100
+"""Runs that are begun, or cancelled to make way, in one transaction."""
+
 LONGEST_KEY = 200
+"""Characters of a concurrency key, as many as its column takes."""
 
 
 def key_of(concurrency: Concurrency, names: Mapping[str, Any]) -> str:
@@ -55,8 +58,8 @@ def admitted(beginnings: Sequence[Beginning]) -> list[Beginning]:
     keys = {key for one in beginnings if (key := _key(one)) is not None}
     if not keys:
         return list(beginnings)
-    standing = rows.hold_places(keys)
-    return [_admitted(one, standing) for one in beginnings]
+    taken = rows.hold_places(keys)
+    return [_admitted(one, taken) for one in beginnings]
 
 
 def _key(one: Beginning) -> Key | None:
@@ -64,11 +67,11 @@ def _key(one: Beginning) -> Key | None:
     return None if key is None else (one.new.workflow, key)
 
 
-def _admitted(one: Beginning, standing: Mapping[Key, Standing]) -> Beginning:
+def _admitted(one: Beginning, taken: Mapping[Key, Occupancy]) -> Beginning:
     key, concurrency = _key(one), one.pinned.plan.concurrency
     if key is None or concurrency is None:
         return one
-    place = standing[key]
+    place = taken[key]
     if place.held < concurrency.limit and not place.is_waited_for:
         place.held += 1
         return one

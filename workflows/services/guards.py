@@ -111,15 +111,15 @@ def look_at_due(*, now: datetime) -> bool:
 
 
 def is_stopped(pin: Pinned, scope: str, *, now: datetime) -> bool:
-    """Say whether a scope, or the run, has time left, for its clock stands still while a step in
-    it is parked before its guard; then it is looked at again when its time is up by that clock.
+    """Say whether a scope, or the run, has time left, for its clock has stood still.
 
-    The caller has a transaction.
-    """  # noqa: D205 - one sentence
+    It does while a step in it is parked before its guard. The time is then looked at again when
+    it is up by that clock. The caller has a transaction.
+    """
     if not pin.plan.guards:
         return False
     limit = pin.plan.timeout if scope == ROOT else pin.plan.node(scope).timeout
-    found = gates.stopped_for(pin.run, scope, now=now)
+    found = gates.clock_of(pin.run, scope, now=now)
     if limit is None or found is None:
         return False
     began, stopped, stands_still = found

@@ -110,7 +110,7 @@ class _Desk:
             self._know(place, found[1])
         return self.versions[key]
 
-    def _know(self, name: str, found: store.Place | None) -> None:
+    def _know(self, name: str, found: store.EnvironmentRow | None) -> None:
         if found is not None:
             self.environments[name] = Environment.from_db(None, ENVIRONMENT_FIELDS, found)
 

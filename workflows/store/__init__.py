@@ -1,9 +1,11 @@
 """Rows and engine values: all SQL of the hot path, the only row locks, the only state writes.
 
-`loading` reads a Slice under locks, `committing` stores a Decision, `rows` finds what is
-queued or due, `events` who waits for what came, `pruning` removes what is old, `trouble` says
-what to make of an error. The statements are psycopg's own, prepared on the server; values are
-never part of a statement.
+`loading` reads a Slice under locks, and `committing` stores a Decision: read these two first.
+`rows` finds what is queued or due. What waits has rows of its own: `callbacks`, `events` and
+`children` for what comes from outside, `gates`, `profiles` and `concurrency` for a turn. `forking`
+and `migrating` copy and rename rows, `pruning` removes them. `session` is the connection, `clock`
+its time, `trouble` what to make of its errors, `places` where steps are carried out. The
+statements are psycopg's own, prepared on the server; values are never part of a statement.
 """
 
 from workflows.store.callbacks import KeptCallback, kept_callbacks, mark_delivered, waited_for
@@ -51,7 +53,7 @@ from workflows.store.events import (
 from workflows.store.loading import NoRunError, WentOverError, load, lock_run, read, run_view
 from workflows.store.places import Standing, queue_of, standing
 from workflows.store.rows import (
-    Place,
+    EnvironmentRow,
     Unclaimed,
     all_held_by,
     all_queued,
@@ -89,11 +91,11 @@ __all__ = [
     "Change",
     "ChildWait",
     "Cure",
+    "EnvironmentRow",
     "Expected",
     "KeptCallback",
     "NewRun",
     "NoRunError",
-    "Place",
     "Seen",
     "Standing",
     "Unclaimed",

@@ -72,6 +72,8 @@ PREVIOUS = """
     ORDER BY attempt DESC LIMIT 1
 """
 
+HOLD_RUN = "SELECT state, error FROM workflows_run WHERE id = %s FOR UPDATE"
+
 LEVEL = """
     WITH RECURSIVE up (id, above, level) AS (
         SELECT id, parent_id, 0 FROM workflows_run WHERE id = %s
@@ -171,6 +173,5 @@ def level_of(run_id: UUID, *, most: int) -> int:
 
 def hold_run(run_id: UUID) -> tuple[RunState, Mapping[str, Any] | None] | None:
     """Keep a run's row from changing until the transaction ends; return its state and error."""
-    found = "SELECT state, error FROM workflows_run WHERE id = %s FOR UPDATE"
-    row = cursor().execute(found, (run_id,)).fetchone()
+    row = cursor().execute(HOLD_RUN, (run_id,)).fetchone()
     return None if row is None else (RunState(row[0]), json.loads(row[1]) if row[1] else None)

@@ -111,9 +111,10 @@ class Seen:
 
 NOT_MOVED: tuple[int, Move, Values] = (
     0,
-    Move(StepState.PENDING, StepView("", -1, ""), frozenset()),
+    Move(StepState.PENDING, StepView("", NO_NODE, ""), frozenset()),
     {},
 )
+"""What a decision has done so far with a step that it has not moved: in no round, by no move."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ COUNT = f"""
     FROM unnest(%s::uuid[], %s::text[]) w (workflow, key)
 """  # noqa: S608 - the states are literals, so that the partial index is used
 
+HOLD_RUN = "SELECT state FROM workflows_run WHERE id = %s FOR UPDATE"
+
 KEY_OF = "SELECT workflow_id, concurrency_key FROM workflows_run WHERE id = %s"
 
 FIRST_WAITING = f"""
@@ -131,7 +133,7 @@ WAIT_FOR = """
 
 
 @dataclass(slots=True)
-class Standing:
+class Occupancy:
     """How many runs hold a place of a key, and whether another waits for one."""
 
     held: int
@@ -148,13 +150,13 @@ class Newest:
     started_by: str
 
 
-def hold_places(keys: Collection[Key]) -> dict[Key, Standing]:
+def hold_places(keys: Collection[Key]) -> dict[Key, Occupancy]:
     """Lock keys until the transaction ends, and return how they stand."""
     workflows, names = zip(*sorted(set(keys), key=str), strict=True)
     values = (list(workflows), list(names))
     cursor().execute(HOLD, values, prepare=True).fetchall()
     rows = cursor().execute(COUNT, values, prepare=True).fetchall()
-    return {(workflow, key): Standing(held, waited) for workflow, key, held, waited in rows}
+    return {(workflow, key): Occupancy(held, waited) for workflow, key, held, waited in rows}
 
 
 def key_of(run_id: UUID) -> Key | None:
@@ -188,8 +190,8 @@ def other_holder(key: Key, run_id: UUID) -> UUID | None:
 
 def is_waiting(run_id: UUID) -> bool:
     """Lock a run and say whether it has yet to begin."""
-    found = cursor().execute("SELECT state FROM workflows_run WHERE id = %s FOR UPDATE", (run_id,))
-    return bool(found.fetchall()[0][0] == RunState.PENDING)
+    [(state,)] = cursor().execute(HOLD_RUN, (run_id,)).fetchall()
+    return bool(state == RunState.PENDING)
 
 
 def is_held_back(run_id: UUID) -> bool:

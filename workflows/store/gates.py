@@ -311,12 +311,12 @@ def answer_of_trial(parking: int) -> Answer:
     return Answer.NONE_YET if waits else Answer.NEVER
 
 
-def stopped_for(run_id: UUID, scope: str, *, now: datetime) -> tuple[datetime, float, bool] | None:
-    """Return when the clock of a scope or the run began, for how many seconds it stood still
-    since because something in it was parked, and whether it does so now.
+def clock_of(run_id: UUID, scope: str, *, now: datetime) -> tuple[datetime, float, bool] | None:
+    """Return how the clock of a scope or the run stands; None when it has none any more.
 
-    None when it has no such clock any more.
-    """  # noqa: D205 - three facts, one sentence
+    That is: when it began, for how many seconds it stood still since because something in it was
+    parked before its guard, and whether it does so now.
+    """
     began = (
         cursor().execute(SCOPE_BEGAN, (run_id, scope))
         if scope

@@ -248,17 +248,17 @@ class Unclaimed:
     scope: str
 
 
-Place = tuple[UUID, str, str, list[str], list[str]]
+EnvironmentRow = tuple[UUID, str, str, list[str], list[str]]
 """The id, name, state, classes and admissions of an environment as they are now."""
 
 
 def version_of(
     workflow: str, number: int | None, environment: str
-) -> tuple[UUID, Place | None] | None:
+) -> tuple[UUID, EnvironmentRow | None] | None:
     """Return the version of a workflow with that number, or the newest; and an environment."""
     values = (environment, workflow, number)
     row = cursor().execute(VERSION, values, prepare=True).fetchone()
-    return None if row is None else (row[0], _place(row[1:]) if row[1] else None)
+    return None if row is None else (row[0], _environment(row[1:]) if row[1] else None)
 
 
 def plan_text(version: UUID) -> bytes:
@@ -269,13 +269,13 @@ def plan_text(version: UUID) -> bytes:
     return bytes(row[0])
 
 
-def environment_named(name: str) -> Place | None:
+def environment_named(name: str) -> EnvironmentRow | None:
     """Return an environment."""
     row = cursor().execute(ENVIRONMENT, (name,), prepare=True).fetchone()
-    return None if row is None else _place(row)
+    return None if row is None else _environment(row)
 
 
-def _place(row: Row) -> Place:
+def _environment(row: Row) -> EnvironmentRow:
     return row[0], row[1], row[2], json.loads(row[3]), json.loads(row[4])
 
 
