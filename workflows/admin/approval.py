@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import BooleanField, Case, QuerySet, Value, When
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.utils import timezone
@@ -24,9 +24,9 @@ from workflows.admin.base import (
     actor_of,
     duration,
     found_by_id,
+    found_or_404,
     short,
     spoken,
-    uuid_or_404,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
 from workflows.admin.deciding import operations_of, person_of
@@ -45,7 +45,6 @@ from workflows.selectors.approvals import (
     votes_of,
 )
 from workflows.selectors.counts import steps_by_state
-from workflows.selectors.errors import MissingError
 from workflows.services.approvals import how_it_ended
 from workflows.services.electorate import electorate, members_named, standing
 from workflows.services.errors import InputRefusedError, ServiceError
@@ -322,10 +321,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
     def approval_or_404(self, request: HttpRequest, object_id: str) -> Approval:
         """Return the request of an address, if it concerns this person."""
-        try:
-            found = get_approval(uuid_or_404(object_id))
-        except MissingError as error:
-            raise Http404(str(error)) from error
+        found = found_or_404(get_approval, object_id)
         person = person_of(request)
         if not person.has_perm(SEE_ALL):
             theirs = Approval.objects.filter(concerning(person, now=timezone.now()), pk=found.pk)

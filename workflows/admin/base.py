@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -17,6 +18,9 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
 from workflows.models.ids import first_id_of
+from workflows.selectors.errors import MissingError
+
+Row = TypeVar("Row")
 
 MOST_COUNTED = 5_000
 """Lists end here: older rows are found by filters, and no page counts a table of millions."""
@@ -50,6 +54,8 @@ class ReadOnlyAdmin(ModelAdmin):
     """What to say where the list is empty."""
     greets = False
     """Whether what stands before the list says it already, where nothing is filtered."""
+    page_template = ""
+    """The page of one row, for which `page_of` says what is on it; without, it is Django's form."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -59,6 +65,25 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.page_template:
+            answer: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
+            return answer
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        page = self.context(request, **self.page_of(request, object_id))
+        return TemplateResponse(request, self.page_template, page)
+
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
+        """Return what the page of the row at an address shows. Raises Http404."""
+        raise NotImplementedError
 
     def title_of(self, row: Any) -> str:
         """Return what a row is called where somebody is asked whether to do something to it."""
@@ -96,6 +121,14 @@ def uuid_or_404(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise Http404 from None
+
+
+def found_or_404(find: Callable[[UUID], Row], object_id: str) -> Row:
+    """Return what a selector finds for the id in an address."""
+    try:
+        return find(uuid_or_404(object_id))
+    except MissingError as error:
+        raise Http404(str(error)) from error
 
 
 def is_uuid(text: str) -> bool:

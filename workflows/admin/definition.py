@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -61,6 +60,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
     ordering = ("name",)
     sortable_by = ()
     actions = None
+    page_template = "workflows/workflow.html"
     list_before_template = "workflows/workflows_head.html"
     greets = True
 
@@ -101,15 +101,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
             *super().get_urls(),
         ]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         workflow = get_object_or_404(Workflow, pk=uuid_or_404(object_id))
         versions = list(
             workflow.versions.defer("source", "document", "plan").order_by("-number")[
@@ -118,7 +110,7 @@ class WorkflowAdmin(ReadOnlyAdmin):
         )
         newest = versions[0] if versions else None
         found = Run.objects.filter(workflow=workflow).select_related("environment").order_by("-id")
-        page = {
+        return {
             "title": workflow.name,
             "original": workflow,
             "workflow": workflow,
@@ -129,7 +121,6 @@ class WorkflowAdmin(ReadOnlyAdmin):
             "triggers": list(workflow.triggers.values_list("type", flat=True)),
             "buttons": buttons_of_workflow(workflow, newest, request),
         }
-        return TemplateResponse(request, "workflows/workflow.html", self.context(request, **page))
 
     def start(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Start a run from a form that the input schema of the newest version draws."""
@@ -236,6 +227,7 @@ class VersionAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = None
+    page_template = "workflows/version.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Version]:
         found = Version.objects.select_related("workflow")
@@ -245,18 +237,10 @@ class VersionAdmin(ReadOnlyAdmin):
     def title(self, version: Version) -> str:
         return str(version)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         found = Version.objects.select_related("workflow").defer("document", "plan")
         version = get_object_or_404(found, pk=uuid_or_404(object_id))
-        page = {
+        return {
             "title": str(version),
             "original": version,
             "version": version,
@@ -264,7 +248,6 @@ class VersionAdmin(ReadOnlyAdmin):
             "lines": list(enumerate(version.source.splitlines(), 1)),
             "buttons": buttons_of_version(version.pk, request),
         }
-        return TemplateResponse(request, "workflows/version.html", self.context(request, **page))
 
 
 def buttons_of_workflow(

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -15,11 +13,10 @@ from unfold.contrib.filters.admin import DropdownFilter, FieldTextFilter
 
 from environments.badges import Look
 from environments.badges import badge as badge_of
-from workflows.admin.base import CreatedFilter, ReadOnlyAdmin, demand, found_by_id, uuid_or_404
+from workflows.admin.base import CreatedFilter, ReadOnlyAdmin, demand, found_by_id, found_or_404
 from workflows.admin.confirming import confirm_one
 from workflows.admin.operations import Button, Operation
 from workflows.models import EffectKind, EventEffect, ReceivedEvent
-from workflows.selectors.errors import MissingError
 from workflows.selectors.events import effects, get_event
 from workflows.services.events import start_again
 
@@ -96,6 +93,7 @@ class EventAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = None
+    page_template = "workflows/event.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReceivedEvent]:
         return with_effects(ReceivedEvent.objects.defer("envelope"))
@@ -120,23 +118,15 @@ class EventAdmin(ReadOnlyAdmin):
     def ask(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the page that asks before what was refused is started again."""
         demand(request, START_AGAIN.permission)
-        event = self.event_or_404(object_id)
+        event = found_or_404(get_event, object_id)
         back = reverse("admin:workflows_receivedevent_change", args=[event.pk])
         return confirm_one(self, request, START_AGAIN, pk=event.pk, subject=str(event), back=back)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        event = self.event_or_404(object_id)
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
+        event = found_or_404(get_event, object_id)
         found = list(effects(event.pk).order_by("kind", "id")[: EFFECTS_SHOWN + 1])
         shown = with_effects(ReceivedEvent.objects.only("wake_at")).get(pk=event.pk)
-        page = {
+        return {
             "title": str(event),
             "original": event,
             "event": event,
@@ -145,7 +135,6 @@ class EventAdmin(ReadOnlyAdmin):
             "has_more": len(found) > EFFECTS_SHOWN,
             "buttons": self.buttons(request, shown),
         }
-        return TemplateResponse(request, "workflows/event.html", self.context(request, **page))
 
     def buttons(self, request: HttpRequest, event: ReceivedEvent) -> list[Button]:
         """Return the way to start what was refused, if there is any and the person may."""
@@ -154,10 +143,3 @@ class EventAdmin(ReadOnlyAdmin):
             return []
         url = reverse("admin:workflows_receivedevent_start_again", args=[event.pk])
         return [Button(START_AGAIN.label, url, START_AGAIN.icon, START_AGAIN.tone)]
-
-    def event_or_404(self, object_id: str) -> ReceivedEvent:
-        """Return the event of an address."""
-        try:
-            return get_event(uuid_or_404(object_id))
-        except MissingError as error:
-            raise Http404(str(error)) from error

@@ -3,10 +3,8 @@
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -25,14 +23,13 @@ from workflows.admin.base import (
     ReadOnlyAdmin,
     demand,
     found_by_id,
+    found_or_404,
     newest_of,
     short,
-    uuid_or_404,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
 from workflows.admin.operations import INCIDENT_OPERATIONS, Operation, buttons_of_incident
 from workflows.models import Incident
-from workflows.selectors.errors import MissingError
 from workflows.selectors.incidents import IncidentFilter, get_incident, incidents
 from workflows.selectors.runs import child_runs
 from workflows.services.plans import node_of_row
@@ -101,6 +98,7 @@ class IncidentAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = ("replay", "skip", "discard")
+    page_template = "workflows/incident.html"
     list_before_template = "workflows/incidents_head.html"
     greets = True
 
@@ -185,7 +183,7 @@ class IncidentAdmin(ReadOnlyAdmin):
 
         def view(request: HttpRequest, object_id: str) -> HttpResponse:
             demand(request, operation.permission)
-            incident = self.incident_or_404(object_id)
+            incident = found_or_404(get_incident, object_id)
             return confirm_one(
                 self,
                 request,
@@ -201,17 +199,9 @@ class IncidentAdmin(ReadOnlyAdmin):
 
         return view
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        incident = self.incident_or_404(object_id)
-        page = {
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
+        incident = found_or_404(get_incident, object_id)
+        return {
             "title": f"{incident.path}: {incident.code}",
             "original": incident,
             "incident": incident,
@@ -219,17 +209,9 @@ class IncidentAdmin(ReadOnlyAdmin):
             "buttons": buttons_of_incident(incident, request.user),
             "child": child_runs(incident.run_id, paths=[incident.path]).first(),
         }
-        return TemplateResponse(request, "workflows/incident.html", self.context(request, **page))
 
     def title_of(self, row: Incident) -> str:
         return f"{row.path} of {row.run.workflow.name}, run {short(row.run_id)}: {row.code}"
-
-    def incident_or_404(self, object_id: str) -> Incident:
-        """Return the incident of an address."""
-        try:
-            return get_incident(uuid_or_404(object_id))
-        except MissingError as error:
-            raise Http404(str(error)) from error
 
 
 def arguments_of(incident: Incident) -> dict[str, Any]:

@@ -4,10 +4,8 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -23,16 +21,15 @@ from workflows.admin.base import (
     demand,
     duration,
     found_by_id,
+    found_or_404,
     is_uuid,
     short,
-    uuid_or_404,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
 from workflows.admin.looks import run_badge, words_of
 from workflows.admin.migrating import migrate_many
 from workflows.admin.operations import RUN_OPERATIONS, Operation
 from workflows.models import Incident, Run, Workflow
-from workflows.selectors.errors import MissingError
 from workflows.selectors.runs import get_run, runs
 from workflows.selectors.undoing import undo_preview
 
@@ -115,6 +112,7 @@ class RunAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = ("pause", "resume", "cancel", "undo", "migrate")
+    page_template = "workflows/run.html"
     list_before_template = "workflows/runs_head.html"
     greets = True
 
@@ -207,7 +205,7 @@ class RunAdmin(ReadOnlyAdmin):
             demand(request, operation.permission)
             if operation.name == "cancel_undo":
                 demand(request, RUN_OPERATIONS["cancel"].permission)
-            run = self.run_or_404(object_id)
+            run = found_or_404(get_run, object_id)
             return confirm_one(
                 self,
                 request,
@@ -221,25 +219,9 @@ class RunAdmin(ReadOnlyAdmin):
 
         return view
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        run = self.run_or_404(object_id)
-        page = {"title": f"{run.workflow.name} {short(run.pk)}", "original": run, "run": run}
-        return TemplateResponse(request, "workflows/run.html", self.context(request, **page))
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
+        run = found_or_404(get_run, object_id)
+        return {"title": f"{run.workflow.name} {short(run.pk)}", "original": run, "run": run}
 
     def title_of(self, row: Run) -> str:
         return f"{title_of(row)}, {words_of(row.state).lower()}"
-
-    def run_or_404(self, object_id: str) -> Run:
-        """Return the run of an address."""
-        try:
-            return get_run(uuid_or_404(object_id))
-        except MissingError as error:
-            raise Http404(str(error)) from error

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import Prefetch, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -110,6 +108,7 @@ class StepAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     sortable_by = ()
     actions = None
+    page_template = "workflows/step.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Step]:
         return Step.objects.defer("output", "arguments")
@@ -140,15 +139,7 @@ class StepAdmin(ReadOnlyAdmin):
     def took(self, step: Step) -> str:
         return duration(step.started_at, step.finished_at) or "-"
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+    def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         step = Step.objects.filter(pk=uuid_or_404(object_id)).first()
         if step is None:
             raise Http404(f"There is no step {object_id}.")
@@ -157,7 +148,7 @@ class StepAdmin(ReadOnlyAdmin):
         incidents = list(Incident.objects.filter(step=step).order_by("-id")[:LINES_SHOWN])
         opened = [incident for incident in incidents if not incident.resolution]
         journal = Journal.objects.filter(run=step.run_id, step=step).order_by("-id")
-        page = {
+        return {
             "title": step.path,
             "original": step,
             "step": step,
@@ -179,7 +170,6 @@ class StepAdmin(ReadOnlyAdmin):
             "journal": journal[:LINES_SHOWN],
             "children": list(child_runs(run.pk, paths=[step.path])[:LINES_SHOWN]),
         }
-        return TemplateResponse(request, "workflows/step.html", self.context(request, **page))
 
 
 def _request_of(step: Step) -> Approval | None:
