@@ -4,7 +4,6 @@ They listen on free loopback ports and keep what they were told, in order. Like 
 accounts answer a repeated idempotency key with the first answer and do nothing a second time.
 """
 
-import json
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from examples.servers import Answer, Handler, Request, serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,15 @@ class Targets:
 def listening() -> Iterator[Targets]:
     """Have both targets listen until the block ends."""
     targets = Targets()
-    accounts = ThreadingHTTPServer(("127.0.0.1", 0), _accounts_of(targets))
     mail = _MailServer(("127.0.0.1", 0), _mail_of(targets))
-    targets.accounts_url = f"http://127.0.0.1:{accounts.server_port}"
-    targets.mail_port = mail.server_address[1]
-    servers = (accounts, mail)
-    for server in servers:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    threading.Thread(target=mail.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        yield targets
+        with serving(_accounts_of(targets)) as targets.accounts_url:
+            targets.mail_port = mail.server_address[1]
+            yield targets
     finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()
+        mail.shutdown()
+        mail.server_close()
 
 
 class _MailServer(socketserver.ThreadingTCPServer):
@@ -81,32 +77,15 @@ class _MailServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
 
-def _accounts_of(targets: Targets) -> type[BaseHTTPRequestHandler]:
-    class Accounts(BaseHTTPRequestHandler):
-        """POST /accounts, and POST /accounts/<id>/plan."""
+def _accounts_of(targets: Targets) -> Handler:
+    """Answer POST /accounts, and POST /accounts/<id>/plan."""
 
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Request) -> Answer:
+        if targets.out_of_plans and asked.path.endswith("/plan"):
+            return HTTPStatus.CONFLICT, {"why": "no plan is left"}
+        return HTTPStatus.CREATED, targets.answer(Call(asked.what, asked.key, asked.body or {}))
 
-        def do_POST(self) -> None:
-            told = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-            call = Call(f"POST {self.path}", self.headers.get("Idempotency-Key", ""), told)
-            if targets.out_of_plans and self.path.endswith("/plan"):
-                self._answer(HTTPStatus.CONFLICT, {"why": "no plan is left"})
-            else:
-                self._answer(HTTPStatus.CREATED, targets.answer(call))
-
-        def _answer(self, status: HTTPStatus, said: dict[str, Any]) -> None:
-            body = json.dumps(said).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Stay quiet: what was asked is in `calls`."""
-
-    return Accounts
+    return answer
 
 
 def _mail_of(targets: Targets) -> type[socketserver.StreamRequestHandler]:

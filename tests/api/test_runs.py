@@ -8,32 +8,11 @@ from pytest_django import DjangoAssertNumQueries
 
 from environments.services import move_environment
 from tests.api.builders import API, a_client, problem_of
-from tests.selectors.builders import a_run, a_version, an_environment, an_incident
+from tests.selectors.builders import KEYS_OF_A_RUN, a_run, a_version, an_environment, an_incident
 from workflows.models import Journal, Run
 from workflows.services.runs import pause_run
 
 pytestmark = pytest.mark.django_db
-
-KEYS_OF_A_RUN = [
-    "id",
-    "workflow",
-    "version",
-    "environment",
-    "state",
-    "reason",
-    "input",
-    "output",
-    "error",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "late_since",
-    "parent",
-    "waits_for",
-    "forked_from",
-    "migrations",
-    "steps",
-]
 
 
 def start(body: dict[str, Any], key: str | None = None, **facts: Any) -> Any:

@@ -70,14 +70,18 @@ def manage(*arguments: object) -> Answer:
 
 def manage_apart(*arguments: object, stdin: str = "", **env: str) -> Answer:
     """Give a command in a process of its own."""
+    return _ran(arguments, env, input=stdin)
+
+
+def _ran(arguments: tuple[object, ...], env: dict[str, str], **stdin: Any) -> Answer:
     done = subprocess.run(
         [sys.executable, "manage.py", *map(str, arguments)],
-        input=stdin,
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | env,
         cwd=HERE.parent.parent,
+        **stdin,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 
@@ -87,19 +91,10 @@ def manage_on_terminal(*arguments: object, types: str, **env: str) -> Answer:
     keyboard, terminal = pty.openpty()
     os.write(keyboard, types.encode())
     try:
-        done = subprocess.run(
-            [sys.executable, "manage.py", *map(str, arguments)],
-            stdin=terminal,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | env,
-            cwd=HERE.parent.parent,
-        )
+        return _ran(arguments, env, stdin=terminal)
     finally:
         os.close(keyboard)
         os.close(terminal)
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 def saved(folder: Path, text: str, name: str = "workflow.yaml") -> Path:

@@ -24,6 +24,28 @@ steps:
   - {id: check, uses: log, with: {message: checking}}
 """
 
+KEYS_OF_A_RUN = [
+    "id",
+    "workflow",
+    "version",
+    "environment",
+    "state",
+    "reason",
+    "input",
+    "output",
+    "error",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "late_since",
+    "parent",
+    "waits_for",
+    "forked_from",
+    "migrations",
+    "steps",
+]
+"""Of a run with its steps, as JSON has it, in their order."""
+
 
 def a_version(name: str = "nightly", *, message: str = "copying") -> Version:
     """Apply a definition of two steps."""

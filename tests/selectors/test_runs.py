@@ -5,7 +5,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from tests.selectors.builders import a_run, an_environment, an_incident
+from tests.selectors.builders import KEYS_OF_A_RUN, a_run, an_environment, an_incident
 from workflows.models import Run
 from workflows.selectors.errors import AmbiguousError, CursorError, MissingError
 from workflows.selectors.runs import (
@@ -19,26 +19,6 @@ from workflows.services.runs import pause_run
 
 pytestmark = pytest.mark.django_db
 
-KEYS_OF_A_RUN = [
-    "id",
-    "workflow",
-    "version",
-    "environment",
-    "state",
-    "reason",
-    "input",
-    "output",
-    "error",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "late_since",
-    "parent",
-    "waits_for",
-    "forked_from",
-    "migrations",
-    "steps",
-]
 KEYS_OF_A_STEP = [
     "path",
     "state",

@@ -157,6 +157,14 @@ def found_by_id(rows: QuerySet[Any], text: str, *columns: str) -> QuerySet[Any] 
     return rows.filter(**{f"{column}__gte": ends[0], f"{column}__lte": ends[1]})
 
 
+def of_run(rows: QuerySet[Any], text: str, column: str) -> QuerySet[Any]:
+    """Narrow to the rows of runs whose ids begin like this; nothing asked is everything."""
+    if not text.strip():
+        return rows
+    found = found_by_id(rows, text, column)
+    return rows.none() if found is None else found
+
+
 def newest_of(rows: QuerySet[Any]) -> QuerySet[Any]:
     """Narrow to the newest `MOST_COUNTED` rows, by an id: a sliced subquery hides their number."""
     oldest = rows.order_by("-pk").values_list("pk", flat=True)[MOST_COUNTED:].first()

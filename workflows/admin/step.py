@@ -16,7 +16,7 @@ from workflows.admin.base import (
     CreatedFilter,
     ReadOnlyAdmin,
     duration,
-    found_by_id,
+    of_run,
     short,
     step_url,
     uuid_or_404,
@@ -116,10 +116,7 @@ class StepAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Step], search_term: str
     ) -> tuple[QuerySet[Step], bool]:
-        if not search_term.strip():
-            return queryset, False
-        by_run = found_by_id(queryset, search_term, "run_id")
-        return (queryset.none() if by_run is None else by_run), False
+        return of_run(queryset, search_term, "run_id"), False
 
     @admin.display(description="State")
     def badge(self, step: Step) -> SafeString:
@@ -208,10 +205,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempt], search_term: str
     ) -> tuple[QuerySet[Attempt], bool]:
-        if not search_term.strip():
-            return queryset, False
-        by_run = found_by_id(queryset, search_term, "step__run_id")
-        return (queryset.none() if by_run is None else by_run), False
+        return of_run(queryset, search_term, "step__run_id"), False
 
     @admin.display(description="Step")
     def step_of(self, attempt: Attempt) -> SafeString:

@@ -7,7 +7,7 @@ Pure; `workflows.engine.migrating` carries out what is said here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workflows.engine.events import Birth
@@ -75,29 +75,28 @@ def _of_the_run(run: RunView) -> Finding | None:
     return None
 
 
+@dataclass(slots=True)
 class _Way:
     """The way of one run from a version to another, as far as it is found out."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the facts of `examine`
-        self,
-        old: Plan,
-        new: Plan,
-        run: RunView,
-        standings: Sequence[Standing],
-        rows: Mapping[str, StepView],
-        mapping: Mapped,
-    ) -> None:
-        self.old, self.new, self.run = old, new, run
-        self.standings = standings
-        self.known = frozenset(standing.node for standing in standings)
-        self.rows = rows
-        self.mapping = mapping
-        self.findings: list[Finding] = []
-        self.nodes: dict[int, int] = {0: 0}
-        self.taken = {0}
-        self.retired: set[int] = set()
-        self.births: list[Birth] = []
-        self.placed: dict[str, StepView] = {}
+    old: Plan
+    new: Plan
+    run: RunView
+    standings: Sequence[Standing]
+    rows: Mapping[str, StepView]
+    mapping: Mapped
+    findings: list[Finding] = field(default_factory=list)
+    nodes: dict[int, int] = field(default_factory=lambda: {0: 0})
+    retired: set[int] = field(default_factory=set)
+    births: list[Birth] = field(default_factory=list)
+    placed: dict[str, StepView] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=lambda: {0})
+    """The nodes of the new version that those of the old one become."""
+    known: frozenset[int] = field(init=False)
+    """The nodes of the old version that have rows."""
+
+    def __post_init__(self) -> None:
+        self.known = frozenset(standing.node for standing in self.standings)
 
     def examined(self) -> Examined:
         """Return what was found."""

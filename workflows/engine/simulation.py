@@ -238,15 +238,7 @@ class Simulation:
     def _tally(self, scope: str) -> ScopeTally:
         inside = [row.view for row in self.rows.values() if row.view.scope == scope]
         inside.sort(key=lambda view: view.node)
-        failed = [view for view in inside if view.failed]
-        first = next((view for view in failed if view.error is not None), None)
-        return ScopeTally(
-            alive=sum(view.alive for view in inside),
-            failed=len(failed),
-            first_error=first.error if first else None,
-            first_failed=first.path if first else "",
-            needs_person=scope == ROOT and self._needs_person(),
-        )
+        return ScopeTally.of(inside, needs_person=scope == ROOT and self._needs_person())
 
     def _needs_person(self) -> bool:
         return self.plan.on_failure is OnFailure.PARK and bool(self.to_replay)

@@ -5,7 +5,7 @@ a graph of five and of fifty thousand. The same slice is filled from PostgreSQL,
 from the simulation's dictionaries and by hand in a test.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -145,6 +145,20 @@ class ScopeTally:
     needs_person: bool = False
     """Of the root of a run that parks: whether an incident of the run is open."""
 
+    @classmethod
+    def of(cls, inside: Iterable[StepView], *, needs_person: bool = False) -> "ScopeTally":
+        """Count the steps of a scope, given in the order of their nodes."""
+        views = list(inside)
+        failed = [view for view in views if view.failed]
+        first = next((view for view in failed if view.error is not None), None)
+        return cls(
+            alive=sum(view.alive for view in views),
+            failed=len(failed),
+            first_error=first.error if first else None,
+            first_failed=first.path if first else "",
+            needs_person=needs_person,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Undoing:
@@ -266,15 +280,7 @@ class Slice:
         """Return what the steps of a scope amount to."""
         if scope not in self.alone:
             return self.tallies[scope]
-        inside = [view for view in self.steps.values() if view.scope == scope]
-        failed = [view for view in inside if view.failed]
-        first = next((view for view in failed if view.error is not None), None)
-        return ScopeTally(
-            alive=sum(view.alive for view in inside),
-            failed=len(failed),
-            first_error=first.error if first else None,
-            first_failed=first.path if first else "",
-        )
+        return ScopeTally.of(view for view in self.steps.values() if view.scope == scope)
 
     def covers(self, wanted: Requirement) -> bool:
         """Say whether everything that `wanted` asks for is here, or is known not to exist."""

@@ -221,7 +221,7 @@ def load(
     if not rows:
         raise NoRunError(f"there is no run {run_id}")
     _, state, ending, environment, parent, reason, pinned = rows[0][:7]
-    steps = [_step(row[7:]) for row in rows if row[7] is not None]
+    steps = [step_of(row[7:]) for row in rows if row[7] is not None]
     some = wanted.subtrees or wanted.unfinished
     is_deep = bool(some or wanted.everything or wanted.reopenable)
     if is_deep:
@@ -232,14 +232,7 @@ def load(
     if version not in {None, pinned}:
         raise WentOverError(run_id, pinned)
     held = Slice(
-        run=RunView(
-            str(run_id),
-            RunState(state),
-            _ending(ending),
-            environment,
-            str(parent or ""),
-            RunReason(reason) if reason else None,
-        ),
+        run=run_of(run_id, state, ending, environment, parent, reason),
         steps={view.path: view for view in steps},
         held=wanted,
     )
@@ -287,7 +280,7 @@ def _load_inside(
     while True:
         rows = cur.execute(LOAD_INSIDE, values).fetchall()
         if len(rows) == known:
-            return [_step(row) for row in rows]
+            return [step_of(row) for row in rows]
         known = len(rows)
 
 
@@ -304,7 +297,7 @@ def _load_undoing(cur: psycopg.Cursor[Row], run_id: UUID, held: Slice) -> None:
     if path:
         values = {"run": run_id, "paths": [path, path + BELOW]}
         for found in cur.execute(LOAD_PATHS, values, prepare=True).fetchall():
-            view = _step(found)
+            view = step_of(found)
             held.steps[view.path] = view
     elif not under_way:
         failed = cur.execute(UNDOING_FAILED, (run_id,), prepare=True).fetchall()
@@ -420,7 +413,7 @@ def _outputs(  # noqa: PLR0913, PLR0917 - where they are, and how much of them
 def run_view(run_id: UUID) -> RunView:
     """Return a run as it stands, without a lock."""
     state, ending = cursor().execute(READ_RUN, (run_id,)).fetchall()[0]
-    return RunView(str(run_id), RunState(state), _ending(ending))
+    return RunView(str(run_id), RunState(state), ending_of(ending))
 
 
 def lock_run(run_id: UUID) -> RunState:
@@ -442,7 +435,21 @@ def _tallies(
     return found
 
 
-def _step(row: Row) -> StepView:
+def run_of(run_id: UUID, *row: Any) -> RunView:
+    """Return a run from its state, ending, environment, parent and reason."""
+    state, ending, environment, parent, reason = row
+    return RunView(
+        str(run_id),
+        RunState(state),
+        ending_of(ending),
+        environment,
+        str(parent or ""),
+        RunReason(reason) if reason else None,
+    )
+
+
+def step_of(row: Row) -> StepView:
+    """Return a step from its STEP_COLUMNS."""
     return StepView(
         path=row[0],
         node=row[1],
@@ -464,7 +471,8 @@ def _step(row: Row) -> StepView:
     )
 
 
-def _ending(value: str | None) -> Ending | None:
+def ending_of(value: str | None) -> Ending | None:
+    """Return the end that a run is heading for, as its row has it."""
     if value is None:
         return None
     found = json.loads(value)

@@ -17,8 +17,8 @@ from uuid_utils.compat import uuid7
 from workflows.engine.examined import Examined, Standing, renamings
 from workflows.engine.plan import ASIDE, LOOPS, NO_LONGER, NO_NODE, Plan, matching, renaming
 from workflows.engine.slice import RunView, StepView
-from workflows.engine.states import LIVE_STEPS, Reason, RunReason, RunState, StepState
-from workflows.store.loading import STEP_COLUMNS, _ending, _step
+from workflows.engine.states import LIVE_STEPS, Reason, StepState
+from workflows.store.loading import STEP_COLUMNS, run_of, step_of
 from workflows.store.places import queue_of
 from workflows.store.session import Row, cursor
 
@@ -192,16 +192,9 @@ def look_at(run_id: UUID, plan: Plan, *, lock: bool = False) -> Whole | None:
     found = cur.execute(f"{RUN} FOR UPDATE OF r" if lock else RUN, (run_id,)).fetchone()
     if found is None:
         return None
-    state, ending, environment, parent, reason, version = found
-    run = RunView(
-        str(run_id),
-        RunState(state),
-        _ending(ending),
-        environment,
-        str(parent or ""),
-        RunReason(reason) if reason else None,
-    )
-    views = [_step(row) for row in rows]
+    *facts, version = found
+    run = run_of(run_id, *facts)
+    views = [step_of(row) for row in rows]
     return Whole(run, version, {view.path: view for view in views}, standings)
 
 
