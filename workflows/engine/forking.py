@@ -16,7 +16,7 @@ from workflows.engine.states import Reason, RunState, StepState
 from workflows.language.words import StepKind
 
 ENTERED = frozenset({StepKind.STEPS, StepKind.PARALLEL, StepKind.SWITCH})
-"""The blocks that a fork can begin inside of."""
+"""The scopes that a fork can begin inside of."""
 
 
 class ForkError(ValueError):

@@ -1,6 +1,6 @@
 """Newcomers: the steps that only the version has to which a run goes over.
 
-Those of blocks that have begun are born with the migration. Whose turn has passed is asked
+Those of scopes that have begun are born with the migration. Whose turn has passed is asked
 about, and left out.
 """
 
@@ -43,7 +43,7 @@ class Newcomers:
     births: list[Birth] = field(default_factory=list)
 
     def find(self) -> None:
-        """Find the steps that only the new version has, of the blocks that have begun."""
+        """Find the steps that only the new version has, of the scopes that have begun."""
         if self.run.state is RunState.PENDING:
             return
         self._bear_in(self.new.root, ROOT, _Stage.of_run(self.run))
@@ -52,7 +52,7 @@ class Newcomers:
             node = self.new.nodes[view.node]
             has_begun = view.state is StepState.WAITING or view.path in begun
             if has_begun and node.kind in SCOPES - LOOPS:
-                self._bear_in(node, view.path, _Stage.of_block(view))
+                self._bear_in(node, view.path, _Stage.of_scope(view))
 
     def _bear_in(self, scope: Node, path: str, stage: "_Stage") -> None:
         children = (self.new.nodes[index] for index in scope.children)
@@ -73,7 +73,7 @@ class Newcomers:
                 self.births.append(Birth(where, path, why))
 
     def _tell_of_rounds(self, missing: Iterable[Node]) -> None:
-        """Say what is new in a block that has ended, of a loop: not all rows of that are looked at.
+        """Say what is new in a scope that has ended, of a loop: not all rows of that are looked at.
 
         Nothing of it goes on, so nothing is missed there.
         """
@@ -144,7 +144,7 @@ def is_passed(view: StepView) -> bool:
 
 
 class _Stage(StrEnum):
-    """What may become of the steps of a block."""
+    """What may become of the steps of a scope."""
 
     OPEN = "open"
     SUSPENDED = "suspended"
@@ -157,8 +157,8 @@ class _Stage(StrEnum):
         return cls.SUSPENDED if run.state is RunState.FAILED else cls.OPEN
 
     @classmethod
-    def of_block(cls, view: StepView) -> "_Stage":
-        """Return the stage of the steps of a block."""
+    def of_scope(cls, view: StepView) -> "_Stage":
+        """Return the stage of the steps of a scope."""
         if view.state is StepState.WAITING:
             waits = view.reason is Reason.CHILDREN and view.error is None
             return cls.OPEN if waits and not view.cancel_requested else cls.SUSPENDED

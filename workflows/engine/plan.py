@@ -216,7 +216,7 @@ class Node:
     every: float | None = None
     max_times: int | None = None
     transitions: tuple[Transition, ...] = ()
-    """Of a state: where it goes when it has ended; none: the end of its block."""
+    """Of a state: where it goes when it has ended; none: the end of its scope."""
     transition_reads: Reads = NOTHING
     is_item: bool = False
     """Whether it is the body of a loop, and its instances have numbers."""

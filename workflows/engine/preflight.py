@@ -302,7 +302,7 @@ class _Way:
         return view._replace(node=target.index, path=path, scope=scope)
 
     def bring_forth(self) -> None:
-        """Find the steps that only the new version has, of the blocks that have begun."""
+        """Find the steps that only the new version has, of the scopes that have begun."""
         newcomers = Newcomers(self.old, self.new, self.run, self.placed, self.mapping)
         newcomers.find()
         self.findings += newcomers.findings

@@ -249,7 +249,7 @@ class Simulation:
         return [path for path in self.rows if path in self.charged and self._is_open(path)]
 
     def _is_open(self, path: str) -> bool:
-        """Say whether a step that failed still needs a person, who may have settled a block."""
+        """Say whether a step that failed still needs a person, who may have settled a scope."""
         view = self.rows[path].view
         if view.state is not StepState.FAILED:
             return False
