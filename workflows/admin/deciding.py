@@ -7,9 +7,9 @@ from django import forms
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget
 
-from workflows.admin.operations import NoteForm, Operation
+from workflows.admin.operations import NoteForm, Operation, note_field
 from workflows.models import Verdict
 from workflows.services.approvals import Said, decide, decide_many, delegate
 
@@ -17,23 +17,13 @@ from workflows.services.approvals import Said, decide, decide_many, delegate
 class RejectForm(NoteForm):
     """Why it is rejected."""
 
-    note = forms.CharField(
-        label="Why",
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Required. The run reads it, and whoever asks why.",
-    )
+    note = note_field("Required. The run reads it, and whoever asks why.", is_required=True)
 
 
 class RemarkForm(NoteForm):
     """A remark with approvals."""
 
-    note = forms.CharField(
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Kept with each of your decisions.",
-    )
+    note = note_field("Kept with each of your decisions.")
 
 
 class HandForm(NoteForm):
@@ -44,12 +34,7 @@ class HandForm(NoteForm):
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
         help_text="The name that they log in with.",
     )
-    note = forms.CharField(
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Why, for whoever looks at it later.",
-    )
+    note = note_field("Why, for whoever looks at it later.", rows=2)
     field_order: tuple[str, ...] = ("to", "note")
 
 

@@ -27,6 +27,9 @@ REPEATS = (
     "only when you have seen that it has had none."
 )
 
+LONGEST_NOTE = 2000
+"""Characters of a remark."""
+
 
 class Asker(Protocol):
     """A person, as far as buttons are concerned."""
@@ -44,25 +47,28 @@ class Button:
     tone: str = "plain"
 
 
+def note_field(said: str, *, is_required: bool = False, rows: int = 3) -> forms.CharField:
+    """Return a field for a remark; one that must be given says why."""
+    return forms.CharField(
+        label="Why" if is_required else None,
+        required=is_required,
+        max_length=LONGEST_NOTE,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": rows}),
+        help_text=said,
+    )
+
+
 class NoteForm(forms.Form):
     """A remark for the journal of the incident."""
 
-    note = forms.CharField(
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Kept with the incident, for whoever looks at it later.",
-    )
+    note = note_field("Kept with the incident, for whoever looks at it later.")
 
 
 class ReasonForm(NoteForm):
     """A remark that must be given."""
 
-    note = forms.CharField(
-        label="Why",
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Kept with the incident. A note is required: nothing else will say why.",
+    note = note_field(
+        "Kept with the incident. A note is required: nothing else will say why.", is_required=True
     )
 
 

@@ -17,7 +17,7 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from workflows.admin.operations import JsonField
+from workflows.admin.operations import JsonField, note_field
 
 PREFIX = "input-"
 LONG_TEXT = 300
@@ -113,12 +113,7 @@ class StartForm(SchemaForm):
 class ApproveForm(SchemaForm):
     """What is filled in with an approval, and a remark."""
 
-    note = forms.CharField(
-        required=False,
-        max_length=2000,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Kept with your decision; the run can read it.",
-    )
+    note = note_field("Kept with your decision; the run can read it.")
     others = ("note",)
 
 
