@@ -22,8 +22,8 @@ from tests.workflows.builders import (
     step,
     task,
 )
+from workers.attempt import carry_out
 from workers.leases import Held
-from workers.segment import carry_out
 from workflows.engine.events import Failed
 from workflows.services.errors import EnvironmentClosedError, NotFoundError
 from workflows.services.incidents import replay_incident
