@@ -30,7 +30,8 @@ from workflows.engine.events import (
 )
 from workflows.engine.joins import Tally
 from workflows.engine.plan import LOOPS, NO_NODE, Plan
-from workflows.engine.simulate import EPOCH, Simulation
+from workflows.engine.simulate import EPOCH
+from workflows.engine.simulation import Simulation
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import (
     RUN_MOVES,

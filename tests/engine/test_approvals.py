@@ -9,8 +9,9 @@ from tests.engine.builders import Play, plan_from, play, task
 from workflows.engine import approving
 from workflows.engine.decision import AttemptEnd
 from workflows.engine.events import Answered, CancelRequested, Replayed, TimedOut
-from workflows.engine.simulate import EPOCH, Result, simulate
+from workflows.engine.simulate import EPOCH, simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Result
 
 DAY = 86400
 ESCALATES = {"timeout": "1d", "on_timeout": "escalate", "escalate_to": "directors"}

@@ -7,8 +7,9 @@ import pytest
 from tests.engine.builders import Play, done, error_of, plan_from, play, task
 from workflows.engine.decision import Awaited
 from workflows.engine.events import Answered, CancelRequested, Replayed, TimedOut
-from workflows.engine.simulate import Result, simulate
+from workflows.engine.simulate import simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Result
 from workflows.language.words import ErrorClass
 
 

@@ -33,8 +33,9 @@ from workflows.engine.events import (
     SkipDecided,
     TimedOut,
 )
-from workflows.engine.simulate import Call, Result, simulate
+from workflows.engine.simulate import simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Call, Result
 
 ORDER = saga(undoable("reserve"), undoable("charge"), task("ship"))
 ONCE = {"uses": "log", "retry": {"max_attempts": 1}}

@@ -6,8 +6,9 @@ import pytest
 
 from tests.engine.builders import broken, done, lost, plan_from, plan_of, play, task
 from workflows.engine.events import Event, Replayed, RetryDue, TimedOut
-from workflows.engine.simulate import Result, simulate
+from workflows.engine.simulate import simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Result
 
 
 def test_a_failed_step_opens_an_incident_and_fails_the_run() -> None:

@@ -8,8 +8,9 @@ import pytest
 from tests.engine.builders import Play, plan_from, task
 from workflows.engine.events import Answered, Started
 from workflows.engine.listening import content, is_it, named
-from workflows.engine.simulate import EPOCH, Result, simulate
+from workflows.engine.simulate import EPOCH, simulate
 from workflows.engine.states import Reason, StepState
+from workflows.engine.stubs import Result
 
 EVENT = {"id": "1", "source": "/shop", "type": "order.paid", "data": {"order": "A-1", "sum": 12}}
 OF_ORDER = "${{ event.data.order == input.order }}"

@@ -12,9 +12,11 @@ from workflows.engine.advance import advance
 from workflows.engine.events import Replayed, SkipDecided, Started, TimedOut
 from workflows.engine.looping import MOST_BORN
 from workflows.engine.plan import Plan
-from workflows.engine.simulate import EPOCH, Call, Result, Simulation, simulate
+from workflows.engine.simulate import EPOCH, simulate
+from workflows.engine.simulation import Simulation
 from workflows.engine.slice import RunView, Slice
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Call, Result
 
 
 def each(*body: dict[str, Any], over: Any = (1, 2, 3), **keys: Any) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from tests.engine.builders import error_of, plan_from, task
-from workflows.engine.simulate import EPOCH, Call, Result, simulate
+from workflows.engine.simulate import EPOCH, simulate
 from workflows.engine.states import RunState, StepState
+from workflows.engine.stubs import Call, Result
 
 
 def test_a_week_of_waiting_takes_no_time() -> None:

@@ -5,8 +5,9 @@ from typing import Any
 from tests.engine.builders import broken, done, plan_from, play, task
 from workflows.engine.events import Answered, Replayed, SkipDecided
 from workflows.engine.plan import Plan
-from workflows.engine.simulate import Call, Result, simulate
+from workflows.engine.simulate import simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Call, Result
 
 REVIEWED = [
     {"when": "${{ steps.review.output == 'good' }}", "to": "publish"},

@@ -25,8 +25,9 @@ from workflows.engine.events import (
     Replayed,
     RetryDue,
 )
-from workflows.engine.simulate import Call, Result, simulate
+from workflows.engine.simulate import simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Call, Result
 
 PROBE, NEVER = Repeat.AFTER_PROBE, Repeat.NEVER
 IN_DOUBT = [lost, interrupted]

@@ -16,8 +16,9 @@ from workflows.engine.events import (
     Replayed,
     TimedOut,
 )
-from workflows.engine.simulate import EPOCH, Result, simulate
+from workflows.engine.simulate import EPOCH, simulate
 from workflows.engine.states import Reason, RunState, StepState
+from workflows.engine.stubs import Result
 
 
 def callback(name: str = "vendor", timeout: str = "7d", **keys: Any) -> dict[str, Any]:

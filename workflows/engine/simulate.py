@@ -29,9 +29,6 @@ from workflows.engine.stubs import (
     freely,
 )
 
-__all__ = ("EPOCH", "Call", "Result", "Simulation", "simulate")
-"""What whoever simulates needs, from one place."""
-
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """When a simulated run begins, unless it is told otherwise."""
 
