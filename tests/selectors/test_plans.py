@@ -22,13 +22,13 @@ from benchmarks import history
 from environments.models import Environment
 from environments.services import ensure_default
 from monitoring import dashboard
-from tests.workflows.builders import a_version, task
+from tests.workflows.builders import a_run, a_version, task
 from workflows import store
 from workflows.admin import base
 from workflows.models import Incident, Run, Step, Workflow
 from workflows.services.orders import Order
 from workflows.services.runs import start_runs
-from workflows.store import rows
+from workflows.store import loading, rows
 
 RUNS = 2_500
 COUNTED = 100
@@ -232,6 +232,16 @@ def test_sweeps_read_what_lives_also_when_statistics_know_of_nothing_that_lives(
 
     assert seen["messages"] >= LIVE
     assert not {sweep: number for sweep, number in seen.items() if number > LIVE * 5}
+
+
+def test_the_end_of_a_scope_reads_what_ended_badly_in_it_however_wide_the_run_is() -> None:
+    run = a_run({"id": "all", "parallel": [task(f"s{number}") for number in range(300)]})
+
+    failed = touched(loading.FAILED_INSIDE, (["all"], run.pk))
+    alive = touched(loading.HAVE_LIVE, (["all"], run.pk))
+
+    assert failed == {"workflows_step": 0}
+    assert alive["workflows_step"] <= 1
 
 
 def _most_seen(node: dict[str, Any]) -> int:

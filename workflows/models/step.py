@@ -103,6 +103,11 @@ class Step(models.Model):
                 condition=Q(state__in=[state.value for state in sorted(LIVE_STEPS)]),
             ),
             models.Index(
+                fields=["run", "scope"],
+                name="steps_that_ended_badly",
+                condition=Q(state__in=["CANCELLED", "FAILED"]) | Q(reason="discarded"),
+            ),
+            models.Index(
                 fields=["run", "state", "-completion"],
                 name="steps_to_be_undone",
                 condition=Q(completion__isnull=False)

@@ -140,11 +140,12 @@ PAGE = 1000
 """Outputs of a loop's items that are read with one statement."""
 
 HAVE_LIVE = f"""
-    SELECT scope FROM unnest(%s::text[]) wanted (scope)
-    WHERE EXISTS (
-        SELECT 1 FROM workflows_step s WHERE s.run_id = %s AND s.scope = wanted.scope
-        AND s.state IN ({", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))})
-    )
+    SELECT wanted.scope FROM unnest(%s::text[]) wanted (scope), LATERAL (
+        SELECT FROM workflows_step
+        WHERE run_id = %s AND scope = wanted.scope
+        AND state IN ({", ".join(f"'{state.value}'" for state in sorted(LIVE_STEPS))})
+        LIMIT 1
+    ) first
 """  # noqa: S608 - the states are literals, so that the partial index is used
 
 LAST_COMPLETED = """
