@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -90,10 +90,6 @@ class MovingAdmin(ModelAdmin):
 
     change_form_outer_before_template = "environments/moves.html"
 
-    def find(self, object_id: str) -> Any:
-        """Return the row of an address; None if there is none."""
-        raise NotImplementedError
-
     def badge(self, row: Any) -> SafeString:
         """Return the badge of a row."""
         raise NotImplementedError
@@ -113,7 +109,7 @@ class MovingAdmin(ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        found, more = self.find(object_id), dict(extra_context or {})
+        found, more = self.get_object(request, unquote(object_id)), dict(extra_context or {})
         if found is not None:
             more |= {
                 "state_badge": self.badge(found),
@@ -231,9 +227,6 @@ class EnvironmentAdmin(MovingAdmin):
         }
         return TemplateResponse(request, "workflows/confirm.html", page)
 
-    def find(self, object_id: str) -> Environment | None:
-        return Environment.objects.filter(pk=object_id).first() if _is_uuid(object_id) else None
-
     def moves_of(self, row: Environment, request: HttpRequest) -> list[dict[str, str]]:
         return _buttons(row) if request.user.has_perm(CHANGE) else []
 
@@ -254,11 +247,3 @@ def _buttons(environment: Environment) -> list[dict[str, str]]:
 
 def _actor(request: HttpRequest) -> str:
     return f"person:{request.user.get_username()}"
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

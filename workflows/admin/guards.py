@@ -173,10 +173,7 @@ class BreakerAdmin(OperatedAdmin):
         first: list[Parking] = breaker.first_in_line
         return first
 
-    def find(self, object_id: str) -> Breaker | None:
-        return guards().filter(pk=object_id).first() if object_id.isdigit() else None
-
-    def subject_of(self, row: Breaker) -> str:
+    def title_of(self, row: Breaker) -> str:
         return f"{row.name} in {row.environment.name}: {standing(row)}"
 
     def said_of(self, row: Breaker) -> list[str]:

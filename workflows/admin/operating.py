@@ -26,10 +26,6 @@ class OperatedAdmin(MovingAdmin, ReadOnlyAdmin):
         """Return what may be done to a row as it stands."""
         raise NotImplementedError
 
-    def subject_of(self, row: Any) -> str:
-        """Say what the row is, for whoever is asked whether they mean it."""
-        raise NotImplementedError
-
     def moves_of(self, row: Any, request: HttpRequest) -> list[Button]:
         """Return the buttons for what the person may do."""
         return [
@@ -44,7 +40,7 @@ class OperatedAdmin(MovingAdmin, ReadOnlyAdmin):
 
     def operate(self, request: HttpRequest, pk: int, name: str) -> HttpResponse:
         """Ask, then do it."""
-        row = self.find(str(pk))
+        row = self.get_object(request, str(pk))
         if row is None or name not in self.acts:
             what = self.opts.verbose_name
             raise Http404(f"There is no {what} {pk}, or nothing called {name} to do to it.")
@@ -58,7 +54,7 @@ class OperatedAdmin(MovingAdmin, ReadOnlyAdmin):
             request,
             replace(operation, do=do),
             pk=UUID(int=pk),
-            subject=self.subject_of(row),
+            subject=self.title_of(row),
             back=self._address("change", pk),
         )
 

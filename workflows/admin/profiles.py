@@ -282,10 +282,7 @@ class ProfileAdmin(OperatedAdmin):
     def folder(self, profile: Profile) -> str:
         return folder_of(profile)
 
-    def find(self, object_id: str) -> Profile | None:
-        return profiles().filter(pk=object_id).first() if object_id.isdigit() else None
-
-    def subject_of(self, row: Profile) -> str:
+    def title_of(self, row: Profile) -> str:
         return f"{row.name} of {row.pool.name}, {row.state.lower()}"
 
     def said_of(self, row: Profile) -> list[str]:
