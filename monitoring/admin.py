@@ -5,8 +5,10 @@ Their own modules are imported first, so that what they register is there to be 
 
 import django.contrib.auth.admin
 import django_celery_beat.admin as beat
+import knox.admin
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
 from django_celery_beat.models import (
     ClockedSchedule,
     CrontabSchedule,
@@ -14,6 +16,7 @@ from django_celery_beat.models import (
     PeriodicTask,
     SolarSchedule,
 )
+from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
@@ -26,6 +29,7 @@ for model in (
     CrontabSchedule,
     SolarSchedule,
     ClockedSchedule,
+    AuthToken,
 ):
     admin.site.unregister(model)
 
@@ -84,3 +88,23 @@ class SolarScheduleAdmin(ModelAdmin):
 @admin.register(ClockedSchedule)
 class ClockedScheduleAdmin(beat.ClockedScheduleAdmin, ModelAdmin):
     """Once, at a time."""
+
+
+@admin.register(AuthToken)
+class AuthTokenAdmin(knox.admin.AuthTokenAdmin, ModelAdmin):
+    """The tokens of programs: what one is is said once, when it has been made."""
+
+    list_display = ("token_key", "user", "created", "expiry")
+    readonly_fields = ("token_key", "created")
+    search_fields = ("token_key", "user__username")
+    search_help_text = "The beginning of a token, or of the name of its user."
+    show_full_result_count = False
+    nothing = "Programs that use the REST API send a token; it can do what its user may do."
+
+    def get_fields(self, request: HttpRequest, obj: AuthToken | None = None) -> tuple[str, ...]:
+        return ("user", "expiry") if obj is None else ("token_key", "user", "created", "expiry")
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: AuthToken | None = None
+    ) -> tuple[str, ...]:
+        return () if obj is None else (*self.readonly_fields, "user")

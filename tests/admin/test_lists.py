@@ -1,10 +1,12 @@
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from knox.models import AuthToken
 
 from environments.services import create_environment
 from tests.admin.builders import TWO_STEPS, completed, failed, incident_of, started
@@ -29,6 +31,7 @@ LISTS = (
 OTHERS = (
     "auth_user",
     "auth_group",
+    "knox_authtoken",
     "django_celery_beat_periodictask",
     "django_celery_beat_intervalschedule",
     "django_celery_beat_crontabschedule",
@@ -154,3 +157,15 @@ def test_a_list_without_rows_says_once_what_would_be_there(model: str, door: Doo
     shown = page.context["cl"].model_admin
     assert getattr(shown, "greets", False) or shown.nothing
     assert page.content.decode().count('class="card empty') == 1
+
+
+def test_a_token_is_told_once_when_it_is_made(door: Door) -> None:
+    client = door("root")
+    user = get_user_model().objects.get(username="root-ann")
+
+    answer = client.post(reverse("admin:knox_authtoken_add"), {"user": user.pk}, follow=True)
+
+    [said] = [str(one) for one in answer.context["messages"] if str(one).startswith("TOKEN ")]
+    token, made = said.removeprefix("TOKEN "), AuthToken.objects.get(user=user)
+    assert token.startswith(made.token_key)
+    assert token not in client.get(reverse("admin:knox_authtoken_changelist")).content.decode()

@@ -213,3 +213,12 @@ def test_a_fork_of_a_failed_run_begins_where_it_failed_unless_told_otherwise(doo
     forms = [client.get(run_url("fork", run) + tail).context["form"] for tail in ("", "?path=b")]
 
     assert [form["path"].value() for form in forms] == ["fetch", "b"]
+
+
+def test_who_mistypes_json_is_told_where(door: Door) -> None:
+    incident = incident_of(failed())
+
+    page = door("operators").post(incident_url("correct", incident), {"arguments": '{"a": 1,\n b}'})
+
+    said = "This is not JSON. At line 2, column 2: expecting property name"
+    assert page.context["form"].errors["arguments"][0].startswith(said)

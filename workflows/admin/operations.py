@@ -81,11 +81,28 @@ class JsonField(forms.JSONField):
         )
         super().__init__(widget=widget, **options)
 
+    def to_python(self, value: Any) -> Any:
+        """Read what was typed; of what is no JSON say where it goes wrong."""
+        try:
+            return super().to_python(value)
+        except forms.ValidationError as error:
+            raise _misread(str(value)) or error from None
+
     def prepare_value(self, value: Any) -> Any:
         """Show a value as indented JSON; what a person has typed as it is."""
         if isinstance(value, forms.fields.InvalidJSONInput | str):
             return str(value)
         return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _misread(text: str) -> forms.ValidationError | None:
+    """Return where a text ceases to be JSON, if it does."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as wrong:
+        where = f"line {wrong.lineno}, column {wrong.colno}"
+        return forms.ValidationError(f"This is not JSON. At {where}: {wrong.msg.lower()}.")
+    return None
 
 
 class CorrectForm(NoteForm):
