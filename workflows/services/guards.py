@@ -135,7 +135,8 @@ def is_stopped(pin: Pinned, scope: str, *, now: datetime) -> bool:
 def open_guard(*, environment: str, guard: str, why: str, by: str) -> None:
     """Open a breaker by hand: its steps are parked until a person closes it.
 
-    Raises InputRefusedError without a reason, NotFoundError for an environment that is not there.
+    Raises InputRefusedError without a reason, NotFoundError for an environment that is not there,
+    and StateRefusedError when a person has opened it already.
     """
     _by_hand(environment, guard, why, by, law.opened_by_hand)
 
@@ -143,7 +144,8 @@ def open_guard(*, environment: str, guard: str, why: str, by: str) -> None:
 def close_guard(*, environment: str, guard: str, why: str, by: str) -> None:
     """Close a breaker by hand: what is parked is let go, a few at a time.
 
-    Raises InputRefusedError without a reason, StateRefusedError when it is closed already.
+    Raises InputRefusedError without a reason, NotFoundError for an environment that is not there,
+    and StateRefusedError when it is closed already.
     """
     _by_hand(environment, guard, why, by, law.closed_by_hand)
 

@@ -237,7 +237,10 @@ def replace_context(*, profile: int, context: Mapping[str, Any], by: str) -> Non
 
 
 def clear_profile(*, profile: int, why: str, by: str) -> None:
-    """Have a tainted profile leased again: somebody has looked, and it is well."""
+    """Have a tainted profile leased again: somebody has looked, and it is well.
+
+    Raises NotFoundError, InputRefusedError without a reason, and StateRefusedError.
+    """
     _move(profile, ProfileState.FREE, (ProfileState.TAINTED,), why, by)
 
 
@@ -304,12 +307,18 @@ def _reseal_some(after: int) -> list[tuple[int, str, bool | None]]:
 
 
 def disable_profile(*, profile: int, why: str, by: str) -> None:
-    """Have a profile leased no more."""
+    """Have a profile leased no more.
+
+    Raises NotFoundError, InputRefusedError without a reason, and StateRefusedError.
+    """
     _move(profile, ProfileState.DISABLED, (ProfileState.FREE, ProfileState.TAINTED), why, by)
 
 
 def enable_profile(*, profile: int, why: str, by: str) -> None:
-    """Have a profile leased again that was disabled."""
+    """Have a profile leased again that was disabled.
+
+    Raises NotFoundError, InputRefusedError without a reason, and StateRefusedError.
+    """
     _move(profile, ProfileState.FREE, (ProfileState.DISABLED,), why, by)
 
 
