@@ -24,7 +24,7 @@ from tests.workflows.builders import (
 )
 from workers.attempt import carry_out
 from workers.leases import Held
-from workflows.engine.events import Failed
+from workflows.models import Run
 from workflows.services.errors import EnvironmentClosedError, NotFoundError
 from workflows.services.incidents import replay_incident
 from workflows.services.recovery import recover
@@ -43,6 +43,17 @@ def an_environment(name: str = "vault", **parts: Any) -> Environment:
 
 def away(name: str = "away", **keys: Any) -> dict[str, Any]:
     return task(name, environment="vault", **keys)
+
+
+def turned_away() -> Run:
+    """Return a run whose step another environment does not let in any more."""
+    vault = an_environment(admits=["default"])
+    run = a_run(away())
+    Environment.objects.filter(pk=vault.pk).update(admits=[])
+    work = claimed(run, "away", taker=THERE)
+    outcome = carry_out(work, Held(work, 0.0, 0.0))
+    record_outcome(work=work, outcome=outcome, taker=THERE, run_on=False, now=in_future(0))
+    return run
 
 
 def test_a_step_is_sent_to_the_workers_of_the_environment_that_it_names(sent: Recorder) -> None:
@@ -114,29 +125,17 @@ def test_a_run_in_the_environment_that_its_step_names_needs_no_admission() -> No
 
 
 def test_a_step_that_is_let_in_no_more_is_not_carried_out_and_says_what_to_do() -> None:
-    vault = an_environment(admits=["default"])
-    run = a_run(away())
-    Environment.objects.filter(pk=vault.pk).update(admits=[])
+    run = turned_away()
 
-    work = claimed(run, "away", taker=THERE)
-    outcome = carry_out(work, Held(work, 0.0, 0.0))
-    record_outcome(work=work, outcome=outcome, taker=THERE, run_on=False, now=in_future(0))
-
-    assert isinstance(outcome, Failed)
     [incident] = open_incidents(run)
     assert (incident.error_class, incident.code) == ("permanent", "environment.not_admitted")
     assert "add default to what vault admits" in incident.message
 
 
 def test_a_step_that_was_turned_away_is_done_by_a_replay_once_it_is_let_in() -> None:
-    vault = an_environment(admits=["default"])
-    run = a_run(away())
-    Environment.objects.filter(pk=vault.pk).update(admits=[])
-    work = claimed(run, "away", taker=THERE)
-    outcome = carry_out(work, Held(work, 0.0, 0.0))
-    record_outcome(work=work, outcome=outcome, taker=THERE, run_on=False, now=in_future(0))
+    run = turned_away()
 
-    Environment.objects.filter(pk=vault.pk).update(admits=["default"])
+    Environment.objects.filter(name="vault").update(admits=["default"])
     replay_incident(incident_id=open_incidents(run)[0].pk, by=ANN)
     finish(claimed(run, "away", 2, taker=THERE), taker=THERE)
 
