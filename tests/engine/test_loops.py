@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.builders import Play, broken, done, error_of, plan_from, play, task
 from workflows.engine.advance import advance
-from workflows.engine.events import Replayed, SkipDecided, Started, TimedOut
+from workflows.engine.events import Event, Replayed, SkipDecided, Started, TimedOut
 from workflows.engine.looping import MOST_BORN
 from workflows.engine.plan import Plan
 from workflows.engine.simulate import EPOCH, simulate
@@ -174,6 +174,32 @@ def test_a_replayed_item_has_a_stopped_loop_go_on_with_the_rest() -> None:
 
     assert run.state is RunState.COMPLETED
     assert run.rows["each"].output == [None] * 4
+
+
+@pytest.mark.parametrize("body", [["one"], ["one", "two"]])
+@pytest.mark.parametrize("decided", [SkipDecided("each[0].one"), Replayed("each[0].one")])
+def test_a_loop_goes_on_when_its_item_is_dealt_with_while_others_are_under_way(
+    body: list[str], decided: Event
+) -> None:
+    run = play(plan_from(each(*map(task, body), over=range(4), max_parallel=2)))
+
+    run.hear(broken("each[0].one"), decided)
+    while run.queued:
+        run.hear(*(done(path, attempt=run.step(path).attempt) for path in sorted(run.queued)))
+
+    assert run.state is RunState.COMPLETED
+    assert run.step("each").born == 4
+
+
+def test_a_loop_begins_nothing_more_while_another_item_of_it_has_failed() -> None:
+    run = play(plan_from(each(over=range(4), max_parallel=2)))
+    run.hear(broken("each[0].one"))
+
+    run.hear(Replayed("each[0].one"), broken("each[1].one"), done("each[0].one", attempt=2))
+
+    assert (run.state, run.step("each").born) == (RunState.FAILED, 2)
+    run.hear(Replayed("each[1].one"), done("each[1].one", attempt=2))
+    assert run.queued == {"each[2].one", "each[3].one"}
 
 
 def test_an_item_that_a_person_skipped_counts_as_done() -> None:

@@ -179,6 +179,12 @@ def is_stopped_by_an_item(node: Node, loop: StepView) -> bool:
     return bool(loop.tally.failed) and node.on_item_failure is OnItemFailure.STOP
 
 
+def is_stopped_by(loop: StepView, item: StepView) -> bool:
+    """Say whether a loop waits for those under way alone, because the instance has failed."""
+    waits = loop.state is StepState.WAITING and loop.reason is Reason.CHILDREN
+    return waits and loop.error is not None and loop.error == _inherited(item)
+
+
 def go_on(draft: Draft, loop: StepView) -> None:
     """Begin what there is room for; end the loop when nothing is under way or to come."""
     node = draft.node_of(loop)

@@ -7,7 +7,7 @@ never done again, and no step is born twice: one that had begun goes on.
 
 from collections.abc import Iterator
 
-from workflows.engine import compensating, starting
+from workflows.engine import compensating, looping, starting
 from workflows.engine.draft import Draft
 from workflows.engine.events import (
     CancelRequested,
@@ -178,6 +178,8 @@ def _reopen(draft: Draft, view: StepView) -> None:
     opened, inner = [view], view
     while inner.scope != ROOT:
         outer = draft.view(inner.scope)
+        if looping.is_stopped_by(outer, inner):
+            draft.touch(outer, error=None)
         if outer.state is not StepState.FAILED:
             break
         if _is_fallback_of(draft, inner, outer):
