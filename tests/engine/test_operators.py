@@ -261,6 +261,29 @@ def test_a_skip_hands_on_what_the_person_gives() -> None:
     assert run.reason("a") is Reason.SKIPPED_BY_OPERATOR
 
 
+@pytest.mark.parametrize(
+    ("block", "path", "output"),
+    [
+        ({"steps": [task("x")]}, "s.x", 4),
+        ({"parallel": [task("x")]}, "s.x", {"x": 4}),
+        ({"switch": [{"when": True, "steps": [task("x")]}]}, "s.x", 4),
+        ({"foreach": [0], "steps": [task("x")]}, "s[0].x", [4]),
+        ({"foreach": [0], "on_item_failure": "continue", "steps": [task("x")]}, "s[0].x", [4]),
+        ({"repeat": {"max_times": 1}, "steps": [task("x")]}, "s[0].x", 4),
+        ({"states": [task("x")]}, "s[0].x", 4),
+    ],
+    ids=["steps", "parallel", "switch", "foreach", "partial", "repeat", "states"],
+)
+def test_a_block_hands_on_what_a_person_gave_in_the_place_of_its_step(
+    block: dict[str, Any], path: str, output: object
+) -> None:
+    run = play(plan_from({"id": "s", **block}), broken(path))
+
+    run.hear(SkipDecided(path, output=4))
+
+    assert (run.state, run.rows["s"].output) == (RunState.COMPLETED, output)
+
+
 def test_a_skip_inside_a_block_completes_the_block() -> None:
     plan = plan_from({"id": "s", "parallel": [task("x"), task("y")]}, task("after"))
     run = play(plan, broken("s.x"), done("s.y"))

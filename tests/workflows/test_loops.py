@@ -28,7 +28,7 @@ from workflows.dispatch import Refill
 from workflows.engine import looping
 from workflows.language import expressions
 from workflows.models import Run, Step
-from workflows.services.incidents import replay_incident
+from workflows.services.incidents import replay_incident, skip_incident
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run
@@ -189,6 +189,37 @@ def loops_in_loops() -> Run:
     """Start a run of nine rounds, three in each of three."""
     inner = {"id": "inner", "foreach": 3, "steps": [{"id": "leaf", "set": {"x": "${{ index }}"}}]}
     return a_run({"id": "outer", "foreach": 3, "steps": [inner]})
+
+
+@pytest.mark.parametrize(
+    ("loop", "output"), [({"foreach": [0, 1]}, [4, None]), ({"repeat": {"max_times": 1}}, 4)]
+)
+def test_a_loop_hands_on_what_a_person_gave_in_the_place_of_an_item(
+    loop: dict[str, Any], output: object
+) -> None:
+    run = a_run({"id": "each", **loop, "steps": [task("one")]})
+    fail(claimed(run, "each[0].one"))
+
+    skip_incident(incident_id=open_incidents(run)[0].pk, output=4, by=ANN)
+    work_off(run)
+
+    assert (state(run), step(run, "each").output) == ("COMPLETED", output)
+
+
+@pytest.mark.parametrize("body", [["one"], ["one", "two"]])
+def test_a_loop_goes_on_when_its_item_is_replayed_while_others_are_under_way(
+    body: list[str],
+) -> None:
+    run = a_run(each(*map(task, body), over=[1, 2, 3, 4], max_parallel=2))
+    under_way = claimed(run, "each[1].one")
+    fail(claimed(run, "each[0].one"))
+
+    replay_incident(incident_id=open_incidents(run)[0].pk, by=ANN)
+    finish(under_way)
+    work_off(run)
+
+    assert (state(run), step(run, "each").born) == ("COMPLETED", 4)
+    assert invariants.left_over(runs=[run.pk]) == []
 
 
 @pytest.mark.parametrize("lines", [["x", "y"], "${{ order.lines }}", 2])

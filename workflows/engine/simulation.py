@@ -24,6 +24,7 @@ from workflows.engine.slice import (
 )
 from workflows.engine.states import (
     FINISHED_RUNS,
+    HANDS_ON,
     TO_BE_UNDONE,
     UNDONE,
     Reason,
@@ -233,7 +234,7 @@ class Simulation:
         """Return the outputs of some items of a loop."""
         body = self.plan.nodes[self.plan.node(path).children[0]]
         found = (self.rows[self.plan.path(body, f"{path}[{number}]")] for number in numbers)
-        return [row.output if row.view.state is StepState.COMPLETED else None for row in found]
+        return [row.output if row.view.state in HANDS_ON else None for row in found]
 
     def _tally(self, scope: str) -> ScopeTally:
         inside = [row.view for row in self.rows.values() if row.view.scope == scope]

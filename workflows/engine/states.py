@@ -86,6 +86,9 @@ PLACE_HOLDERS = LIVE_RUNS - {_R.PENDING}
 FINISHED_STEPS = frozenset(StepState) - LIVE_STEPS - {_S.COMPENSATING}
 FINISHED_RUNS = frozenset(RunState) - LIVE_RUNS
 
+HANDS_ON = frozenset({_S.COMPLETED, _S.SKIPPED})
+"""Where a step may hand something on: one that was skipped, what a person gave in its place."""
+
 TO_BE_UNDONE = frozenset({_S.COMPLETED, _S.COMPENSATING})
 """While a run is undone and nothing of it is under way: the states of what is left to be undone."""
 

@@ -28,6 +28,7 @@ from workflows.engine.slice import (
 )
 from workflows.engine.states import (
     FINISHED_STEPS,
+    HANDS_ON,
     LIVE_STEPS,
     Reason,
     RunReason,
@@ -120,10 +121,12 @@ LOAD_BATCH = """
 
 LOAD_BORN = "SELECT born FROM workflows_step WHERE run_id = %s AND path = %s"
 
-LOAD_LAST = """
-    SELECT CASE state WHEN 'COMPLETED' THEN output END FROM workflows_step
+HANDING_ON = ", ".join(f"'{state.value}'" for state in sorted(HANDS_ON))
+
+LOAD_LAST = f"""
+    SELECT CASE WHEN state IN ({HANDING_ON}) THEN output END FROM workflows_step
     WHERE run_id = %s AND scope = %s AND path >= %s AND path < %s
-"""
+"""  # noqa: S608 - the states are literals
 
 LOAD_LATEST = """
     SELECT path, state, output, error, attempt FROM workflows_step
@@ -131,10 +134,10 @@ LOAD_LATEST = """
     ORDER BY id DESC LIMIT 1
 """
 
-LOAD_OUTPUTS = """
-    SELECT path, CASE state WHEN 'COMPLETED' THEN output END FROM workflows_step
+LOAD_OUTPUTS = f"""
+    SELECT path, CASE WHEN state IN ({HANDING_ON}) THEN output END FROM workflows_step
     WHERE run_id = %s AND path = ANY(%s)
-"""
+"""  # noqa: S608 - the states are literals
 
 PAGE = 1000
 """Outputs of a loop's items that are read with one statement."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflows.engine.plan import Node, Plan
-from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.engine.scopes.opening import Opening, handed_on
 from workflows.engine.slice import StepView
 
 
@@ -14,6 +14,6 @@ def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - 
 
 
 def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
-    """Return the output of the last step in document order, None if it was not completed."""
+    """Return the output of the last step in document order, None if it was not done."""
     node = plan.nodes[view.node]
-    return completed_output(plan, node.children[-1], view, records) if node.children else None
+    return handed_on(plan, node.children[-1], view, records) if node.children else None

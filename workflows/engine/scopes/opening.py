@@ -6,7 +6,7 @@ from typing import Any
 
 from workflows.engine.plan import Plan
 from workflows.engine.slice import StepView
-from workflows.engine.states import StepState
+from workflows.engine.states import HANDS_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,11 @@ class Opening:
     not_taken: tuple[int, ...] = ()
 
 
-def completed_output(
+def handed_on(
     plan: Plan, member: int, view: StepView, records: Mapping[str, Mapping[str, Any] | None]
 ) -> Any:
-    """Return the output of a step of a scope that was completed, None of any other."""
+    """Return what a step of a scope hands on: its output, or what a person gave in its place."""
     record = records.get(plan.path(member, view.path))
-    if record is None or record["state"] != StepState.COMPLETED:
+    if record is None or record["state"] not in HANDS_ON:
         return None
     return record["output"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflows.engine.plan import Node, Plan
-from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.engine.scopes.opening import Opening, handed_on
 from workflows.engine.slice import StepView
 
 
@@ -14,9 +14,6 @@ def opening(node: Node, names: Mapping[str, Any]) -> Opening:  # noqa: ARG001 - 
 
 
 def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] | None]) -> Any:
-    """Return the branches' outputs by branch, None for a branch that was not completed."""
+    """Return the branches' outputs by branch, None for a branch that was not done."""
     node = plan.nodes[view.node]
-    return {
-        plan.nodes[child].id: completed_output(plan, child, view, records)
-        for child in node.children
-    }
+    return {plan.nodes[child].id: handed_on(plan, child, view, records) for child in node.children}

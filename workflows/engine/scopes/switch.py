@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflows.engine.plan import Node, Plan
-from workflows.engine.scopes.opening import Opening, completed_output
+from workflows.engine.scopes.opening import Opening, handed_on
 from workflows.engine.slice import StepView
 from workflows.language import expressions
 
@@ -22,5 +22,5 @@ def output(plan: Plan, view: StepView, records: Mapping[str, Mapping[str, Any] |
     """Return the output of the last step of the case that was taken."""
     node = plan.nodes[view.node]
     lasts = (case.children[-1] for case in node.cases if case.children)
-    outputs = (completed_output(plan, last, view, records) for last in lasts)
+    outputs = (handed_on(plan, last, view, records) for last in lasts)
     return next((value for value in outputs if value is not None), None)
