@@ -23,7 +23,8 @@ from tests.workflows.builders import (
     task,
     work_off,
 )
-from workflows.models import Run
+from workflows.models import Run, Step
+from workflows.models.ids import APART, moment_of
 from workflows.services.definitions import apply_definition
 from workflows.services.errors import (
     IdempotencyMismatchError,
@@ -150,6 +151,22 @@ def test_a_fork_inside_a_block_begins_there() -> None:
     for new in (inside, deep):
         work_off(new)
         assert state(new) == "COMPLETED"
+
+
+def test_rows_that_are_taken_over_have_ids_of_their_time_in_the_order_of_the_others() -> None:
+    each = {"id": "each", "foreach": list(range(20)), "steps": [task("one")]}
+    run = a_run(each, task("report"))
+    work_off(run)
+
+    new = fork(run, "report")
+
+    taken, known = (
+        list(Step.objects.filter(run=one, path__startswith="each").order_by("id"))
+        for one in (new, run)
+    )
+    assert [one.path for one in taken] == [one.path for one in known]
+    assert {one.pk.version for one in taken} == {7}
+    assert all(abs(moment_of(one.pk) - new.created_at) < APART for one in taken)
 
 
 def test_a_loop_is_taken_over_with_all_its_rounds_and_forked_only_as_a_whole() -> None:

@@ -22,17 +22,24 @@ TAKE_OVER = """
         skipped, upstream_failed, cancel_requested, worker, total, born, item, output, error,
         queued_at, started_at, finished_at, forked_from
     )
-    SELECT gen_random_uuid(), %(into)s, s.path, known.after, s.scope, s.queue, s.state, s.reason,
+    SELECT (
+            lpad(to_hex((extract(epoch FROM statement_timestamp()) * 1000)::bigint), 12, '0')
+            || '7' || left(s.number, 3) || '8' || right(s.number, 3)
+            || right(gen_random_uuid()::text, 12)
+        )::uuid, %(into)s, s.path, known.after, s.scope, s.queue, s.state, s.reason,
         s.attempt, s.failures, s.losses, s.ok, s.failed, s.skipped, s.upstream_failed, false, '',
         s.total, s.born, s.item, s.output, s.error, s.queued_at, s.started_at, s.finished_at, s.id
-    FROM workflows_step s
+    FROM (
+        SELECT *, lpad(to_hex(row_number() OVER (ORDER BY id)), 6, '0') AS number
+        FROM workflows_step WHERE run_id = %(run)s AND finished_at IS NOT NULL
+    ) s
     JOIN unnest(%(before)s::int[], %(after)s::int[]) known (before, after) ON known.before = s.node
-    WHERE s.run_id = %(run)s AND s.finished_at IS NOT NULL
-        AND EXISTS (
-            SELECT 1 FROM unnest(%(tops)s::text[]) top
-            WHERE s.path = top OR starts_with(s.path, top || '.') OR starts_with(s.path, top || '[')
-        )
+    WHERE EXISTS (
+        SELECT 1 FROM unnest(%(tops)s::text[]) top
+        WHERE s.path = top OR starts_with(s.path, top || '.') OR starts_with(s.path, top || '[')
+    )
 """
+"""Ids begin with the time, as all do (RFC 9562, version 7), and keep the order of the rows."""
 
 SET_VALUES = """
     SELECT output FROM workflows_step
