@@ -156,7 +156,7 @@ def _live(facts: Facts) -> Advice:
         matter = "The run waits for a place: its workflow has few with the same key at a time."
         return Advice("quiet", matter, "Nothing: it begins by itself. Cancel it if it is unwanted.")
     if facts.oldest_queued > SLOW_QUEUE and not facts.counts.get("RUNNING"):
-        matter = f"No worker has taken the next step for {facts.oldest_queued:.0f} seconds."
+        matter = f"No worker has taken the next step for {_long(facts.oldest_queued)}."
         hint = f"See in Flower whether a worker listens on {facts.queue}, or is busy elsewhere."
         return Advice("care", matter, hint)
     if facts.asked and not _is_busy(facts):
@@ -172,6 +172,14 @@ def _live(facts: Facts) -> Advice:
         matter = "The run is under way; a step has failed and will be tried again by itself."
         return Advice("busy", matter, "Nothing to do yet.")
     return Advice("busy", "The run is under way.", "Nothing to do.")
+
+
+def _long(seconds: float) -> str:
+    """Say how long that is, in a unit in which it is no large number."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _more(facts: Facts) -> str:

@@ -107,3 +107,14 @@ def test_the_advice_counts_all_open_incidents_and_not_those_it_was_shown() -> No
     facts = Facts("RUNNING", {}, [("a", "permanent"), ("b", "permanent")], open_incidents=49)
 
     assert advise(facts).matter.startswith("a and 48 more need a person.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(90, "90 seconds"), (3600, "60 minutes"), (90_000, "25 hours")]
+)
+def test_how_long_nobody_came_is_said_in_a_unit_that_people_think_in(
+    seconds: float, said: str
+) -> None:
+    facts = Facts("RUNNING", {"QUEUED": 1}, [], oldest_queued=seconds, queue="env.default.default")
+
+    assert advise(facts).matter == f"No worker has taken the next step for {said}."

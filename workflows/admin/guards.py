@@ -76,8 +76,12 @@ def _act(do: Callable[..., object]) -> Act:
 
 class MovesInline(JournalInline):
     model = BreakerJournal
-    fields = readonly_fields = ("at", "before", "after", "why", "by")
+    fields = readonly_fields = ("at", "before", "after", "because", "by")
     sees = "workflows.view_breaker"
+
+    @admin.display(description="Why")
+    def because(self, line: BreakerJournal) -> str:
+        return said_why(line)
 
 
 @admin.register(Breaker)
@@ -188,9 +192,9 @@ class BreakerAdmin(OperatedAdmin):
         return offered if row.state == BreakerState.CLOSED else [*offered, CLOSE]
 
 
-def said_why(breaker: Breaker) -> str:
-    """Return why it stands where it does, with people by their names."""
-    return breaker.why.replace("(person:", "(")
+def said_why(row: Breaker | BreakerJournal) -> str:
+    """Return why a guard stands where it does, with people by their names."""
+    return row.why.replace("(person:", "(")
 
 
 def parked_said(number: int) -> str:
