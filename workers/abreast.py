@@ -16,9 +16,10 @@ from workers.leases import Held, keeper
 from workers.outage import outlast
 from workers.pace import pace
 from workflows import store
-from workflows.services import recovery, steps
+from workflows.services import claiming, recording, recovery
 from workflows.services.plans import Pinned
-from workflows.services.steps import Done, Outcome, Taker, Work
+from workflows.services.recording import Done, Outcome
+from workflows.services.work import Taker, Work
 
 WIDTH = 20
 """How many steps go abreast at most."""
@@ -27,7 +28,7 @@ WIDTH = 20
 def claim_of_runs(fences: Sequence[tuple[Pinned, str]], taker: Taker) -> list[Work]:
     """Claim the first attempts of steps of different runs, as far as nobody else has them."""
     try:
-        return steps.claim_steps(fences=fences, taker=taker, now=store.now())
+        return claiming.claim_steps(fences=fences, taker=taker, now=store.now())
     except store.ERRORS as error:
         store.outage.note(error)
     claims = [partial(_claim_again, pin, path, taker) for pin, path in fences]
@@ -38,7 +39,7 @@ def claim_of_fan(pin: Pinned, taker: Taker, *, after: int = -1) -> list[Work]:
     """Claim quick steps of a fan-out, first behind a node; none when too few would go abreast."""
     if not pace.knows_quick_ones():
         return []
-    claim = partial(steps.claim_abreast, pin=pin, taker=taker)
+    claim = partial(claiming.claim_abreast, pin=pin, taker=taker)
     return outlast(lambda again: claim(after=after, now=store.now(), again=again))
 
 
@@ -93,7 +94,7 @@ def go_abreast(works: Sequence[Work], taker: Taker, has_time: Callable[[], bool]
 def _record(done: Sequence[Done], taker: Taker, *, further: bool) -> list[Work]:
     """Record outcomes together, or one by one where the answer was lost; return what follows."""
     try:
-        return steps.record_outcomes(done=done, taker=taker, run_on=further, now=store.now())
+        return recording.record_outcomes(done=done, taker=taker, run_on=further, now=store.now())
     except store.ERRORS as error:
         store.outage.note(error)
         return _one_by_one(done, taker)
@@ -119,9 +120,9 @@ def _record_alone(work: Work, outcome: Outcome, taker: Taker, _: bool) -> None:
 
 
 def _claims(pin: Pinned, taker: Taker, _: bool) -> list[Work]:
-    return steps.claims_of(pin=pin, taker=taker)
+    return claiming.claims_of(pin=pin, taker=taker)
 
 
 def _claim_again(pin: Pinned, path: str, taker: Taker, _: bool) -> Work | None:
     now = store.now()
-    return steps.claim_step(pin=pin, path=path, attempt=1, taker=taker, now=now, again=True)
+    return claiming.claim_step(pin=pin, path=path, attempt=1, taker=taker, now=now, again=True)

@@ -13,9 +13,10 @@ from workers.pace import pace
 from workers.registry import catalog
 from workflows import store
 from workflows.engine.events import Failed
-from workflows.services import steps
+from workflows.services import recording
 from workflows.services.profiles import Profile
-from workflows.services.steps import Outcome, Taker, Work
+from workflows.services.recording import Outcome
+from workflows.services.work import Taker, Work
 
 
 def carry_out_timed(work: Work, held: Held) -> Outcome:
@@ -70,7 +71,7 @@ def _performed(work: Work, held: Held, profile: LeasedProfile | None) -> Outcome
 
 def record(work: Work, outcome: Outcome, taker: Taker, further: bool, again: bool) -> list[Work]:
     """Record how an attempt ended, and return what is next, but for siblings to go abreast."""
-    return steps.record_outcome(
+    return recording.record_outcome(
         work=work,
         outcome=outcome,
         taker=taker,

@@ -20,7 +20,7 @@ from workers.vitals import Canary, Facts, Health, Periods, Verdict, Worker, is_o
 from workflows.dispatch import Publisher
 from workflows.engine.states import StepState
 from workflows.models import Step
-from workflows.services.steps import lease
+from workflows.services.work import lease
 
 log = structlog.get_logger(__name__)
 

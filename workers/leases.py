@@ -25,7 +25,7 @@ from django.db import connection
 from workers.probing import PROBE_WITHIN
 from workers.slots import slots
 from workflows import store
-from workflows.services.steps import Work, lease
+from workflows.services.work import Work, lease
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether a running step is to be cancelled."""

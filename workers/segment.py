@@ -20,7 +20,7 @@ from workflows.dispatch import Segment
 from workflows.engine.events import Succeeded
 from workflows.services import outbox
 from workflows.services.plans import Pinned, pinned_to
-from workflows.services.steps import Taker, Work
+from workflows.services.work import Taker, Work
 
 SLICE = 2.0
 """Seconds after which a worker takes its next message instead of running on."""

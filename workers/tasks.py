@@ -32,15 +32,16 @@ from workflows.dispatch import FanOut, Segment
 from workflows.engine.plan import LOOPS
 from workflows.services import (
     children,
+    claiming,
     concurrency,
     outbox,
     recovery,
     retention,
-    steps,
+    scopes,
     timers,
 )
 from workflows.services.plans import Pinned, pinned_to
-from workflows.services.steps import Taker, Work
+from workflows.services.work import Taker, Work
 
 BoundTask: TypeAlias = "Task[..., Any]"
 
@@ -108,7 +109,7 @@ def settle(*, run: str, version: str, scope: str) -> None:
 def refill(*, run: str, version: str, loops: list[str]) -> None:
     """Begin the items of loops that have room for some."""
     pin = _pin(UUID(run), UUID(version))
-    outlast(lambda _: steps.refill_loops(pin=pin, loops=loops, now=store.now()))
+    outlast(lambda _: scopes.refill_loops(pin=pin, loops=loops, now=store.now()))
 
 
 @shared_task(name=publisher.ATTEND)
@@ -192,7 +193,7 @@ def _take(pin: Pinned, taker: Taker, began: float) -> bool:
             run_on(abreast, taker, began=began)
         else:
             work = outlast(
-                lambda again: steps.claim_any_step(
+                lambda again: claiming.claim_any_step(
                     pin=pin, taker=taker, now=store.now(), again=again
                 )
             )
@@ -213,7 +214,7 @@ def _call_another(pin: Pinned, taker: Taker) -> None:
 
 
 def _has_queued(pin: Pinned, taker: Taker) -> bool:
-    return outlast(lambda _: steps.has_queued(pin=pin, taker=taker))
+    return outlast(lambda _: claiming.has_queued(pin=pin, taker=taker))
 
 
 def _claim(segment: Segment, taker: Taker) -> list[Work]:
@@ -222,7 +223,7 @@ def _claim(segment: Segment, taker: Taker) -> list[Work]:
     def claim(again: bool) -> Work | None:
         _leave_it_when_stopping()
         path, attempt = segment.path, segment.attempt
-        return steps.claim_step(
+        return claiming.claim_step(
             pin=pin, path=path, attempt=attempt, taker=taker, now=store.now(), again=again
         )
 
@@ -243,7 +244,7 @@ def _memory_to_go_on() -> Iterator[None]:
 
 
 def _settle(pin: Pinned, scope: str, _: bool) -> None:
-    steps.settle_scope(pin=pin, scope=scope, now=store.now())
+    scopes.settle_scope(pin=pin, scope=scope, now=store.now())
 
 
 def _pin(run: UUID, version: UUID) -> Pinned:
@@ -267,7 +268,7 @@ def _taker(task: BoundTask) -> Taker:
 def _place(task: BoundTask) -> tuple[str, str]:
     """Return a name that nobody else has, and the queue that the message came from.
 
-    It is of this one carrying out of the message, see `workflows.services.steps.Taker`. A worker
+    It is of this one carrying out of the message, see `workflows.services.work.Taker`. A worker
     that is stopping leaves the message to others.
     """
     _leave_it_when_stopping()

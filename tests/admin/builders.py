@@ -13,10 +13,12 @@ from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.engine.states import StepState
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run, Step
+from workflows.services.claiming import claim_step
 from workflows.services.definitions import apply_definition
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.runs import start_run
-from workflows.services.steps import Taker, Work, claim_step, record_outcome
+from workflows.services.work import Taker, Work
 
 PASSWORD = "a long enough password"
 TAKER = Taker(worker="worker-1", queue="env.default.default")

@@ -18,12 +18,14 @@ from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
 from workflows.services import children, incidents, runs
+from workflows.services.claiming import claim_step
 from workflows.services.migrating import migrate_run
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
+from workflows.services.recording import Outcome, record_outcome
 from workflows.services.recovery import recover
 from workflows.services.runs import start_runs
-from workflows.services.steps import Outcome, Taker, Work, claim_step, record_outcome
+from workflows.services.work import Taker, Work
 
 BY = "person:driller"
 MORE_THAN_A_LEASE = timedelta(seconds=61)

@@ -272,7 +272,7 @@ def database() -> Iterator[None]:
         connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
         # The fixed workflow is to be small, and yet to have a fan-out.
-        narrow = patch("workflows.services.progress.FAN_OUT_FROM", 4)
+        narrow = patch("workflows.services.sending.FAN_OUT_FROM", 4)
         strict = patch("workflows.services.sweep.log", _Strict())
         with narrow, strict, tempfile.NamedTemporaryFile() as target:
             os.environ[TARGET] = target.name

@@ -27,11 +27,11 @@ from workers.segment import run_on
 from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Refill, Segment, Vacated
 from workflows.language.words import ErrorClass
 from workflows.models import Journal, Run, Step
-from workflows.services import children, concurrency, steps
+from workflows.services import children, claiming, concurrency, scopes
 from workflows.services.plans import pinned, pinned_to
 from workflows.services.recovery import recover
-from workflows.services.steps import Taker
 from workflows.services.timers import tick
+from workflows.services.work import Taker
 
 TARGET = "CHAOS_TARGET"
 """The environment variable that names the file of effects."""
@@ -146,10 +146,10 @@ class Platform:
                 for _ in range(message.width):
                     self._take(message)
                 pin = pinned_to(message.run, message.version)
-                steps.settle_scope(pin=pin, scope=message.scope, now=timezone.now())
+                scopes.settle_scope(pin=pin, scope=message.scope, now=timezone.now())
             case Refill(run, version, loops):
                 pin = pinned_to(run, version)
-                steps.refill_loops(pin=pin, loops=loops, now=timezone.now())
+                scopes.refill_loops(pin=pin, loops=loops, now=timezone.now())
             case Look():
                 tick(now=timezone.now())
             case Attend(run):
@@ -161,7 +161,7 @@ class Platform:
 
     def _begin_at(self, segment: Segment, brings: str) -> bool:
         taker = Taker(self.worker, segment.queue, brought=brings)
-        work = steps.claim_step(
+        work = claiming.claim_step(
             pin=pinned_to(segment.run, segment.version),
             path=segment.path,
             attempt=segment.attempt,
@@ -173,10 +173,10 @@ class Platform:
     def _take(self, fan: FanOut) -> None:
         taker = Taker(self.worker, fan.queue, fan=fan.scope)
         pin = pinned_to(fan.run, fan.version)
-        work = steps.claim_any_step(pin=pin, taker=taker, now=timezone.now())
+        work = claiming.claim_any_step(pin=pin, taker=taker, now=timezone.now())
         if work is not None:
             run_on([work], taker, began=time.monotonic())
-            steps.has_queued(pin=pin, taker=taker)
+            claiming.has_queued(pin=pin, taker=taker)
 
 
 def redeliver(runs: Collection[Run]) -> None:

@@ -18,10 +18,12 @@ from environments.services import ensure_default
 from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
+from workflows.services.claiming import claim_step
 from workflows.services.definitions import apply_definition
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.runs import start_run
-from workflows.services.steps import Taker, claim_step, record_outcome
+from workflows.services.work import Taker
 
 HERE = Path(__file__).parent
 

@@ -16,12 +16,14 @@ from workflows.engine.events import Event, Failed, LeaseExpired, Repeat, StepErr
 from workflows.language.words import ErrorClass
 from workflows.management.redaction import Redaction
 from workflows.models import Incident, Run, Step
+from workflows.services.claiming import claim_step
 from workflows.services.events import hand_out, publish_event
 from workflows.services.incidents import replay_incident, skip_incident
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.runs import cancel_run, compensate_run
-from workflows.services.steps import Taker, claim_step, record_outcome
 from workflows.services.timers import tick
+from workflows.services.work import Taker
 
 pytestmark = pytest.mark.django_db
 

@@ -8,10 +8,12 @@ from environments.services import create_environment, ensure_default, move_envir
 from workflows.engine.events import Failed, StepError
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run, Step, Version
+from workflows.services.claiming import claim_step
 from workflows.services.definitions import apply_definition
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.runs import start_run
-from workflows.services.steps import Taker, claim_step, record_outcome
+from workflows.services.work import Taker
 
 NIGHTLY = """
 workflow: nightly

@@ -14,10 +14,12 @@ from django.utils import timezone
 from workflows.engine.events import Failed, StepError, Succeeded
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Journal, Run, Step, Version
+from workflows.services.claiming import claim_any_step, claim_step
 from workflows.services.definitions import apply_definition
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.runs import start_run
-from workflows.services.steps import Taker, Work, claim_any_step, claim_step, record_outcome
+from workflows.services.work import Taker, Work
 
 ANN = "person:ann"
 QUEUE = "env.default.default"

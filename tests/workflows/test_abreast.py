@@ -31,16 +31,12 @@ from workers.pace import QUICK, Pace, pace
 from workers.segment import run_on
 from workflows.engine.events import Succeeded
 from workflows.models import Run
-from workflows.services import steps
+from workflows.services import recording
+from workflows.services.claiming import claim_abreast
 from workflows.services.plans import Pinned, pinned, pinned_to
+from workflows.services.recording import record_outcome, record_outcomes
 from workflows.services.runs import cancel_run, pause_run
-from workflows.services.steps import (
-    Taker,
-    Work,
-    claim_abreast,
-    record_outcome,
-    record_outcomes,
-)
+from workflows.services.work import Taker, Work
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -69,7 +65,7 @@ def unheard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise psycopg.OperationalError("the connection is lost")
         return claimed
 
-    monkeypatch.setattr(steps, "record_outcomes", first_unheard)
+    monkeypatch.setattr(recording, "record_outcomes", first_unheard)
     return calls
 
 

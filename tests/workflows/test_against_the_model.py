@@ -67,25 +67,20 @@ from workflows.engine.states import (
 )
 from workflows.models import Incident, Run, Step, Version, Workflow
 from workflows.services import concurrency, events, incidents, recovery, runs, timers, waits
+from workflows.services.claiming import claim_any_step, claim_step
 from workflows.services.errors import StateRefusedError
 from workflows.services.events import publish_event
+from workflows.services.flights import in_flight
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
 from workflows.services.plans import pinned
-from workflows.services.progress import advance_run, in_flight
+from workflows.services.progress import advance_run
+from workflows.services.recording import Outcome, record_outcome
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, compensate_run, pause_run, resume_run, start_run
-from workflows.services.steps import (
-    Outcome,
-    Taker,
-    Work,
-    claim_any_step,
-    claim_step,
-    lease,
-    record_outcome,
-    settle_scope,
-)
+from workflows.services.scopes import settle_scope
 from workflows.services.timers import tick
 from workflows.services.waits import answer_wait
+from workflows.services.work import Taker, Work, lease
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(

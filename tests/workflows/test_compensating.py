@@ -52,8 +52,8 @@ from workflows.services.runs import (
     pause_run,
     resume_run,
 )
-from workflows.services.steps import Taker, Work
 from workflows.services.timers import tick
+from workflows.services.work import Taker, Work
 
 pytestmark = pytest.mark.usefixtures("committed")
 

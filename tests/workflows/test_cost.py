@@ -24,10 +24,11 @@ from tests.workflows.builders import (
 )
 from workflows.engine.advance import requirement
 from workflows.engine.events import CancelRequested, Replayed, Succeeded
+from workflows.services.claiming import claim_abreast, claim_step, claim_steps
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcomes
 from workflows.services.runs import start_run, start_runs
-from workflows.services.steps import claim_abreast, claim_step, claim_steps, record_outcomes
 from workflows.store import load
 
 pytestmark = pytest.mark.usefixtures("committed")

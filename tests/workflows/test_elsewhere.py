@@ -27,9 +27,10 @@ from workers.leases import Held
 from workflows.models import Run
 from workflows.services.errors import EnvironmentClosedError, NotFoundError
 from workflows.services.incidents import replay_incident
+from workflows.services.recording import record_outcome
 from workflows.services.recovery import recover
 from workflows.services.runs import start_run
-from workflows.services.steps import Taker, record_outcome
+from workflows.services.work import Taker
 
 pytestmark = pytest.mark.usefixtures("committed")
 

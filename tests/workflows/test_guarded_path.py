@@ -34,7 +34,8 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         made.append(facts)
         return advance_run(*facts, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("workflows.services.steps.advance_run", noted)
+    monkeypatch.setattr("workflows.services.claiming.advance_run", noted)
+    monkeypatch.setattr("workflows.services.recording.advance_run", noted)
     return made
 
 

@@ -35,12 +35,12 @@ from workflows.dispatch import Segment
 from workflows.engine.events import Loss
 from workflows.models import Breaker, BreakerJournal, Parking, Run
 from workflows.services import guards
+from workflows.services.claiming import claim_abreast, claim_steps
 from workflows.services.errors import InputRefusedError, NotFoundError, StateRefusedError
 from workflows.services.guards import close_guard, open_guard
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover, release_worker
 from workflows.services.runs import cancel_run, pause_run, resume_run
-from workflows.services.steps import claim_abreast, claim_steps
 from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")

@@ -32,7 +32,7 @@ from workflows.services.incidents import replay_incident, skip_incident
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run
-from workflows.services.steps import settle_scope
+from workflows.services.scopes import settle_scope
 from workflows.services.timers import tick
 
 pytestmark = pytest.mark.usefixtures("committed")

@@ -32,12 +32,15 @@ from tests.workflows.builders import (
 from workers.outage import outlast
 from workflows.dispatch import Segment
 from workflows.models import Attempt, Run, Step, Vote
+from workflows.services.claiming import claim_any_step, claim_step
 from workflows.services.forking import fork_run
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.runs import start_run, start_runs
-from workflows.services.steps import Taker, claim_any_step, claim_step, record_outcome, settle_scope
+from workflows.services.scopes import settle_scope
 from workflows.services.timers import tick
+from workflows.services.work import Taker
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -39,19 +39,15 @@ from workflows.engine.examined import Verdict
 from workflows.engine.plan import NO_LONGER
 from workflows.models import Journal, Migration, Run, Version
 from workflows.services import callbacks, concurrency, incidents, recovery, runs, timers
+from workflows.services.claiming import claim_any_step, claim_step
 from workflows.services.definitions import apply_definition
 from workflows.services.errors import MigrationRefusedError, NotFoundError
 from workflows.services.forking import fork_run
 from workflows.services.migrating import migrate_run, migrate_runs, preflight_migration
 from workflows.services.plans import pinned
-from workflows.services.steps import (
-    Taker,
-    Work,
-    claim_any_step,
-    claim_step,
-    record_outcomes,
-    settle_scope,
-)
+from workflows.services.recording import record_outcomes
+from workflows.services.scopes import settle_scope
+from workflows.services.work import Taker, Work
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -33,11 +33,13 @@ from tests.workflows.builders import (
     task,
 )
 from workflows.models import Run
+from workflows.services.claiming import claim_step
 from workflows.services.plans import pinned
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, pause_run, resume_run
-from workflows.services.steps import Taker, Work, claim_step, settle_scope
+from workflows.services.scopes import settle_scope
 from workflows.services.timers import tick
+from workflows.services.work import Taker, Work
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -38,10 +38,11 @@ from workflows.models import Parking, Run
 from workflows.services.errors import StateRefusedError
 from workflows.services.guards import open_guard
 from workflows.services.profiles import empty_folder, replace_context, reseal_all
+from workflows.services.recording import record_outcome
 from workflows.services.recovery import recover, release_worker
 from workflows.services.runs import cancel_run, pause_run
-from workflows.services.steps import Work, record_outcome
 from workflows.services.timers import tick
+from workflows.services.work import Work
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -522,8 +523,8 @@ def test_a_worker_that_did_not_hear_of_its_claim_finds_its_profile_again() -> No
     a_pool("ann")
     run: Run = a_run(bot())
     claimed(run, "only")
+    from workflows.services.claiming import claim_step
     from workflows.services.plans import pinned
-    from workflows.services.steps import claim_step
 
     work = claim_step(
         pin=pinned(run.pk), path="only", attempt=1, taker=TAKER, now=timezone.now(), again=True

@@ -43,8 +43,9 @@ from workflows.services.orders import Order
 from workflows.services.plans import pinned, plan_of_version
 from workflows.services.recovery import recover, release_all, release_worker
 from workflows.services.runs import cancel_run, pause_run, resume_run, start_runs
-from workflows.services.steps import Taker, settle_scope
+from workflows.services.scopes import settle_scope
 from workflows.services.timers import tick
+from workflows.services.work import Taker
 
 pytestmark = pytest.mark.usefixtures("committed")
 

@@ -55,6 +55,7 @@ from workflows.models import (
 )
 from workflows.services import retention
 from workflows.services.approvals import delegate, delegate_for_a_time
+from workflows.services.claiming import claim_step
 from workflows.services.errors import InputRefusedError
 from workflows.services.events import hand_out, publish_event
 from workflows.services.guards import open_guard
@@ -69,7 +70,6 @@ from workflows.services.retention import (
     prune_lines,
 )
 from workflows.services.runs import cancel_run, pause_run
-from workflows.services.steps import claim_step
 from workflows.store import pruning
 from workflows.store.pruning import Counts
 

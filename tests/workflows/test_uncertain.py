@@ -26,13 +26,15 @@ from tests.workflows.builders import (
 from workflows.engine.events import Failed, Repeat, StepError
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Run
+from workflows.services.claiming import claim_step
 from workflows.services.errors import StateRefusedError
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
 from workflows.services.plans import pinned
+from workflows.services.recording import record_outcome
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run, pause_run
-from workflows.services.steps import Work, claim_step, record_outcome
 from workflows.services.timers import tick
+from workflows.services.work import Work
 
 pytestmark = pytest.mark.usefixtures("committed")
 

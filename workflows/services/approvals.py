@@ -30,8 +30,9 @@ from workflows.services.errors import (
     StateRefusedError,
     refuse_unstorable,
 )
+from workflows.services.flights import in_transaction
 from workflows.services.plans import pinned
-from workflows.services.progress import advance_run, in_transaction
+from workflows.services.progress import advance_run
 from workflows.services.report import Report, each
 
 LONGEST_NOTE = 2000

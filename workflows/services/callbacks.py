@@ -28,8 +28,9 @@ from workflows.services.errors import (
     NotFoundError,
     refuse_unstorable,
 )
+from workflows.services.flights import in_flight, in_transaction
 from workflows.services.plans import Pinned, pinned, plan_of_version
-from workflows.services.progress import advance_run, in_flight, in_transaction
+from workflows.services.progress import advance_run
 
 ACTOR = "callback"
 

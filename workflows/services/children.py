@@ -33,10 +33,11 @@ from workflows.services.errors import (
     StateRefusedError,
     TooDeepError,
 )
+from workflows.services.flights import in_flight, in_transaction
 from workflows.services.incidents import is_out_of_time, replay_incident, replay_run
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
-from workflows.services.progress import ENGINE, in_flight, in_transaction
+from workflows.services.progress import ENGINE
 from workflows.services.runs import cancel_run, pause_run, resume_run, start_child
 from workflows.services.sweep import helped
 from workflows.services.waits import answer_wait

@@ -22,8 +22,9 @@ from workflows.language.expressions import ExpressionError
 from workflows.language.words import ConcurrencyPolicy, ErrorClass
 from workflows.services.closing import close_incidents
 from workflows.services.errors import InputRefusedError, StateRefusedError
+from workflows.services.flights import in_transaction
 from workflows.services.plans import Pinned, pinned
-from workflows.services.progress import Beginning, Progress, advance_run, in_transaction
+from workflows.services.progress import Beginning, Progress, advance_run
 from workflows.store import concurrency as rows
 from workflows.store.concurrency import Key, Occupancy
 

@@ -39,8 +39,9 @@ from workflows.services.errors import (
     ServiceError,
     StateRefusedError,
 )
+from workflows.services.flights import in_flight, in_transaction
 from workflows.services.plans import pinned_to
-from workflows.services.progress import advance_run, in_flight, in_transaction
+from workflows.services.progress import advance_run
 from workflows.services.report import Report, each
 from workflows.services.runs import start_run
 from workflows.services.sweep import helped

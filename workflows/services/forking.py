@@ -20,11 +20,13 @@ from workflows.services.errors import (
     NotFoundError,
     StateRefusedError,
 )
+from workflows.services.flights import in_transaction
 from workflows.services.orders import Checked, Order, check_order
 from workflows.services.patience import patiently
 from workflows.services.plans import plan_of_version
-from workflows.services.progress import advance_run, begin_runs, in_transaction, send_queued
+from workflows.services.progress import advance_run, begin_runs
 from workflows.services.runs import StartedRun
+from workflows.services.sending import send_queued
 from workflows.store import forking as rows
 
 

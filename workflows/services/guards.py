@@ -23,8 +23,9 @@ from workflows.engine.events import Failed, Parked, StepError, Succeeded
 from workflows.engine.plan import ROOT
 from workflows.engine.states import Reason
 from workflows.services.errors import NotFoundError, StateRefusedError, reason_given
+from workflows.services.flights import in_flight
 from workflows.services.plans import Pinned
-from workflows.services.progress import ENGINE, in_flight
+from workflows.services.progress import ENGINE
 from workflows.store import gates
 
 log = structlog.get_logger(__name__)

@@ -23,8 +23,9 @@ from workflows.services.errors import (
     StateRefusedError,
     refuse_unstorable,
 )
+from workflows.services.flights import in_transaction
 from workflows.services.plans import pinned, plan_of_version
-from workflows.services.progress import Progress, advance_run, in_transaction
+from workflows.services.progress import Progress, advance_run
 from workflows.services.report import Report, each
 
 

@@ -28,11 +28,13 @@ from workflows.services.errors import (
     MigrationRefusedError,
     NotFoundError,
 )
+from workflows.services.flights import in_transaction
 from workflows.services.orders import demand_environment
 from workflows.services.patience import patiently
 from workflows.services.plans import Pinned, pinned, pinned_to, plan_of_version
-from workflows.services.progress import advance_run, in_transaction, send_queued
+from workflows.services.progress import advance_run
 from workflows.services.report import Report, each
+from workflows.services.sending import send_queued
 from workflows.store.migrating import GoingOver, Whole, go_over, look_at
 
 MOST_RUNS = 500

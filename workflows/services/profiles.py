@@ -29,8 +29,9 @@ from workflows.services.errors import (
     as_sentence,
     reason_given,
 )
+from workflows.services.flights import in_flight
 from workflows.services.plans import Pinned
-from workflows.services.progress import ENGINE, in_flight
+from workflows.services.progress import ENGINE
 from workflows.store import gates, profiles
 
 log = structlog.get_logger(__name__)

@@ -19,10 +19,12 @@ from workflows.engine.events import Drained, Failed, LeaseExpired, Loss, StepErr
 from workflows.engine.plan import ROOT, Node
 from workflows.language.words import ErrorClass
 from workflows.services import callbacks, children, concurrency, guards, outbox, profiles, timers
+from workflows.services.deciding import CHANCE, patience
+from workflows.services.flights import in_flight
 from workflows.services.plans import pinned, pinned_to
-from workflows.services.progress import CHANCE, advance_run, in_flight, patience
-from workflows.services.steps import lease
+from workflows.services.progress import advance_run
 from workflows.services.sweep import helped
+from workflows.services.work import lease
 from workflows.store import Unclaimed
 from workflows.store.concurrency import left_behind
 

@@ -23,7 +23,8 @@ from django.conf import settings
 from workflows.engine.states import FINISHED_RUNS, RunState
 from workflows.services.archive import keep
 from workflows.services.errors import InputRefusedError
-from workflows.services.progress import ENGINE, in_transaction
+from workflows.services.flights import in_transaction
+from workflows.services.progress import ENGINE
 from workflows.store import pruning
 from workflows.store.pruning import Counts
 

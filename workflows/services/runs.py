@@ -30,22 +30,16 @@ from workflows.services.errors import (
     IdempotencyMismatchError,
     StateRefusedError,
 )
+from workflows.services.flights import in_flight, in_transaction
 from workflows.services.orders import Checked, Order, check_order, check_orders
 from workflows.services.patience import patiently
 from workflows.services.plans import (
     pinned,
     pinned_to,
 )
-from workflows.services.progress import (
-    Beginning,
-    advance_run,
-    begin_runs,
-    dispatches_of,
-    in_flight,
-    in_transaction,
-    send_queued,
-)
+from workflows.services.progress import Beginning, advance_run, begin_runs
 from workflows.services.report import Report, each
+from workflows.services.sending import dispatches_of, send_queued
 from workflows.store.concurrency import Key
 
 BATCH = 200

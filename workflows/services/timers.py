@@ -14,8 +14,9 @@ from workflows.engine.events import Event, RetryDue, TimedOut
 from workflows.engine.plan import ROOT
 from workflows.engine.states import StepState
 from workflows.services import events, guards
+from workflows.services.flights import in_flight
 from workflows.services.plans import Pinned, pinned
-from workflows.services.progress import advance_run, in_flight
+from workflows.services.progress import advance_run
 from workflows.services.sweep import helped
 
 log = structlog.get_logger(__name__)

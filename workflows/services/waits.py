@@ -4,8 +4,9 @@ from datetime import datetime
 from functools import partial
 
 from workflows.engine.events import Answered
+from workflows.services.flights import in_flight
 from workflows.services.plans import Pinned
-from workflows.services.progress import advance_run, in_flight
+from workflows.services.progress import advance_run
 
 
 def answer_wait(*, pin: Pinned, answer: Answered, now: datetime, by: str) -> bool:

@@ -2,7 +2,7 @@
 
 Rows are locked in the order of their nodes, then the run: two transactions that
 meet wait for each other, and the rare deadlock between waves is resolved by trying
-again (`workflows.services.progress`).
+again (`workflows.services.patience`).
 """
 
 import json
