@@ -6,7 +6,7 @@ from workflows.models.callback import Callback
 from workflows.models.definition import Version, Workflow
 from workflows.models.event import EffectKind, EventEffect, ReceivedEvent, Trigger
 from workflows.models.incident import Incident, Resolution
-from workflows.models.journal import Journal
+from workflows.models.journal import ENGINE, Journal
 from workflows.models.migration import Migration
 from workflows.models.pruning import Pruning
 from workflows.models.run import Run, runs_with_names
@@ -14,6 +14,7 @@ from workflows.models.step import Attempt, Step
 from workflows.models.wait import Wait
 
 __all__ = [
+    "ENGINE",
     "Approval",
     "Attempt",
     "Breaker",

@@ -11,6 +11,9 @@ from workflows.models import law
 from workflows.models.run import Run
 from workflows.models.step import Step
 
+ENGINE = "engine"
+"""The actor of what nobody has asked for."""
+
 
 class Journal(models.Model):
     """A transition. Lines about the run itself have no step and an empty path."""
@@ -41,7 +44,7 @@ class Journal(models.Model):
         indexes = [
             models.Index(fields=["run", "id"], name="the_journal_of_a_run"),
             models.Index(
-                fields=["actor", "-id"], name="what_others_did", condition=~Q(actor="engine")
+                fields=["actor", "-id"], name="what_others_did", condition=~Q(actor=ENGINE)
             ),
         ]
         triggers = [

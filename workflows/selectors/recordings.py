@@ -9,14 +9,12 @@ from uuid import UUID
 
 from workflows.engine.plan import NO_LONGER
 from workflows.engine.states import RunState, StepState
-from workflows.models import Attempt, Incident, Journal, Run, Step
+from workflows.models import ENGINE, Attempt, Incident, Journal, Run, Step
 from workflows.models.incident import Resolution
 from workflows.selectors.errors import MissingError, SelectorError
 
 MOST_STEPS = 2000
 """A run of more steps is not for a person to read again."""
-
-ENGINE = "engine"
 
 
 class TooLongError(SelectorError):

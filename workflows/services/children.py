@@ -22,7 +22,7 @@ from workflows.engine.operators import UNDOABLE
 from workflows.engine.states import Due, Reason, RunState
 from workflows.language.limits import DEEPEST_CHILD
 from workflows.language.words import ErrorClass
-from workflows.models import Incident, Run
+from workflows.models import ENGINE, Incident, Run
 from workflows.services import concurrency
 from workflows.services.errors import (
     EnvironmentClosedError,
@@ -37,7 +37,6 @@ from workflows.services.flights import in_flight, in_transaction
 from workflows.services.incidents import is_out_of_time, replay_incident, replay_run
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
-from workflows.services.progress import ENGINE
 from workflows.services.runs import cancel_run, pause_run, resume_run, start_child
 from workflows.services.sweep import helped
 from workflows.services.waits import answer_wait

@@ -22,10 +22,10 @@ from workflows.engine.breaker import Answer, Breaker, BreakerState, Passage
 from workflows.engine.events import Failed, Parked, StepError, Succeeded
 from workflows.engine.plan import ROOT
 from workflows.engine.states import Reason
+from workflows.models import ENGINE
 from workflows.services.errors import NotFoundError, StateRefusedError, reason_given
 from workflows.services.flights import in_flight
 from workflows.services.plans import Pinned
-from workflows.services.progress import ENGINE
 from workflows.store import gates
 
 log = structlog.get_logger(__name__)

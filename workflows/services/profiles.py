@@ -22,6 +22,7 @@ from workflows.engine.events import Failed, Parked, StepError, Succeeded
 from workflows.engine.states import Reason
 from workflows.language.limits import too_large, unstorable
 from workflows.language.words import ErrorClass
+from workflows.models import ENGINE
 from workflows.services.errors import (
     InputRefusedError,
     NotFoundError,
@@ -31,7 +32,6 @@ from workflows.services.errors import (
 )
 from workflows.services.flights import in_flight
 from workflows.services.plans import Pinned
-from workflows.services.progress import ENGINE
 from workflows.store import gates, profiles
 
 log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ from workflows.engine.events import CancelRequested, Claimed, Event, Parked, Sta
 from workflows.engine.plan import ROOT
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.engine.states import RunReason, RunState
+from workflows.models import ENGINE
 from workflows.services import early, outbox
 from workflows.services.deciding import (
     Wish,
@@ -25,8 +26,6 @@ from workflows.services.flights import gathering, send
 from workflows.services.plans import Pinned, pinned_to
 from workflows.services.sending import hints
 from workflows.store import Change, Expected, NewRun, Seen
-
-ENGINE = "engine"
 
 
 @dataclass(slots=True)

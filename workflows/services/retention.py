@@ -21,10 +21,10 @@ from uuid import UUID
 from django.conf import settings
 
 from workflows.engine.states import FINISHED_RUNS, RunState
+from workflows.models import ENGINE
 from workflows.services.archive import keep
 from workflows.services.errors import InputRefusedError
 from workflows.services.flights import in_transaction
-from workflows.services.progress import ENGINE
 from workflows.store import pruning
 from workflows.store.pruning import Counts
 
