@@ -1,11 +1,12 @@
 """Rows and engine values: all SQL of the hot path, the only row locks, the only state writes.
 
-`loading` reads a Slice under locks, and `committing` stores a Decision: read these two first.
-`rows` finds what is queued or due. What waits has rows of its own: `callbacks`, `events` and
-`children` for what comes from outside, `gates`, `profiles` and `concurrency` for a turn. `forking`
-and `migrating` copy and rename rows, `pruning` removes them. `session` is the connection, `clock`
-its time, `trouble` what to make of its errors, `places` where steps are carried out. The
-statements are psycopg's own, prepared on the server; values are never part of a statement.
+`loading` reads a Slice under locks, and `committing` stores a Decision, as the rows that `parts`
+makes of it: read these three first. `rows` finds what is queued or due. What waits has rows of its
+own: `callbacks`, `events` and `children` for what comes from outside, `gates`, `profiles` and
+`concurrency` for a turn. `forking` and `migrating` copy and rename rows, `pruning` removes them.
+`session` is the connection, `clock` its time, `trouble` what to make of its errors, `places` where
+steps are carried out. The statements are psycopg's own, prepared on the server; values are never
+part of a statement.
 """
 
 from workflows.store.callbacks import KeptCallback, kept_callbacks, mark_delivered, waited_for
@@ -28,7 +29,6 @@ from workflows.store.committing import (
     Ahead,
     Change,
     Expected,
-    NewRun,
     Seen,
     change,
     commit,
@@ -51,6 +51,7 @@ from workflows.store.events import (
     were_sought,
 )
 from workflows.store.loading import NoRunError, WentOverError, load, lock_run, read, run_view
+from workflows.store.parts import NewRun
 from workflows.store.places import Standing, queue_of, standing
 from workflows.store.rows import (
     EnvironmentRow,
