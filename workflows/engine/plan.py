@@ -8,7 +8,7 @@ changes: a run is pinned to it.
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -41,6 +41,9 @@ SCOPES = LOOPS | {StepKind.STEPS, StepKind.PARALLEL, StepKind.FIRST, StepKind.SW
 _NUMBERS = re.compile(r"(?<!\.catch)\[(\d*)\]")
 NUMBERED = re.compile(r"(?<!\.catch)\[\d+\]")
 """The numbers of iterations in a path; those of fallback paths are part of the name."""
+
+PATHS_IN_MIND = 4_096
+"""Of how many steps in loops a process remembers what their paths say: a step asks many times."""
 
 
 @dataclass(frozen=True)
@@ -366,9 +369,10 @@ def required(part: Part | None, node: Node) -> Part:
     return part
 
 
-def numbers_of(path: str) -> list[str]:
+@lru_cache(maxsize=PATHS_IN_MIND)
+def numbers_of(path: str) -> tuple[str, ...]:
     """Return the numbers of the iterations that a path is in, the outermost first."""
-    return _NUMBERS.findall(path)
+    return tuple(_NUMBERS.findall(path))
 
 
 ASIDE = "~"
@@ -382,9 +386,10 @@ def is_inside(path: str, top: str) -> bool:
 
 def number_of(path: str, depth: int = -1) -> int:
     """Return the number of an iteration in a path: the last, or that at a depth."""
-    return int(_NUMBERS.findall(path)[depth])
+    return int(numbers_of(path)[depth])
 
 
+@lru_cache(maxsize=PATHS_IN_MIND)
 def template_of(path: str) -> str:
     """Return the path of the node that the step at `path` is an instance of."""
     return NUMBERED.sub("[]", path) if "[" in path else path
