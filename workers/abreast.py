@@ -21,9 +21,6 @@ from workflows.services.plans import Pinned
 from workflows.services.recording import Done, Outcome
 from workflows.services.work import Taker, Work
 
-WIDTH = 20
-"""How many steps go abreast at most."""
-
 
 def claim_of_runs(fences: Sequence[tuple[Pinned, str]], taker: Taker) -> list[Work]:
     """Claim the first attempts of steps of different runs, as far as nobody else has them."""

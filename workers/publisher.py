@@ -12,7 +12,17 @@ from celery.exceptions import QueueNotFound
 from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
-from workflows.dispatch import Attend, Dispatch, FanOut, Line, Look, Refill, Segment, Vacated
+from workflows.dispatch import (
+    ABREAST,
+    Attend,
+    Dispatch,
+    FanOut,
+    Line,
+    Look,
+    Refill,
+    Segment,
+    Vacated,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +35,6 @@ TICK = "workers.tick"
 ATTEND = "workers.attend"
 FILL = "workers.fill_places"
 ENGINE_QUEUE = "orchestrator"
-LARGEST_BUNDLE = 20
 BUNDLES_AT_LEAST = 8
 QUICK_BUNDLES_AT_LEAST = 2
 
@@ -105,7 +114,7 @@ def bundled(dispatches: Sequence[Dispatch]) -> Iterator[Dispatch | Bundle]:
             yield dispatch
     for (_, is_quick), segments in queues.items():
         bundles = QUICK_BUNDLES_AT_LEAST if is_quick else BUNDLES_AT_LEAST
-        size = min(LARGEST_BUNDLE, len(segments) // bundles)
+        size = min(ABREAST, len(segments) // bundles)
         if size <= 1:
             yield from segments
         else:

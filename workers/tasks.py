@@ -21,14 +21,14 @@ from workers import canaries, folders, publisher, sandbox
 from workers import forking as _forking  # noqa: F401 - it listens to Celery's signals
 from workers import pulse as _pulse  # noqa: F401 - as above
 from workers import warden as _warden  # noqa: F401 - as above
-from workers.abreast import WIDTH, claim_of_fan, claim_of_runs
+from workers.abreast import claim_of_fan, claim_of_runs
 from workers.leases import keeper
 from workers.outage import outlast
 from workers.pace import pace
 from workers.segment import SLICE, Rest, run_on
 from workers.slots import names_of, slots
 from workflows import store
-from workflows.dispatch import FanOut, Segment
+from workflows.dispatch import ABREAST, FanOut, Segment
 from workflows.engine.plan import LOOPS
 from workflows.services import (
     children,
@@ -262,7 +262,7 @@ def _leave_it_when_stopping() -> None:
 
 
 def _taker(task: BoundTask) -> Taker:
-    return Taker(*_place(task), quick=pace.is_quick, width=WIDTH)
+    return Taker(*_place(task), quick=pace.is_quick, width=ABREAST)
 
 
 def _place(task: BoundTask) -> tuple[str, str]:

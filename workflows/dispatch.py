@@ -22,8 +22,11 @@ FAN_OUT_FROM = 8
 FAN_OUT_WIDTH = 32
 """How many takers a fan-out has at most: no fewer than the workers of a queue, or some idle."""
 
+ABREAST = 20
+"""How many quick steps a worker takes at once, and how many travel in one message."""
+
 FIRST_TAKERS = 2
-"""How many takers are sent to a loop; each sends another while it finds more than it takes."""
+"""How many takers are sent to a loop at most; each sends another while it finds more."""
 
 LOOPS_AT_ONCE = 50
 """How many loops one message has filled up."""

@@ -24,11 +24,11 @@ from tests.workflows.builders import (
     step,
     task,
 )
-from workers import abreast
 from workers.abreast import Row, claim_of_fan, claim_of_runs
 from workers.leases import Held, keeper
 from workers.pace import QUICK, Pace, pace
 from workers.segment import run_on
+from workflows.dispatch import ABREAST
 from workflows.engine.events import Succeeded
 from workflows.models import Run
 from workflows.services import recording
@@ -41,7 +41,7 @@ from workflows.services.work import Taker, Work
 pytestmark = pytest.mark.usefixtures("committed")
 
 CHAIN = [task(f"s{n}") for n in range(3)]
-TAKER = replace(builders.TAKER, quick=pace.is_quick, width=abreast.WIDTH)
+TAKER = replace(builders.TAKER, quick=pace.is_quick, width=ABREAST)
 IN_THE_FAN = replace(TAKER, fan="all")
 IN_THE_LOOP = replace(TAKER, fan="each", settles=True)
 
@@ -226,13 +226,13 @@ def test_items_that_were_claimed_unheard_are_known_again(unheard: list[int]) -> 
 
 
 def test_children_of_a_fan_out_go_abreast_and_none_twice() -> None:
-    run = a_fan(abreast.WIDTH + 4)
+    run = a_fan(ABREAST + 4)
 
     first = claim_of_fan(pinned(run.pk), IN_THE_FAN)
     second = claim_of_fan(pinned(run.pk), replace(IN_THE_FAN, worker="worker-2"))
     run_on(first, IN_THE_FAN, began=float("inf"))
 
-    assert (len(first), len(second)) == (abreast.WIDTH, 4)
+    assert (len(first), len(second)) == (ABREAST, 4)
     assert not {work.path for work in first} & {work.path for work in second}
     assert all(ends(run, work.path) == [(1, "completed")] for work in first)
     assert all(states(run)[work.path] == "RUNNING" for work in second)

@@ -65,7 +65,7 @@ def test_a_fan_out_that_the_broker_did_not_take_is_sent_as_one(sent: Recorder) -
 def test_items_of_a_loop_are_sent_to_takers_that_nobody_waits_for(sent: Recorder) -> None:
     steps = [task("one")]
 
-    run = a_run({"id": "each", "foreach": 100, "max_parallel": 20, "steps": steps})
+    run = a_run({"id": "each", "foreach": 100, "max_parallel": 30, "steps": steps})
 
     fan = FanOut(run.pk, run.version_id, QUEUE, 2, "each", is_loop=True)
     assert sent.sent == [fan]

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from workflows import store
 from workflows.dispatch import (
+    ABREAST,
     FAN_OUT_FROM,
     FAN_OUT_WIDTH,
     FIRST_TAKERS,
@@ -117,7 +118,7 @@ def dispatches_of(
     for (queue, scope), views in groups.items():
         is_loop = pinned.plan.node(scope).kind in LOOPS
         is_quick = wish is not None and wish.abreast(pinned.plan.nodes[views[0].node])
-        width = _takers(len(views), wish if is_quick else None, is_loop=is_loop)
+        width = _takers(len(views), is_quick=is_quick, is_loop=is_loop)
         if width:
             found.append(FanOut(pinned.run, pinned.version, queue, width, scope, is_loop))
         else:
@@ -125,16 +126,17 @@ def dispatches_of(
     return found
 
 
-def _takers(count: int, quick: Wish | None, *, is_loop: bool) -> int:
+def _takers(count: int, *, is_quick: bool, is_loop: bool) -> int:
     """Return how many takers carry out so many steps of a scope; none when each goes alone.
 
     The takers of a loop call for further ones themselves. What goes abreast outside of loops
     travels in bundles, unless it is so much that a chord of takers is cheaper.
     """
     if is_loop:
-        enough = FIRST_TAKERS if quick is None else -(-count // quick.width)
-        return min(count, enough) if quick or count > 1 else 0
-    at_least = FAN_OUT_FROM if quick is None else FAN_OUT_FROM * quick.width
+        enough = -(-count // ABREAST)
+        most = enough if is_quick else min(enough, FIRST_TAKERS)
+        return most if is_quick or count > 1 else 0
+    at_least = FAN_OUT_FROM * ABREAST if is_quick else FAN_OUT_FROM
     return min(count, FAN_OUT_WIDTH) if count >= at_least else 0
 
 
