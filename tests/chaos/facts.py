@@ -49,7 +49,6 @@ class Facts:
     eyes: Eyes
     outages: Sequence[Outage]
     wedged: Sequence[float] = ()
-    noticed: Sequence[float] = ()
     alarms: Sequence[str] = ()
     """What was said of queues when nothing waited in them."""
     left: Sequence[str] = ()

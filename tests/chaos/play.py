@@ -180,7 +180,6 @@ class Play:
                     eyes=self.eyes,
                     outages=self.stage.outages,
                     wedged=self.stage.wedged,
-                    noticed=self.stage.noticed,
                     alarms=self.alarms,
                     left=self.left,
                 )

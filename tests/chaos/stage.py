@@ -42,8 +42,6 @@ RESTART_AFTER = 1.0
 UP_WITHIN = 120.0
 PASSWORD = "chaos is a ladder"
 SECOND = "second"
-ENDED_ITSELF = b"worker.wedged"
-"""What a worker logs that finds out that it takes nothing."""
 
 ENVIRONMENT_WORKERS = ("worker-a", "worker-b", "worker-c")
 BEATS = ("beat-1", "beat-2")
@@ -111,8 +109,6 @@ class Stage:
     outages: list[Outage] = field(default_factory=list)
     wedged: list[float] = field(default_factory=list)
     """When a worker was made to take nothing any more from the queue of the second environment."""
-    noticed: list[float] = field(default_factory=list)
-    """When a worker said of itself that it was wedged, and ended."""
     _outputs: list[IO[bytes]] = field(default_factory=list)
     _held: set[str] = field(default_factory=set)
     _services: threading.RLock = field(default_factory=threading.RLock)
@@ -186,8 +182,6 @@ class Stage:
         """Start again what has ended, a moment later; notice what has come up."""
         for name, actor in self.actors.items():
             if actor.process is not None and actor.process.poll() is not None:
-                if ENDED_ITSELF in self._said_by(actor):
-                    self.noticed.append(time.time())
                 self._note(actor, f"ended with {actor.process.returncode}")
                 actor.process, actor.up = None, False
                 actor.due = time.monotonic() + RESTART_AFTER

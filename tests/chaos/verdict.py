@@ -36,10 +36,6 @@ REPORTED_WITHIN = CANARY * 4.5 + 5
 """`workers.vitals.Periods.logged_within` by the harness's short period, and some seconds of load;
 by the product's own period it is a minute and a half."""
 
-NOTICED_WITHIN = CANARY * 6 + 5
-"""What is two minutes by the product's own period, and some seconds of load: by then a worker has
-said of itself that it takes nothing, where nobody else could."""
-
 UNRULY_ENDS = frozenset({"timeout", "worker_lost", "cancelled"})
 """Lost, where another fault took the worker before the time was up."""
 
@@ -391,9 +387,9 @@ def _away(outages: Sequence[Outage], began: float, ended: float, *whats: str) ->
     return away
 
 
-@invariant("a wedged queue is reported by its canary or its worker, and a quiet one never is")
+@invariant("a wedged queue is reported by its canary, and a quiet one never is")
 def _wedges_are_reported(facts: Facts) -> tuple[list[str], str]:
-    wrong, over, told, noticed = list(facts.alarms), 0, [], []
+    wrong, over, told = list(facts.alarms), 0, []
     taken = """
         SELECT min(extract(epoch FROM j.at))::float8 AS at FROM workflows_journal j
         JOIN workflows_step s ON s.id = j.step_id
@@ -407,7 +403,6 @@ def _wedges_are_reported(facts: Facts) -> tuple[list[str], str]:
             for at, queue, how in facts.eyes.health
             if queue == WEDGED_QUEUE and how == "wedged" and at > began
         ]
-        itself = [at for at in facts.noticed if at > began]
         again = facts.rows(taken, WEDGED_QUEUE, began + RUNS_ON)[0]["at"] or math.inf
         ends = [one.began for one in outages if one.what == WEDGED_WORKER]
         again = min([again, *(at for at in ends if at > began)])
@@ -418,15 +413,10 @@ def _wedges_are_reported(facts: Facts) -> tuple[list[str], str]:
             told.append(said[0] - began)
         elif again - since - away <= REPORTED_WITHIN:
             over += 1
-        elif itself and itself[0] - since - away <= NOTICED_WITHIN:
-            noticed.append(itself[0] - began)
         else:
             wrong.append(f"wedged at {began:.1f}, reported at {said[:1]}, over at {again}")
-    latest = f"{max(told + noticed):.1f}" if told + noticed else "no"
-    return wrong, (
-        f"{len(told)} reported, {len(noticed)} by the worker, the latest after {latest} s;"
-        f" {over} were over before"
-    )
+    latest = f"{max(told):.1f}" if told else "no"
+    return wrong, f"{len(told)} reported, the latest after {latest} s; {over} were over before"
 
 
 def _no_clock(outages: Sequence[Outage]) -> Iterator[Outage]:
