@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.workflows.builders import (
@@ -229,3 +229,12 @@ def test_a_replay_reads_no_items_that_ended_well_nor_what_is_inside_them() -> No
         held = load(run.pk, plan, requirement(plan, Replayed("each[1].two")), actor=ANN)
 
     assert sorted(held.steps) == ["each", "each[1]", "each[1].one", "each[1].two"]
+
+
+def test_many_rows_that_move_at_once_are_matched_by_hashing() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT proconfig FROM pg_proc WHERE prosrc LIKE '%rows_before was%'")
+        settings = [set(row[0]) for row in cursor.fetchall()]
+
+    assert settings
+    assert all({"enable_hashjoin=on", "enable_nestloop=off"} <= each for each in settings)

@@ -87,10 +87,20 @@ class Draft:
         self._touched: dict[str, frozenset[str]] = {}
         self._kept: dict[str, dict[str, Any]] = {}
         self._answers: dict[str, Mapping[str, Any] | None] = {}
+        self._latest = [path for path in held.records if "*" in path]
+        self._inside: dict[str, list[str]] | None = None
 
     def view(self, path: str) -> StepView:
         """Return the step at `path` as it now stands."""
         return self.slice.steps[path]
+
+    def inside(self, scope: str) -> list[StepView]:
+        """Return the steps of a scope as they now stand."""
+        if self._inside is None:
+            self._inside = {}
+            for view in self.slice.steps.values():
+                self._inside.setdefault(view.scope, []).append(view.path)
+        return [self.slice.steps[path] for path in self._inside.get(scope, ())]
 
     def node_of(self, view: StepView) -> Node:
         """Return what the definition says of the step."""
@@ -234,7 +244,7 @@ class Draft:
         }
         records = self.slice.records
         records[view.path] = record
-        for path in [path for path in records if "*" in path]:
+        for path in self._latest:
             if latest(path).fullmatch(view.path):
                 records[path] = record
 
@@ -262,6 +272,8 @@ class Draft:
         if node.is_item:
             self.slice.items[view.path] = self.decision.items[view.path] = item
         self.slice.steps[view.path] = view
+        if self._inside is not None:
+            self._inside.setdefault(scope, []).append(view.path)
         self.slice.tallies.pop(view.scope, None)
         self.slice.records[view.path] = None
         self.decision.born.append(view)

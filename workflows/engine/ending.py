@@ -458,8 +458,7 @@ def _withdraw(draft: Draft, view: StepView, reason: Reason) -> None:
 
 
 def _first_error(draft: Draft, scope: str) -> StepError | None:
-    inside = (view for view in draft.slice.steps.values() if view.scope == scope)
-    in_order = sorted(inside, key=lambda view: view.node)
+    in_order = sorted(draft.inside(scope), key=lambda view: view.node)
     return next((view.error for view in in_order if view.failed and view.error), None)
 
 

@@ -296,8 +296,8 @@ def _pend(draft: Draft, view: StepView) -> StepView:
 
 def _body(draft: Draft, scope: str) -> Iterator[StepView]:
     """Yield the steps of a scope, without those of its fallback paths."""
-    for view in draft.slice.steps.values():
-        if view.scope == scope and draft.node_of(view).handles == NO_NODE:
+    for view in draft.inside(scope):
+        if draft.node_of(view).handles == NO_NODE:
             yield view
 
 

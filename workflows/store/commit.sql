@@ -131,7 +131,8 @@ BEGIN
                 finished_at = CASE m ->> 'stamp' WHEN 'finished' THEN at WHEN 'queued' THEN NULL
                     WHEN 'none' THEN NULL ELSE s.finished_at END
             FROM jsonb_array_elements(moves) m
-            WHERE s.run_id = runs[(m ->> 'n')::int] AND s.path = m ->> 'path'
+            -- Each has a path. Asked for it, the planner expects few, and looks each row up.
+            WHERE m ? 'path' AND s.run_id = runs[(m ->> 'n')::int] AND s.path = m ->> 'path'
                 AND (m ->> 'n')::int <> ALL (refused);
         END LOOP;
     END IF;
