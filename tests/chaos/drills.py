@@ -256,10 +256,9 @@ def _replayed_from_above(stage: Stage) -> None:
 
 
 def _to_be_moved(stage: Stage) -> None:
-    """Leave a run that has done its first step, and of which a retry is due."""
+    """Leave a run that has done its first step, and that nobody is at: what is begun has a name."""
     stage.start("kill-moved", version=1)
     _record(first := stage.claim("first"), Succeeded(first.path, first.attempt))
-    _fail(stage.claim("block.right"))
 
 
 def _moved(stage: Stage) -> None:

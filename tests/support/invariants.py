@@ -197,10 +197,13 @@ ALWAYS: Mapping[str, str] = {
 }
 
 AT_REST: Mapping[str, str] = {
-    "every run has ended, or has an open incident": """
+    "every run has ended, or has an open incident, or waits for a child run": """
         SELECT r.id, '', r.state FROM workflows_run r
         WHERE r.state <> ALL (%(finished_runs)s) AND NOT EXISTS (
             SELECT 1 FROM workflows_incident WHERE run_id = r.id AND resolution = ''
+        ) AND NOT EXISTS (
+            SELECT 1 FROM workflows_run child
+            WHERE child.parent_id = r.id AND child.state <> ALL (%(finished_runs)s)
         )
     """,
     "nothing is due about a child run": """
