@@ -10,9 +10,11 @@ import pytest
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from tests.support.publisher import Recorder
 from tests.workflows import builders
 from tests.workflows.builders import (
     ANN,
+    QUEUE,
     a_run,
     a_version,
     claim,
@@ -28,7 +30,8 @@ from workers.abreast import Row, claim_of_fan, claim_of_runs
 from workers.leases import Held, keeper
 from workers.pace import QUICK, Pace, pace
 from workers.segment import run_on
-from workflows.dispatch import ABREAST
+from workers.tasks import take_queued
+from workflows.dispatch import ABREAST, FanOut
 from workflows.engine.events import Succeeded
 from workflows.models import Run
 from workflows.services import recording
@@ -223,6 +226,33 @@ def test_items_that_were_claimed_unheard_are_known_again(unheard: list[int]) -> 
 
     assert (unheard, state(run)) == ([10, 0], "COMPLETED")
     assert all(ends(run, f"each[{n}].one") == [(1, "completed")] for n in range(20))
+
+
+def test_a_taker_that_finds_more_than_its_item_calls_another_one_before_it_begins(
+    sent: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_seconds", {"log": 60.0})
+    run = a_loop(5)
+    sent.sent.clear()
+    place = {"run": str(run.pk), "version": str(run.version_id), "scope": "each"}
+
+    take_queued.apply(kwargs=place, routing_key=QUEUE, throw=True)
+
+    assert sent.sent == [FanOut(run.pk, run.version_id, QUEUE, 1, "each", is_loop=True)]
+    assert state(run) == "COMPLETED"
+
+
+def test_a_taker_of_the_last_item_calls_nobody(
+    sent: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_seconds", {"log": 60.0})
+    run = a_loop(1)
+    sent.sent.clear()
+    place = {"run": str(run.pk), "version": str(run.version_id), "scope": "each"}
+
+    take_queued.apply(kwargs=place, routing_key=QUEUE, throw=True)
+
+    assert (sent.sent, state(run)) == ([], "COMPLETED")
 
 
 def test_children_of_a_fan_out_go_abreast_and_none_twice() -> None:
