@@ -4,13 +4,14 @@ import sys
 from pathlib import Path
 
 from examples.onboarding.targets import listening
-from examples.running import ended, on_the_platform, started
+from examples.running import ended, on_the_platform, parser_of, started
 
 CUSTOMER = {"name": "Ada Lovelace", "email": "ada@example.com", "plan": "business"}
 
 
 def main() -> int:
     """Run the onboarding of one customer; return 0 if it completed."""
+    parser_of("examples.onboarding", "Welcome a customer: account, plan and mail.").parse_args()
     return on_the_platform(_onboard)
 
 
@@ -22,6 +23,7 @@ def _onboard() -> int:
             "mail_port": targets.mail_port,
         }
         run = ended(started(Path(__file__).parent, given, by="command:onboarding"))
+        print("what the systems were asked, under which key:")
         for call in targets.calls:
             print(f"  {call.what:<32} {call.key}")
     return 0 if run.state == "COMPLETED" else 1

@@ -1,17 +1,20 @@
 """`python -m examples.self_healing_deployment [--bad]`: release a version, or take it back."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from examples.running import ended, on_the_platform, started
+from examples.running import ended, on_the_platform, parser_of, started
 from examples.self_healing_deployment.targets import running
 
 
 def main() -> int:
     """Release version v2; return 0 if it ended as was to be expected."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bad", action="store_true", help="one in three requests fails")
+    parser = parser_of(
+        "examples.self_healing_deployment", "Release a version, or have it taken back."
+    )
+    parser.add_argument(
+        "--bad", action="store_true", help="one in three requests to the version fails"
+    )
     is_bad: bool = parser.parse_args().bad
     return on_the_platform(lambda: _release(is_bad=is_bad))
 

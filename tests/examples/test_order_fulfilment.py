@@ -38,7 +38,7 @@ def test_an_order_is_reserved_registered_charged_and_shipped(platform: Platform)
 def test_whatever_system_refuses_nothing_is_left_behind_in_any(
     platform: Platform, system: str
 ) -> None:
-    with listening(system) as targets:
+    with listening(refusing={system}) as targets:
         done = platform.finished(start(targets))
 
     assert done.state == "COMPENSATED"
@@ -46,8 +46,28 @@ def test_whatever_system_refuses_nothing_is_left_behind_in_any(
     assert invariants.left_over(runs=[done.pk]) == []
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_whatever_system_is_dead_nothing_is_left_behind_in_the_others(
+    platform: Platform, system: str
+) -> None:
+    with listening(dead={system}) as targets:
+        done = platform.finished(start(targets))
+
+    assert done.state == "COMPENSATED"
+    assert {one: targets.holds(one) for one in SYSTEMS} == dict.fromkeys(SYSTEMS, 0)
+
+
+def test_an_order_of_which_one_line_is_not_in_stock_gives_the_other_back(
+    platform: Platform,
+) -> None:
+    with listening(refusing={"erp"}) as targets:
+        platform.finished(start(targets))
+
+    assert [one.split("/")[0] for one in targets.done("erp")] == ["POST ", "DELETE "]
+
+
 def test_what_was_done_last_is_undone_first(platform: Platform) -> None:
-    with listening("shipping") as targets:
+    with listening(refusing={"shipping"}) as targets:
         done = platform.finished(start(targets))
 
     journal = done.journal.filter(after="COMPENSATED").exclude(path="").order_by("id")

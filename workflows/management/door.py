@@ -80,7 +80,7 @@ class Door(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; a refusal is a sentence and a status, not a traceback."""
         try:
-            with _refusals():
+            with refusals():
                 return super().execute(*args, **options)
         except CommandError as error:
             if not self._called_from_command_line or options["traceback"]:
@@ -241,7 +241,7 @@ def status_of(state: str) -> Exit:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Turn what services, selectors and the language refuse into sentences with a status."""
     try:
         yield

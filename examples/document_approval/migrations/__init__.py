@@ -1,0 +1,1 @@
+"""What the example needs in the database."""
