@@ -210,7 +210,82 @@ def test_a_drill_with_an_unknown_class_is_refused_with_the_nearest(tmp_path: Pat
     answer = manage_apart("workflow", "simulate", "x.yaml", "--fail", "fetch:permanant")
 
     assert answer.status == 2
-    assert "'permanant' is no error class; did you mean permanent?" in answer.err
+    assert "'permanant' is no error class, nor a code such as http.503; did you mean" in answer.err
+
+
+ASK = """
+workflow: ask
+steps:
+  - id: sign
+    approval: {group: finance}
+    catch:
+      - on: [approval.rejected]
+        steps: [{id: no, uses: log, with: {message: "${{ error.details.note }}"}}]
+  - id: book
+    uses: http.request
+    with: {url: "https://book.example"}
+    retry: {initial_delay: 1s, jitter: 0}
+  - {id: tell, uses: log, with: {message: "${{ steps.book.output.json.id }}"}}
+"""
+
+
+def test_steps_yield_what_is_given(tmp_path: Path) -> None:
+    file = saved(tmp_path, ASK)
+
+    answer = manage("workflow", "simulate", file, "--outputs", '{"book": {"json": {"id": "B-7"}}}')
+    by_type = manage(
+        "workflow", "simulate", file, "--outputs", '{"http.request": {"json": {"id": 1}}}'
+    )
+
+    assert (answer.status, by_type.status) == (0, 0)
+
+
+def test_a_run_that_lacks_an_output_says_how_to_give_it(tmp_path: Path) -> None:
+    answer = manage("workflow", "simulate", saved(tmp_path, ASK))
+
+    assert answer.status == 1
+    assert 'hint: Say what steps yield that nothing is known of: --outputs \'{"STEP"' in answer.err
+
+
+def test_an_output_of_an_unknown_step_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    answer = manage("workflow", "simulate", saved(tmp_path, ASK), "--outputs", '{"bok": 1}')
+
+    assert answer.status == 2
+    assert answer.err == "--outputs: bok: there is no such step; did you mean book?"
+
+
+def test_what_is_waited_for_can_fail_by_a_code_too(tmp_path: Path) -> None:
+    file, told = saved(tmp_path, ASK), '{"book": {"json": {"id": 1}}}'
+    fail = ("--fail", "sign:approval.rejected", "--outputs", told, "--json")
+
+    answer = manage("workflow", "simulate", file, *fail)
+
+    assert answer.json()["path"] == ["sign.catch[0].no", "sign", "book", "tell"]
+
+
+def test_a_code_has_the_class_that_its_task_type_declares_and_durations_hold(
+    tmp_path: Path,
+) -> None:
+    file, told = saved(tmp_path, ASK), '{"book": {"json": {"id": 1}}}'
+    takes = saved(tmp_path, "book: 10s\nsign: 2h", "durations.yaml")
+    options = ("--outputs", told, "--durations", takes, "--json")
+
+    retried = manage("workflow", "simulate", file, "--fail", "book:http.503:1", *options).json()
+    refused = manage("workflow", "simulate", file, "--fail", "book:http.409", *options).json()
+
+    assert [step["attempt"] for step in retried["steps"]] == [1, 2, 1]
+    assert retried["finished_at"] == "2000-01-01T02:00:21Z"
+    assert refused["error"]["class"] == "permanent"
+
+
+def test_a_block_is_not_made_to_fail(tmp_path: Path) -> None:
+    block = "workflow: b\nsteps: [{id: all, parallel: [{id: a, uses: log, with: {message: x}}]}]"
+
+    answer = manage("workflow", "simulate", saved(tmp_path, block), "--fail", "all:permanent")
+
+    assert answer.err == (
+        "--fail all: it is a block (parallel), which fails when a step inside of it does."
+    )
 
 
 def test_the_variables_of_the_environment_can_be_given(tmp_path: Path) -> None:

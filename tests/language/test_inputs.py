@@ -49,6 +49,10 @@ def test_everything_that_does_not_fit_is_said_at_once() -> None:
     ]
 
 
+def test_each_missing_value_is_said_once() -> None:
+    assert refusals(ORDER, {}) == [("id", "id is missing"), ("lines", "lines is missing")]
+
+
 def test_a_refusal_names_what_was_probably_meant() -> None:
     with pytest.raises(InputError, match="did you mean country"):
         prepare(ORDER, {"id": "1", "lines": [], "contry": "FR"})

@@ -51,7 +51,7 @@ def prepare(schema: Mapping[str, Any] | None, value: Any) -> Any:
     if refusals:
         raise InputError(
             Finding("input", 0, 0, "input", path, message, hint)
-            for path, message, hint in sorted(refusals)
+            for path, message, hint in sorted(set(refusals))
         )
     return filled
 

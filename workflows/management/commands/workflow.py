@@ -150,16 +150,22 @@ class Command(Door):
         input: str | None,  # noqa: A002 - the language's own word
         env: str | None,
         fail: Sequence[drills.Drill],
+        outputs: str | None,
         durations: str | None,
         seed: int,
         as_json: bool,
         **_: Any,
     ) -> None:
         given, variables = object_of("--input", input), object_of("--env", env)
+        told = object_of("--outputs", outputs) or {}
         compiled = compile_files(files)
-        drills.check_drills(fail, [one.plan for one in compiled])
+        plans = [one.plan for one in compiled]
+        drills.check_drills(fail, plans)
+        drills.check_outputs(told, plans)
         inputs = drills.inputs_of(compiled, given)
         taking = drills.durations_of(durations, compiled)
+        if durations == drills.HISTORY and not any(taking):
+            say(self.errors, "No run has been completed yet, so tasks take no time.", "yellow")
         as_lines = as_json or len(compiled) > 1 or Path(files[0]).is_dir()
         failed = []
         for one, one_input, usual in zip(compiled, inputs, taking, strict=True):
@@ -169,6 +175,7 @@ class Command(Door):
                 given=one_input,
                 variables=variables,
                 drills=fail,
+                outputs=told,
                 durations=usual,
                 seed=seed,
             )
@@ -178,7 +185,10 @@ class Command(Door):
                 self.page.print(simulated_picture(run))
                 print_output(self.page, {"output": run.output})
             if status_of(run.state) is not Exit.DONE:
-                failed.append(f"{one.file}: the simulated run is {run.state}.")
+                said = f"{one.file}: the simulated run is {run.state}."
+                failed.append(
+                    f"{said}\n  hint: {hint}" if (hint := drills.advice_on(run)) else said
+                )
         if failed:
             raise CommandError("\n".join(failed), returncode=Exit.FAILED)
 
@@ -253,7 +263,13 @@ class Command(Door):
             type=drills.drill_of,
             default=[],
             metavar="STEP:CLASS[:TIMES]",
-            help="let the step fail so, TIMES attempts or all; may be repeated",
+            help="let the step fail with this class, or code, TIMES attempts or all; "
+            "may be repeated",
+        )
+        parser.add_argument(
+            "--outputs",
+            metavar="JSON",
+            help="what steps yield: step, path or task type -> output; JSON, @FILE or - for stdin",
         )
         parser.add_argument(
             "--durations",
