@@ -238,6 +238,19 @@ def test_steps_that_wait_one_after_the_other_take_events_in_their_order_each_onc
     assert states(run)["third"] == "WAITING"
 
 
+def test_an_event_that_came_before_is_taken_before_one_that_comes_now() -> None:
+    publish({"n": 1}, id="1")
+    handed_out()
+    run = a_run(waiting("first"), waiting("second"))
+
+    publish({"n": 2}, id="2")
+    handed_out()
+    handed_out()
+
+    assert step(run, "first").output == {"n": 1}
+    assert step(run, "second").output == {"n": 2}
+
+
 def test_an_event_that_wakes_a_step_is_not_taken_again_by_the_step_that_follows() -> None:
     run = a_run(waiting("first"), waiting("second"))
 

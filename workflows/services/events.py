@@ -221,9 +221,12 @@ def _offer(event: StoredEvent, step: WaitingStep) -> bool:
 
 
 def _wake_now_or_later(event: StoredEvent, step: WaitingStep) -> bool:
-    """Wake a step with an event; where there is trouble, have the step look back for it later."""
+    """Wake a step with an event, or with an older one if nobody has looked for these yet.
+
+    Where there is trouble, have the step look back for it later.
+    """
     try:
-        return _wake(event, step)
+        return _wake(event, step) if step.is_sought else _look_back(step, [])
     except Exception:
         store.were_sought([step.id], now=None)
         raise

@@ -82,7 +82,8 @@ FIELDS = """
 # Each run is looked up by itself: statistics of a quiet moment would have all runs read.
 WAITING = """
     w.id, w.run_id, (SELECT version_id FROM workflows_run WHERE id = w.run_id), w.path, w.attempt,
-    w.request, w.opened_at, (SELECT workflow_id FROM workflows_run WHERE id = w.run_id)
+    w.request, w.opened_at, (SELECT workflow_id FROM workflows_run WHERE id = w.run_id),
+    w.name, w.key, w.sought_at IS NOT NULL
 """
 
 PAGE_OF_WAITING = f"""
@@ -97,7 +98,7 @@ PAGE_OF_WAITING = f"""
 """  # noqa: S608 - joined from literals of this module
 
 UNSOUGHT = f"""
-    SELECT {WAITING}, w.name, w.key FROM workflows_wait w
+    SELECT {WAITING} FROM workflows_wait w
     WHERE w.kind = 'event' AND w.closed_at IS NULL AND w.sought_at IS NULL AND w.id > %s
     ORDER BY w.id LIMIT %s
 """  # noqa: S608 - joined from literals of this module
@@ -164,7 +165,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class WaitingStep:
-    """A step that waits for an event, and what it asks of it."""
+    """A step that waits for an event, what it asks of it, and whether early ones were looked at."""
 
     id: UUID
     run: UUID
@@ -174,8 +175,9 @@ class WaitingStep:
     request: Mapping[str, Any]
     opened_at: datetime
     workflow: UUID
-    type: str = ""
-    key: str = NO_KEY
+    type: str
+    key: str
+    is_sought: bool
 
 
 def insert_events(
@@ -318,10 +320,8 @@ def _event(row: Row) -> StoredEvent:
 
 
 def _waiting(row: Row) -> WaitingStep:
-    id_, run, version, path, attempt, request, opened_at, workflow, *more = row
-    return WaitingStep(
-        id_, run, version, path, attempt, _parsed(request), opened_at, workflow, *more
-    )
+    id_, run, version, path, attempt, request, *more = row
+    return WaitingStep(id_, run, version, path, attempt, _parsed(request), *more)
 
 
 def _parsed(value: Any) -> Any:
