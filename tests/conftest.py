@@ -21,6 +21,7 @@ from environments.services import ensure_default
 from orchestrator import embedded
 from orchestrator.celery import app
 from orchestrator.supervisor import Child, Supervisor, end_marked
+from tests.support.home import PREFIX, is_of_tests
 from tests.support.platform import Platform, ticking
 from tests.support.publisher import RECORDER
 from workflows import dispatch
@@ -42,6 +43,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     home = settings.EMBEDDED_HOME
     if home is None or _is_xdist_worker(session.config):
         return
+    if not is_of_tests(home):
+        message = (
+            f"The services in {home} are not those of a test, and would be removed at the end: run "
+            "the tests with the settings tests.settings (is DJANGO_SETTINGS_MODULE set?)."
+        )
+        raise pytest.UsageError(message)
     _remove_what_killed_sessions_left(home.parent)
     embedded.start(home, **settings.ENV.embedded_parts)
 
@@ -49,7 +56,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop the services and remove their files."""
     home = settings.EMBEDDED_HOME
-    if home is None or _is_xdist_worker(session.config):
+    if home is None or _is_xdist_worker(session.config) or not is_of_tests(home):
         return
     embedded.remove(home)
 
@@ -59,8 +66,8 @@ def _is_xdist_worker(config: pytest.Config) -> bool:
 
 
 def _remove_what_killed_sessions_left(parent: Path) -> None:
-    for home in parent.glob("test-*"):
-        pid = home.name.removeprefix("test-")
+    for home in parent.glob(f"{PREFIX}*"):
+        pid = home.name.removeprefix(PREFIX)
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             end_marked(home)
             embedded.remove(home)

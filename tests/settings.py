@@ -6,7 +6,9 @@ that a test starts inherit it. So tests run beside `make run`, and beside each o
 
 import os
 
-os.environ.setdefault("LOCAL_DIR", f".local/test-{os.getpid()}")
+from tests.support.home import of_this_session
+
+os.environ["LOCAL_DIR"] = of_this_session(os.environ.get("LOCAL_DIR"))
 os.environ.setdefault("EXAMPLES", "true")
 os.environ.setdefault("APPS", "tests.support.bank,tests.support.hostile")
 

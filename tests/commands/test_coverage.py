@@ -52,6 +52,18 @@ def test_every_branch_is_reported_with_its_line(tests: Path) -> None:
     ]
 
 
+def test_tests_do_not_get_the_settings_of_the_platform(
+    tests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
+    asked = "\nimport os\n\ndef test_it():\n    assert 'DJANGO_SETTINGS_MODULE' not in os.environ\n"
+    tests.write_text(TESTS + asked)
+
+    answer = manage("workflow", "coverage", tests.parent / "workflow.yaml", tests)
+
+    assert answer.status == 0
+
+
 def test_branches_that_were_never_taken_are_marked(
     tests: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from workflows.testing.branches import Branch, branches_of, digest
 
 RECORDER = "workflows.testing.recorder"
 VARIABLE = "WORKFLOW_COVERAGE"
+SETTINGS = "DJANGO_SETTINGS_MODULE"
 NO_TESTS = 5
 """What pytest says when it has found no test."""
 
@@ -90,11 +91,14 @@ def measure(file: str, tests: Sequence[str]) -> Coverage:
     if checked.spec is None:
         raise RefusedError(f"{file} holds no definition.")
     plan = compile_spec(checked.spec)
+    # The settings of this command are the platform's, and tests must not get them: theirs are in
+    # their own configuration.
+    inherited = {name: text for name, text in os.environ.items() if name != SETTINGS}
     with TemporaryDirectory() as folder:
         notes = Path(folder) / "notes"
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", RECORDER, *tests],
-            env=os.environ | {VARIABLE: str(notes), "PYTHONPATH": _path()},
+            env=inherited | {VARIABLE: str(notes), "PYTHONPATH": _path()},
             capture_output=True,
             text=True,
             check=False,
