@@ -204,7 +204,18 @@ BROKEN = [
             "[{id: s, states: [{id: a, uses: noop, next: b}, {id: b, uses: noop, §needs: [a]}]}]"
         ),
     ),
+    (
+        "transition-never-taken",
+        document(
+            "[{id: s, states: [{id: a, uses: noop, next: [{to: a}, §{when: true, to: b}]},"
+            " {id: b, uses: noop}]}]"
+        ),
+    ),
     ("key-not-for-kind", document("[{id: s, uses: noop, §start: a}]")),
+    (
+        "stragglers-without-until",
+        document("[{id: a, foreach: 3, §stragglers: cancel, steps: [{id: b, uses: noop}]}]"),
+    ),
     ("condition", document("[{id: s, states: [{id: a, uses: noop, next: [{when: §x, to: a}]}]}]")),
     ("event-type", document("[{id: a, event: {type: §'${{ input.x }}'}}]")),
     ("unknown-name", triggered("{type: x, match: '${{ §inptu.x }}'}")),

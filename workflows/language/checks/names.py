@@ -84,7 +84,7 @@ def _wrong(  # noqa: PLR0911 - one question a paragraph, the first answer counts
         return _OUT_OF_PLACE.get(chain.root) or (
             "unknown-name",
             f"the name {chain.root} is not known here",
-            f"{did_you_mean(chain.root, names, 'names')} Text inside an expression needs quotes.",
+            f"text inside an expression needs quotes; {did_you_mean(chain.root, names, 'names')}",
         )
     if f"name.{chain.root}" in NOT_YET:
         return RULE, f"{chain.root} is not available yet", HINT
@@ -107,7 +107,7 @@ def _wrong(  # noqa: PLR0911 - one question a paragraph, the first answer counts
         return (
             "unknown-variable",
             f"no step sets the variable {field[0]}",
-            did_you_mean(str(field[0]), variables, "variables") + " A `set` step makes one.",
+            f"a set step makes one; {did_you_mean(str(field[0]), variables, 'variables')}",
         )
     if chain.root == "input" and inputs is not None and field and field[0] not in inputs:
         return (

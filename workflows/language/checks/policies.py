@@ -140,8 +140,8 @@ def _check_words(outline: Outline, node: Node, path: str, declared: frozenset[st
                 item,
                 place,
                 f"{word[:60]} is no error class",
-                did_you_mean(word, set(ErrorClass), "classes")
-                + " A code has a dot in it, as http.503.",
+                "a code has a dot in it, as http.503; "
+                + did_you_mean(word, set(ErrorClass), "classes"),
             )
             continue
         families = {code.partition(".")[0] for code in declared}

@@ -1,4 +1,9 @@
-"""Do the transitions of states lead to states that there are, and to every one of them?"""
+"""Do the transitions of states lead to states that there are, and to every one of them?
+
+A transition behind one without a condition leads nowhere: it is never looked at.
+"""
+
+from itertools import pairwise
 
 from workflows.language.document import Node
 from workflows.language.nearest import did_you_mean
@@ -46,6 +51,7 @@ def _check_states(outline: Outline, scope: Scope) -> None:
                 )
         for node, path in _targets(step):
             _check_target(outline, node, path, known)
+        _check_taken(outline, step)
     _check_reached(outline, scope, known, first)
 
 
@@ -58,6 +64,22 @@ def _targets(step: Step) -> list[tuple[Node, str]]:
         return [(written, path)]
     found = [(part.get("to"), f"{path}[{place}].to") for place, part in enumerate(written.items)]
     return [(node, where) for node, where in found if node is not None]
+
+
+def _check_taken(outline: Outline, step: Step) -> None:
+    """Report the transition that comes behind one which always holds."""
+    written = step.node.get("next")
+    parts = list(written.items or ()) if written is not None else []
+    for place, (before, part) in enumerate(pairwise(parts), start=1):
+        if before.fields is not None and before.get("when") is None:
+            outline.report.add(
+                "transition-never-taken",
+                part,
+                f"{step.path}.next[{place}]",
+                "the transition before it has no when, so this one is never taken",
+                "give the one before it a when, or move it to the end",
+            )
+            return
 
 
 def _check_target(outline: Outline, node: Node, path: str, known: dict[str, Step]) -> None:

@@ -180,13 +180,21 @@ def _check_keys(outline: Outline, step: Step) -> None:
     for key in step.node.fields or ():
         if step.kind in KEYS_OF.get(key, (step.kind,)):
             continue
-        kinds = " or ".join(sorted(KEYS_OF[key])) if key in _NARROW else "another kind of"
+        kinds = f"a {' or '.join(sorted(KEYS_OF[key]))}" if key in _NARROW else "another kind of"
         outline.report.add(
             "key-not-for-kind",
             step.node.key_place(key),
             f"{step.path}.{key}",
             f"{key} means nothing on a step of kind {step.kind}",
-            f"remove it, or put it on a {kinds} step",
+            f"remove it, or put it on {kinds} step",
+        )
+    if step.node.get("stragglers") is not None and step.node.get("until") is None:
+        outline.report.add(
+            "stragglers-without-until",
+            step.node.key_place("stragglers"),
+            f"{step.path}.stragglers",
+            "the loop does all its items, so there are no stragglers",
+            "add until with the condition that ends it, or remove stragglers",
         )
     name = step.node.value.get("as")
     if step.kind is Kind.FOREACH and isinstance(name, str) and name in _TAKEN:
