@@ -3,7 +3,8 @@
 Pure and without states, so one layout serves every run of a version. A step stands
 below what it needs; a straight line of steps runs on to the right like text; what
 starts together stands side by side and wraps. Long edges get places of their own in
-the layers they cross (after Sugiyama, Tagawa and Toda, 1981), so none runs under a step.
+the layers they cross (after Sugiyama, Tagawa and Toda, 1981), so none runs under a step; where all
+stand in single file, as on a phone, they go around by a lane at the left.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,9 @@ WAY_WIDTH = 10.0
 MOST_WAYS = 800
 SWEEPS = 4
 BUNDLE_FROM = 6
+LANE_WIDTH = 8.0
+MOST_LANES = 6
+"""Beyond it, lines that go around share their lanes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,22 @@ class _Link:
     is_fallback: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Detour:
+    """The way around: to below the source's line, along a lane, to above the target's line."""
+
+    below: float
+    lane: float
+    above: float
+
+
 @dataclass(slots=True)
 class _Block:
     """Units that were given their places, and the links between them."""
 
     units: list[_Unit] = field(default_factory=list)
     links: list[tuple[_Link, tuple[_Unit, ...]]] = field(default_factory=list)
+    detours: dict[_Link, _Detour] = field(default_factory=dict)
     width: float = 0.0
     height: float = 0.0
 
@@ -230,7 +244,59 @@ def _place(units: Sequence[_Unit], links: Sequence[_Link], width: float) -> _Blo
             block.units.append(unit)
         top += height + line_gap
     block.height = max(top - line_gap, 0.0)
+    _go_around(block, lines)
     return block
+
+
+def _go_around(block: _Block, lines: Sequence[Sequence[_Unit]]) -> None:
+    """Give the links a lane at the left that would run under steps in single file.
+
+    There a line behind steps looks as if it came from the one before. Each source has one lane.
+    """
+    if any(sum(not unit.is_way for unit in line) > 1 for line in lines):
+        return
+    row = {unit: number for number, line in enumerate(lines) for unit in line}
+    around = [
+        link
+        for link, ways in block.links
+        if _is_blocked((link.source, *ways, link.target), row, lines)
+    ]
+    until: dict[_Unit, int] = {}
+    for link in around:
+        until[link.source] = max(until.get(link.source, 0), row[link.target])
+    lanes: dict[_Unit, int] = {}
+    free_from: list[int] = []
+    for source in sorted(until, key=lambda unit: row[unit]):
+        free = [number for number, end in enumerate(free_from) if end <= row[source]]
+        lane = free[0] if free else len(free_from) % MOST_LANES
+        free_from[lane : lane + 1] = [until[source]]
+        lanes[source] = lane
+    margin = LANE_WIDTH * (len(free_from) + 1) if around else 0.0
+    block.width += margin
+    for unit in block.units:
+        unit.x += margin
+    for link in around:
+        lane = lanes[link.source]
+        bottom = max(unit.y + unit.height for unit in lines[row[link.source]])
+        top = min(unit.y for unit in lines[row[link.target]])
+        aside = LANE_WIDTH + 2.0 * lane
+        block.detours[link] = _Detour(bottom + aside, LANE_WIDTH * (lane + 0.5), top - aside - 8.0)
+
+
+def _is_blocked(
+    way: Sequence[_Unit], row: dict[_Unit, int], lines: Sequence[Sequence[_Unit]]
+) -> bool:
+    """Say whether a line would run under a step on its way."""
+    for one, other in pairwise(way):
+        left, right = sorted((one.x + one.width / 2, other.x + other.width / 2))
+        for line in lines[row[one] + 1 : row[other]]:
+            if any(
+                unit.x < right + 4 and left - 4 < unit.x + unit.width
+                for unit in line
+                if not unit.is_way
+            ):
+                return True
+    return False
 
 
 def _layers(units: Sequence[_Unit], links: Iterable[_Link]) -> list[list[_Unit]]:
@@ -338,7 +404,8 @@ def _width(line: Sequence[_Unit]) -> float:
 
 def _flatten(block: _Block, left: float, top: float, boxes: list[Box], edges: list[Edge]) -> None:
     for link, ways in block.links:
-        line = _line(link, ways, left, top)
+        detour = block.detours.get(link)
+        line = _around(link, detour, left, top) if detour else _line(link, ways, left, top)
         edges.append(Edge(link.source.path, link.target.path, line, link.is_fallback))
     for unit in block.units:
         if unit.is_way:
@@ -352,6 +419,16 @@ def _flatten(block: _Block, left: float, top: float, boxes: list[Box], edges: li
             head = HEAD if unit.title else PAD
             indent = (unit.width - unit.inner.width) / 2
             _flatten(unit.inner, x + indent, y + head, boxes, edges)
+
+
+def _around(link: _Link, detour: _Detour, left: float, top: float) -> str:
+    source, target = link.source, link.target
+    x, y = left + source.x + source.width / 2, top + source.y + source.height
+    to_x, to_y = left + target.x + target.width / 2, top + target.y - 3
+    return (
+        f"M{x:.1f} {y:.1f}V{top + detour.below:.1f}H{left + detour.lane:.1f}"
+        f"V{top + detour.above:.1f}H{to_x:.1f}V{to_y:.1f}"
+    )
 
 
 def _line(link: _Link, ways: Sequence[_Unit], left: float, top: float) -> str:

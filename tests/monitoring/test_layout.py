@@ -1,3 +1,4 @@
+import re
 from itertools import combinations
 from random import Random
 
@@ -36,6 +37,18 @@ def test_a_straight_line_reads_like_text() -> None:
     assert second.x > first.x
     assert second.y == first.y
     assert last.y > first.y
+
+
+def test_in_single_file_a_line_goes_around_the_steps_that_it_passes() -> None:
+    steps = step("a1") + step("a2", "a1") + step("b1") + step("b2", "b1")
+
+    layout = drawn(steps, width=200)
+
+    first, passed = box(layout, "a1"), box(layout, "b1")
+    assert first.y < passed.y < box(layout, "a2").y
+    (line,) = [edge.line for edge in layout.edges if edge.target == "a2"]
+    (lane,) = {float(x) for x in re.findall(r"H([\d.]+)V", line)} - {first.x + STEP_WIDTH / 2}
+    assert lane < passed.x
 
 
 def test_a_step_stands_below_all_that_it_needs() -> None:
