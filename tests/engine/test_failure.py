@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.builders import broken, done, lost, plan_from, plan_of, play, task
+from tests.engine.builders import Play, broken, done, lost, plan_from, plan_of, play, task
 from workflows.engine.events import Event, Replayed, RetryDue, TimedOut
 from workflows.engine.simulate import simulate
 from workflows.engine.states import Reason, RunState, StepState
@@ -111,6 +111,49 @@ def test_a_block_that_fails_fast_still_takes_its_fallback_path() -> None:
 
     assert run.state is RunState.COMPLETED
     assert run.rows["block"].output == "saved"
+
+
+def inside(block: dict[str, Any]) -> Play:
+    """Play a run that fails fast, has failed in a block in another, and has more to do."""
+    outer = {"id": "p", "parallel": [task("z"), {"id": "s", **block}]}
+    loop = {"id": "all", "needs": [], "foreach": 2, "steps": [task("one"), task("two")]}
+    return play(plan_from(outer, loop, task("c", needs=[]), fail_fast=True))
+
+
+def test_fail_fast_hears_of_what_fails_in_blocks_and_loops_inside() -> None:
+    block = {"parallel": [task("x"), task("y")]}
+
+    run = inside(block).hear(broken("p.s.x"))
+    other = inside(block).hear(broken("all[1].one"))
+
+    cancelled = {"p.z", "p.s.y", "all", "all[0]", "all[0].one", "all[1]", "all[1].one", "c"}
+    assert run.state is other.state is RunState.FAILED
+    assert run.are(StepState.CANCELLED) >= cancelled
+    assert other.are(StepState.CANCELLED) >= {"p", "p.z", "p.s.y", "all[0].one", "c"}
+    assert (run.accused, other.accused) == (["p.s.x"], ["all[1].one"])
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"parallel": [task("x"), task("y")], "optional": True},
+        {"parallel": [task("x"), task("y")], "catch": [{"steps": [task("rescue")]}]},
+        {"first": [task("x"), task("y")]},
+    ],
+)
+def test_fail_fast_does_not_hear_of_what_a_block_inside_answers(block: dict[str, Any]) -> None:
+    run = inside(block).hear(broken("p.s.x"))
+
+    assert run.state is RunState.RUNNING
+    assert run.queued >= {"p.z", "p.s.y", "all[0].one", "c"}
+
+
+def test_a_replay_reopens_what_fail_fast_had_cancelled_around_the_block() -> None:
+    run = inside({"parallel": [task("x"), task("y")]}).hear(broken("p.s.x"))
+
+    run.hear(Replayed("p.s.x"))
+
+    assert run.queued == {"p.s.x", "p.s.y", "p.z", "all[0].one", "all[1].one", "c"}
 
 
 def test_a_step_being_retried_is_cancelled_by_fail_fast() -> None:

@@ -11,6 +11,7 @@ from workflows.engine.plan import (
     NO_NODE,
     NOTHING,
     ROOT,
+    SCOPES,
     Approval,
     Case,
     Child,
@@ -27,7 +28,7 @@ from workflows.engine.plan import (
 from workflows.language import expressions
 from workflows.language.building import undisturbed
 from workflows.language.spec import Spec, StepSpec, retry_policy
-from workflows.language.words import Hold, Losers, StepKind
+from workflows.language.words import Hold, Losers, OnItemFailure, StepKind
 
 WHOLE_OUTPUT = re.compile(r"\s*\$\{\{\s*steps\.(\w+)\.output\s*\}\}\s*")
 """An expression that is the output of a step and nothing else."""
@@ -144,7 +145,7 @@ class _Compiler:
             guard=step.guard or "",
             pool=step.profile.pool if step.profile else "",
             keeps_profile=step.profile is not None and step.profile.hold is Hold.RUN,
-            fail_fast=step.fail_fast,
+            fail_fast=step.fail_fast or self._hears_of_failures(step, owner),
             assigns=step.set,
             exit=None if step.exit is None else Exit(**dict(step.exit)),
             pause=None if step.wait is None else Pause(step.wait.duration, step.wait.until),
@@ -165,6 +166,12 @@ class _Compiler:
             yields=self._reads(step.output, caught) | self._collected(index),
         )
         return index
+
+    def _hears_of_failures(self, step: StepSpec, owner: int) -> bool:
+        """Say whether a failure in the step is one of the scope around it, which fails fast."""
+        is_answered = step.optional or step.catch or step.kind is StepKind.FIRST
+        hurries = self.nodes[owner].fail_fast and step.kind in SCOPES
+        return bool(hurries and not is_answered and not _goes_on(step))
 
     def _inside(self, step: StepSpec, *, index: int, caught: int) -> None:
         """Compile the steps that a scope owns; other steps own none."""
@@ -198,7 +205,14 @@ class _Compiler:
             self._step(body[0], owner=index, caught=caught, outer=path)
         else:
             name = f"{step.id}[]"
-            self._add(id=name, path=path, kind=StepKind.STEPS, scope=index, caught=caught)
+            self._add(
+                id=name,
+                path=path,
+                kind=StepKind.STEPS,
+                scope=index,
+                caught=caught,
+                fail_fast=self.nodes[index].fail_fast and not _goes_on(step),
+            )
             self._fill(item, children=self._sequence(body, owner=item, caught=caught))
             self._fill(item, yields=self._collected(item))
         until = step.repeat.until if step.repeat else step.until
@@ -327,6 +341,11 @@ class _Compiler:
         if "error" in found.roots and caught != NO_NODE:
             steps |= {self.nodes[caught].id}
         return Reads(frozenset(found.roots), steps)
+
+
+def _goes_on(step: StepSpec) -> bool:
+    """Say whether a loop goes on with its other items when one has failed."""
+    return step.on_item_failure is OnItemFailure.CONTINUE
 
 
 def _listening(step: StepSpec) -> Listening | None:
