@@ -31,7 +31,7 @@ from workflows.engine.events import (
 from workflows.engine.joins import Tally
 from workflows.engine.plan import LOOPS, NO_NODE, Plan
 from workflows.engine.simulate import EPOCH
-from workflows.engine.simulation import Simulation
+from workflows.engine.simulation import Simulation, StepRow
 from workflows.engine.slice import Requirement, Slice, StepView
 from workflows.engine.states import (
     RUN_MOVES,
@@ -134,6 +134,11 @@ class Play(Simulation):
     incidents: list[OpenIncident] = field(default_factory=list)
     attempts: list[AttemptRecord] = field(default_factory=list)
     late: list[LateResult] = field(default_factory=list)
+    aside: dict[str, StepRow] = field(default_factory=dict)
+    """What the versions that the run went over to have no more."""
+    begun: dict[str, set[str]] = field(default_factory=dict)
+    """What is called how now that has begun under a name, as far as the run had gone over."""
+    migrations: int = 0
 
     def hear(self, *events: Event) -> "Play":
         """Decide the events one after the other, claiming what they take for claimed."""

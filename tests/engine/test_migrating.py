@@ -2,11 +2,8 @@
 
 # ruff: noqa: S311 - chance here must repeat, not keep a secret
 
-from collections.abc import Iterator
-from copy import deepcopy
 from itertools import count
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import event, given
@@ -14,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.engine.builders import Play, broken, done, plan_from, play, task
 from tests.engine.test_properties import PATIENT, Author, World, unhandled
-from tests.engine.versions import migrate, preflight
+from tests.engine.versions import edited, migrate, preflight, without
 from workflows.engine.events import Answered, CancelRequested, Event, Replayed, RetryDue
 from workflows.engine.examined import Verdict
 from workflows.engine.plan import Plan
@@ -277,54 +274,6 @@ def test_a_mapping_that_names_what_is_not_there_is_told_so() -> None:
     assert {finding.path for finding in found.findings} >= {"nobody", "a"}
 
 
-def edited(document: dict[str, Any], chance: Random, names: Iterator[int]) -> dict[str, Any]:
-    """Return another version of a document: with more steps, fewer, and others to follow."""
-    known = deepcopy(document)
-    _edit(known["steps"], chance, names)
-    return known
-
-
-def _edit(steps: list[dict[str, Any]], chance: Random, names: Iterator[int]) -> None:
-    for step in list(steps):
-        for inside in (*_lists(step), *(one["steps"] for one in step.get("catch", ()))):
-            _edit(inside, chance, names)
-        if chance.random() < 0.1 and len(steps) > 1:
-            steps.remove(step)
-            for other in steps:
-                _forget(other, step["id"])
-    while chance.random() < 0.4:
-        place = chance.randint(0, len(steps))
-        added = task(f"n{next(names)}", needs=[one["id"] for one in steps[:place]][-2:])
-        if place < len(steps) and "needs" in steps[place] and chance.random() < 0.5:
-            steps[place]["needs"] = [*steps[place]["needs"], added["id"]]
-        steps.insert(place, added)
-
-
-def _lists(step: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    cases = [one["steps"] for one in step.get("switch", ())]
-    return [*cases, *(step[kind] for kind in ("steps", "parallel") if kind in step)]
-
-
-def _forget(step: dict[str, Any], gone: str) -> None:
-    if gone not in step.get("needs", ()):
-        return
-    step["needs"] = [one for one in step["needs"] if one != gone]
-    if not step["needs"] or isinstance(step.get("join"), dict):
-        step.pop("join", None)
-        step.pop("losers", None)
-
-
-def without(run: Play, plan: Plan) -> dict[str, str | None]:
-    """Have the run do without all that a preflight asks about."""
-    mapping: dict[str, str | None] = {}
-    for _ in range(50):
-        found = preflight(run, plan, mapping)
-        if found.verdict is not Verdict.NEEDS_MAPPING:
-            break
-        mapping |= {one.path: None for one in found.findings if one.verdict is found.verdict}
-    return mapping
-
-
 @PATIENT
 @given(st.integers(0, 2**40))
 def test_a_run_that_goes_over_in_the_middle_gets_to_a_true_end_and_does_nothing_twice(
@@ -338,16 +287,13 @@ def test_a_run_that_goes_over_in_the_middle_gets_to_a_true_end_and_does_nothing_
     for _ in range(chance.randint(1, 3)):
         for _ in range(chance.randint(0, 12)):
             world.step(people=True)
-        keys = edited(keys, chance, names)
+        keys, renamed = edited(keys, chance, names)
         new = plan_from(*keys["steps"], **{k: v for k, v in keys.items() if k != "steps"})
-        completed = {
-            row.view.path for row in run.rows.values() if row.view.state is StepState.COMPLETED
-        }
-        found = migrate(run, new, without(run, new))
+        completed = [row for row in run.rows.values() if row.view.state is StepState.COMPLETED]
+        found = migrate(run, new, without(run, new, renamed))
         event(found.verdict.value)
         if found.verdict is Verdict.SAFE:
-            kept = completed & run.rows.keys()
-            assert all(run.step(path).state is not StepState.QUEUED for path in kept)
+            assert all(row.view.state is not StepState.QUEUED for row in completed)
             world.heard.clear()
     world.to_the_end()
 

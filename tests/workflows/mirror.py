@@ -13,8 +13,12 @@ from uuid import UUID
 
 from tests.engine.builders import Play
 from tests.engine.test_properties import Author
+from tests.engine.versions import migrate
 from workflows.engine.decision import LateResult
-from workflows.engine.events import Claimed, Drained, Event
+from workflows.engine.events import Claimed, Drained, Event, Parked
+from workflows.engine.examined import Mapped, Verdict
+from workflows.engine.plan import ROOT
+from workflows.engine.simulation import StepRow
 from workflows.engine.states import FINISHED_RUNS, RunReason, StepState
 from workflows.models import Attempt, Incident, Journal, Run, Step, Wait
 from workflows.services.plans import Pinned
@@ -59,6 +63,14 @@ class Writer(Author):
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class GoesOver:
+    """A run goes over to another version: not an event, for that is two of them and more."""
+
+    into: Pinned
+    mapping: Mapped
+
+
 @dataclass(slots=True)
 class Model(Play):
     """A run in memory. `unsettled` are the scopes that somebody else will settle."""
@@ -77,6 +89,7 @@ class Model(Play):
             charged=set(self.charged),
             attempts=list(self.attempts),
             late=list(self.late),
+            aside=dict(self.aside),
         )
 
     @property
@@ -88,6 +101,11 @@ class Model(Play):
     def is_parked(self) -> bool:
         """Whether the run waits for a person, and for nobody else."""
         return self.run.reason is RunReason.PARKED
+
+    def migrate(self, to: GoesOver) -> Verdict:
+        """Go over to another version, if that is safe."""
+        self.unsettled = frozenset()
+        return migrate(self, to.into.plan, to.mapping).verdict
 
     def left_to_others(self, event: Event) -> bool:
         return isinstance(event, Drained) and event.path in self.unsettled
@@ -111,24 +129,7 @@ class Model(Play):
             "incidents": Counter((one.path, one.attempt, one.error.code) for one in self.incidents),
             "waits": Counter((path, n, one.kind) for (path, n), one in self.waits.items()),
             "late": self._late(),
-        } | {path: self._step(path) for path in self.rows}
-
-    def _step(self, path: str) -> Picture:
-        row = self.rows[path]
-        view, tally = row.view, row.view.tally
-        return {
-            "state": view.state.value,
-            "reason": view.reason or "",
-            "attempt": view.attempt,
-            "spent": (view.failures, view.losses),
-            "tally": (tally.ok, tally.failed, tally.skipped, tally.upstream_failed),
-            "cancel": view.cancel_requested,
-            "wake_at": view.wake_at if view.state in TIMED else view.wake_at is not None,
-            "retry_until": view.retry_until,
-            "error": view.error.as_dict() if view.error else None,
-            "output": row.output,
-            "arguments": row.arguments,
-        }
+        } | {path: _step(row) for path, row in (self.rows | self.aside).items()}
 
     def _late(self) -> Picture:
         """Return the first result that came too late for each attempt that is over."""
@@ -141,6 +142,23 @@ class Model(Play):
             for (path, number), one in first.items()
             if (path, number) in over
         }
+
+
+def _step(row: StepRow) -> Picture:
+    view, tally = row.view, row.view.tally
+    return {
+        "state": view.state.value,
+        "reason": view.reason or "",
+        "attempt": view.attempt,
+        "spent": (view.failures, view.losses),
+        "tally": (tally.ok, tally.failed, tally.skipped, tally.upstream_failed),
+        "cancel": view.cancel_requested,
+        "wake_at": view.wake_at if view.state in TIMED else view.wake_at is not None,
+        "retry_until": view.retry_until,
+        "error": view.error.as_dict() if view.error else None,
+        "output": row.output,
+        "arguments": row.arguments,
+    }
 
 
 def stored_picture(run_id: UUID) -> Picture:
@@ -205,6 +223,8 @@ class Twin:
 
     pin: Pinned
     model: Model
+    before: list[Pinned] = field(default_factory=list)
+    """The versions that the run was in before, as those know it who have not heard."""
     told: list[tuple[Any, ...]] = field(default_factory=list)
     """What is being told to the stored run and not yet to the model, a transaction each."""
 
@@ -213,6 +233,19 @@ class Twin:
         """The run."""
         return self.pin.run
 
+    def pins(self, path: str) -> list[Pinned]:
+        """Return the run in its versions that have a step, that in which it is first."""
+        return [pin for pin in (self.pin, *reversed(self.before)) if pin.knows(path)]
+
+    def heard(self, pin: Pinned, event: Event) -> list[Event]:
+        """Return what the run hears of what somebody tells it who takes it to be in that version.
+
+        Once it has gone over, nothing is taken by an older message, nor what it has no step for.
+        """
+        is_known = self.pin.knows(getattr(event, "path", ROOT))
+        is_taken = is_known and not isinstance(event, Claimed | Parked)
+        return [event] if pin.version == self.pin.version or is_taken else []
+
     def settle(self, *, certain: int) -> None:
         """Have the model hear what the stored run has heard: `certain` of it, and maybe the rest.
 
@@ -220,14 +253,18 @@ class Twin:
         """
         found, reports = stored_picture(self.id), []
         for number in range(certain, len(self.told) + 1):
-            model = self.model.copy()
+            model, pins = self.model.copy(), [*self.before, self.pin]
             for now, unsettled, *events in self.told[:number]:
                 model.now, model.unsettled = now, unsettled
+                if events and isinstance(events[0], GoesOver):
+                    assert model.migrate(events[0]) is Verdict.SAFE
+                    pins.append(events[0].into)
+                    continue
                 model.decide(*(one for one in events if not isinstance(one, Claimed)))
                 for claimed in (one for one in events if isinstance(one, Claimed)):
                     model.decide(claimed)  # What is taken has become ready by all the rest.
             if not (report := difference(found, model.picture())):
-                self.model = model
+                self.model, self.before, self.pin = model, pins[:-1], pins[-1]
                 self.told.clear()
                 return
             reports.append(f"after {self.told[:number]}\n{report}")

@@ -1,7 +1,8 @@
 """The store does what the engine does in memory, whoever does what, and whoever dies doing it.
 
 Workers, clocks, sweeps and people do what they like to a few runs of random plans, and to their
-child runs, some of which wait for places; events come from outside. Whoever does something may be
+child runs, some of which wait for places; events come from outside, and runs go over to other
+versions of their workflows, which not everybody has heard of. Whoever does something may be
 ended before or after any of its calls to the database. What they do is told to a run in memory
 too: afterwards every stored run is where its model is, and where somebody died it is where the
 model is before or after a whole transaction, never between. In the end every run is played out
@@ -9,6 +10,8 @@ by those who are left, and what must hold of all that is stored is asked of the 
 
 `HYPOTHESIS_PROFILE=long` looks for hours where the usual profile looks for a minute.
 """
+
+# ruff: noqa: S311 - chance here must repeat, not keep a secret
 
 import json
 import os
@@ -18,6 +21,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import count
+from random import Random
 from typing import Any, NoReturn
 from unittest.mock import patch
 from uuid import UUID
@@ -33,10 +38,11 @@ from uuid_utils.compat import uuid7
 from environments.services import ensure_default
 from tests.engine.builders import error_of, plan_from
 from tests.engine.test_properties import EVENTS
+from tests.engine.versions import edited, preflight, without
 from tests.support import invariants
 from tests.support.seam import Crash, Seam, seam
 from tests.workflows.builders import ANN, QUEUE, sql
-from tests.workflows.mirror import Model, Twin, Writer
+from tests.workflows.mirror import GoesOver, Model, Twin, Writer
 from workflows import store
 from workflows.catalog import catalog
 from workflows.engine.events import (
@@ -56,7 +62,8 @@ from workflows.engine.events import (
     Started,
     Succeeded,
 )
-from workflows.engine.plan import Plan, dump_plan
+from workflows.engine.examined import Verdict
+from workflows.engine.plan import dump_plan
 from workflows.engine.states import (
     PLACE_HOLDERS,
     UNDOING,
@@ -72,7 +79,8 @@ from workflows.services.errors import StateRefusedError
 from workflows.services.events import publish_event
 from workflows.services.flights import in_flight
 from workflows.services.incidents import discard_incident, replay_incident, skip_incident
-from workflows.services.plans import pinned
+from workflows.services.migrating import migrate_run, preflight_migration
+from workflows.services.plans import Pinned, pinned, pinned_to
 from workflows.services.progress import advance_run
 from workflows.services.recording import Outcome, record_outcome
 from workflows.services.recovery import recover
@@ -124,7 +132,13 @@ CALLS = st.integers(1, 14)
 CUTS = st.none() | st.none() | st.tuples(CALLS, st.booleans())
 """Where whoever acts is ended: at which of its calls, and whether after it; mostly nowhere."""
 
+LONG_CUTS = st.none() | st.none() | st.tuples(st.integers(1, 40), st.booleans())
+"""The same of what takes more calls."""
+
 PICKS = st.integers(0, 999)
+LATENESS = st.sampled_from([0, 0, 0, 1, 2])
+"""How many versions ago whoever acts has heard of the run."""
+
 WORKERS = st.integers(0, 2)
 
 
@@ -182,10 +196,11 @@ class Crowd(RuleBasedStateMachine):
         self.twins: list[Twin] = []
         self.children: list[str] = []
         self.published = 0
+        self.names = count(1)
         self.was_refused = False
         self.hands: list[InHand] = []
         self.lives = [0, 0, 0]
-        self.acknowledged: dict[tuple[UUID, str], tuple[int, Any]] = {}
+        self.acknowledged: dict[UUID, tuple[int, Any]] = {}
         self._entered = seam()
         self.seam: Seam = self._entered.__enter__()
         self._patches = [
@@ -212,7 +227,7 @@ class Crowd(RuleBasedStateMachine):
     @rule(chance=st.randoms(use_true_random=False), cut=CUTS)
     def start(self, chance: Any, cut: tuple[int, bool] | None) -> None:
         name = f"w{uuid7()}"
-        plan = _store(name, Writer(chance, calm=False, children=self.children).document())
+        _store(name, Writer(chance, calm=False, children=self.children).document())
         order = {"workflow": name, "environment": "default", "idempotency_key": "k", "by": ANN}
         self.pass_time(0)
 
@@ -220,24 +235,34 @@ class Crowd(RuleBasedStateMachine):
             start_run(**order)
 
         run = Run.objects.get(workflow__name=name)
-        twin = Twin(pinned(run.pk), Model(plan, {}, self.now))
+        pin = pinned(run.pk)
+        twin = Twin(pin, Model(pin.plan, {}, self.now))
         self.twins.append(twin)
         twin.told.append((self.now, frozenset(), Started()))
         twin.settle(certain=1)
 
-    @rule(pick=PICKS, worker=WORKERS, cut=CUTS, wrong=st.sampled_from([0, 0, 0, 0, 1, -1]))
-    def claim(self, pick: int, worker: int, cut: tuple[int, bool] | None, wrong: int) -> None:
+    @rule(
+        pick=PICKS,
+        worker=WORKERS,
+        cut=CUTS,
+        wrong=st.sampled_from([0, 0, 0, 0, 1, -1]),
+        old=LATENESS,
+    )
+    def claim(
+        self, pick: int, worker: int, cut: tuple[int, bool] | None, wrong: int, old: int
+    ) -> None:
         queued = self.steps_in(StepState.QUEUED) or self.steps_in(*StepState)
         if not queued:
             return
         twin, path, attempt = queued[pick % len(queued)]
-        taker = self.taker(worker)
+        taker, pin = self.taker(worker), _known(twin, path, old)
         self.pass_time(0)
 
-        self.tell(twin, Claimed(path, attempt + wrong, taker.worker, self.now + lease()))
+        claimed = Claimed(path, attempt + wrong, taker.worker, self.now + lease())
+        self.tell(twin, *twin.heard(pin, claimed))
         work = self.do(
             lambda: claim_step(
-                pin=twin.pin, path=path, attempt=attempt + wrong, taker=taker, now=self.now
+                pin=pin, path=path, attempt=attempt + wrong, taker=taker, now=self.now
             ),
             cut,
             of=worker,
@@ -246,18 +271,17 @@ class Crowd(RuleBasedStateMachine):
         self.settle(twin)
         self.take(work, taker)
 
-    @rule(pick=PICKS, worker=WORKERS, cut=CUTS)
-    def claim_any(self, pick: int, worker: int, cut: tuple[int, bool] | None) -> None:
+    @rule(pick=PICKS, worker=WORKERS, cut=CUTS, old=LATENESS)
+    def claim_any(self, pick: int, worker: int, cut: tuple[int, bool] | None, old: int) -> None:
         queued = self.steps_in(StepState.QUEUED)
         if not queued:
             return
         twin, path, _ = queued[pick % len(queued)]
         taker = self.taker(worker, fan=twin.model.step(path).scope)
+        pin = _known(twin, path, old)
         self.pass_time(0)
 
-        work = self.do(
-            lambda: claim_any_step(pin=twin.pin, taker=taker, now=self.now), cut, of=worker
-        )
+        work = self.do(lambda: claim_any_step(pin=pin, taker=taker, now=self.now), cut, of=worker)
 
         self.hear_of_claims(twin, taker, together=False)
         self.settle(twin)
@@ -281,7 +305,7 @@ class Crowd(RuleBasedStateMachine):
         outcome = _outcome(work, how)
         self.pass_time(0)
 
-        self.tell(twin, outcome, unsettled=held.taker.unsettled)
+        self.tell(twin, *twin.heard(work.pinned, outcome), unsettled=held.taker.unsettled)
         done: list[Any] = []
         self.do(
             lambda: done.append(
@@ -304,8 +328,16 @@ class Crowd(RuleBasedStateMachine):
                 self.take(following, held.taker)
             self.acknowledge(twin, outcome)
 
-    @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), well=st.booleans(), cut=CUTS)
-    def answer(self, pick: int, wrong: int, well: bool, cut: tuple[int, bool] | None) -> None:
+    @rule(
+        pick=PICKS,
+        wrong=st.sampled_from([0, 0, 0, 1, -1]),
+        well=st.booleans(),
+        cut=CUTS,
+        old=LATENESS,
+    )
+    def answer(
+        self, pick: int, wrong: int, well: bool, cut: tuple[int, bool] | None, old: int
+    ) -> None:
         """What a step waits for comes from outside, or what it once waited for."""
         waits = [
             (twin, *place)
@@ -320,10 +352,11 @@ class Crowd(RuleBasedStateMachine):
         kind = twin.model.waits[path, attempt].kind
         meant = Reason.CALLBACK if kind is Reason.TIME else kind
         answer = Answered(path, meant, {"n": attempt}, error, attempt + wrong)
+        pin = _known(twin, path, old)
         self.pass_time(0)
 
-        self.tell(twin, answer)
-        self.do(lambda: answer_wait(pin=twin.pin, answer=answer, now=self.now, by=ANN), cut)
+        self.tell(twin, *twin.heard(pin, answer))
+        self.do(lambda: answer_wait(pin=pin, answer=answer, now=self.now, by=ANN), cut)
 
         self.settle(twin)
 
@@ -382,23 +415,24 @@ class Crowd(RuleBasedStateMachine):
             wanting = (StepState.RUNNING, StepState.RETRYING)
             assert not store.due_steps(*wanting, now=self.now, limit=1)
 
-    @rule(pick=PICKS, cut=CUTS)
-    def settle_late(self, pick: int, cut: tuple[int, bool] | None) -> None:
+    @rule(pick=PICKS, cut=CUTS, old=LATENESS)
+    def settle_late(self, pick: int, cut: tuple[int, bool] | None, old: int) -> None:
         """The body of a chord comes, or comes once more."""
         twin = self.twins[pick % len(self.twins)]
         scopes = sorted({row.view.scope for row in twin.model.rows.values()})
         if not scopes:
             return
         scope = scopes[pick % len(scopes)]
+        pin = _known(twin, scope, old)
         self.pass_time(0)
 
-        self.tell(twin, Drained(scope))
-        self.do(lambda: settle_scope(pin=twin.pin, scope=scope, now=self.now), cut)
+        self.tell(twin, *twin.heard(pin, Drained(scope)))
+        self.do(lambda: settle_scope(pin=pin, scope=scope, now=self.now), cut)
 
         self.settle(twin)
 
-    @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), cut=CUTS)
-    def put_aside(self, pick: int, wrong: int, cut: tuple[int, bool] | None) -> None:
+    @rule(pick=PICKS, wrong=st.sampled_from([0, 0, 0, 1, -1]), cut=CUTS, old=LATENESS)
+    def put_aside(self, pick: int, wrong: int, cut: tuple[int, bool] | None, old: int) -> None:
         """What a step needs is not to be had: its attempt is parked, or one that is not queued."""
         found = self.steps_in(StepState.QUEUED)
         if not found:
@@ -406,9 +440,10 @@ class Crowd(RuleBasedStateMachine):
         twin, path, attempt = found[pick % len(found)]
         self.pass_time(0)
         event = Parked(path, attempt + wrong, Reason.GUARD, self.now + timedelta(seconds=20))
+        pin = _known(twin, path, old)
 
-        self.tell(twin, event)
-        self.do(lambda: in_flight(partial(advance_run, twin.pin, event, now=self.now)), cut)
+        self.tell(twin, *twin.heard(pin, event))
+        self.do(lambda: in_flight(partial(advance_run, pin, event, now=self.now)), cut)
 
         self.settle(twin)
 
@@ -443,11 +478,39 @@ class Crowd(RuleBasedStateMachine):
         twin = self.twin_of(run_id)
         self.pass_time(0)
 
-        given = CORRECTED.get(twin.model.plan.node(path).uses) if what == "correct" else None
+        known = what == "correct" and twin.pin.knows(path)
+        given = CORRECTED.get(twin.model.plan.node(path).uses) if known else None
         if not resolution:
             self.tell(twin, _decided(what, path, given))
         self.do(lambda: _resolve(what, incident, given), cut)
 
+        self.settle(twin)
+
+    @rule(
+        pick=PICKS,
+        seed=st.integers(0, 2**32),
+        strict=st.sampled_from([False, False, True]),
+        cut=LONG_CUTS,
+    )
+    def migrate(self, pick: int, seed: int, strict: bool, cut: tuple[int, bool] | None) -> None:
+        """A run goes over to another version, or is told why not; `strict` gives nothing up."""
+        twin = self.twins[pick % len(self.twins)]
+        version = Version.objects.select_related("workflow").get(pk=twin.pin.version)
+        document, renamed = edited(json.loads(version.source), Random(seed), self.names)
+        into = pinned_to(twin.id, _store(version.workflow.name, document).pk)
+        mapping = renamed if strict else without(twin.model, into.plan, renamed)
+        number = Version.objects.get(pk=into.version).number
+        found = preflight(twin.model, into.plan, mapping)
+        self.pass_time(0)
+
+        [said] = preflight_migration(run_ids=[twin.id], version=number, mapping=mapping)
+        assert set(said.findings) == set(found.findings)
+        if found.verdict is Verdict.SAFE:
+            self.tell(twin, GoesOver(into, mapping))
+        self.do(lambda: migrate_run(run_id=twin.id, version=number, mapping=mapping, by=ANN), cut)
+
+        is_said = self.was_refused is (found.verdict is not Verdict.SAFE)
+        assert is_said or self.seam.has_ended
         self.settle(twin)
 
     # How it is done
@@ -489,7 +552,7 @@ class Crowd(RuleBasedStateMachine):
     def tell(
         self,
         twin: Twin,
-        *events: Event,
+        *events: Event | GoesOver,
         unsettled: frozenset[str] = frozenset(),
     ) -> None:
         twin.told.append((self.now, unsettled, *events))
@@ -534,9 +597,9 @@ class Crowd(RuleBasedStateMachine):
                     twin.told.append((self.now, taker.unsettled, claimed))
 
     def acknowledge(self, twin: Twin, outcome: Outcome) -> None:
-        step = Step.objects.get(run=twin.id, path=outcome.path)
-        if step.state == "COMPLETED" and step.attempt == outcome.attempt:
-            self.acknowledged[twin.id, step.path] = (step.attempt, step.output)
+        step = Step.objects.filter(run=twin.id, path=outcome.path).first()
+        if step and step.state == "COMPLETED" and step.attempt == outcome.attempt:
+            self.acknowledged[step.pk] = (step.attempt, step.output)
 
     def twin_of(self, run_id: UUID) -> Twin:
         return next(twin for twin in self.twins if twin.id == run_id)
@@ -563,9 +626,11 @@ class Crowd(RuleBasedStateMachine):
     def to_the_end(self) -> None:
         """Let those who are left do the rest, and ask the database what has come of it."""
         self.hands.clear()
+        known = 0
         for _ in range(60):
-            if all(map(self.rests, self.twins)):
+            if all(map(self.rests, self.twins)) and len(self.twins) == known:
                 break
+            known = len(self.twins)
             for twin in self.twins:
                 if twin.model.state is RunState.PAUSED:
                     self.command(self.twins.index(twin), "resume", None)
@@ -579,8 +644,8 @@ class Crowd(RuleBasedStateMachine):
             (twin.model.state, twin.model.states()) for twin in self.twins
         ]
         assert invariants.left_over(runs=ids) == []
-        for (run_id, path), was in self.acknowledged.items():
-            step = Step.objects.get(run=run_id, path=path)
+        for known, was in self.acknowledged.items():
+            step = Step.objects.get(pk=known)
             assert step.state == "COMPLETED" or step.state in UNDOING
             assert (step.attempt, step.output) == was
 
@@ -596,7 +661,7 @@ class Crowd(RuleBasedStateMachine):
             for one in self.steps_in(StepState.QUEUED)
             if one[0].model.state in (RunState.RUNNING, RunState.COMPENSATING)
         ]:
-            self.claim(self.steps_in(StepState.QUEUED).index(queued[0]), 0, None, 0)
+            self.claim(self.steps_in(StepState.QUEUED).index(queued[0]), 0, None, 0, 0)
             while self.hands:
                 self.finish(len(self.hands) - 1, "well", True, True, None)
                 del self.hands[:1]
@@ -615,21 +680,26 @@ FEW = {"concurrency": {"key": "all", "limit": PLACES}, "on_failure": "fail"}
 """What a workflow says of whose runs there are few; one that parked would keep its place."""
 
 
-def _store(name: str, document: dict[str, Any]) -> Plan:
+def _store(name: str, document: dict[str, Any]) -> Version:
     """Store a definition as it is: that of a crowd need make no sense to its reader."""
-    workflow = Workflow.objects.create(name=name)
+    workflow, _ = Workflow.objects.get_or_create(name=name)
     others = {key: value for key, value in document.items() if key != "steps"}
     plan = plan_from(*document["steps"], **others)
-    Version.objects.create(
+    return Version.objects.create(
         workflow=workflow,
-        number=1,
+        number=workflow.versions.count() + 1,
         source=json.dumps(document),
         document={},
         plan=dump_plan(plan),
         environment="default",
         created_by=ANN,
     )
-    return plan
+
+
+def _known(twin: Twin, path: str, old: int) -> Pinned:
+    """Return the run in a version that somebody may take it to be in who tells of a step."""
+    pins = twin.pins(path)
+    return pins[min(old, len(pins) - 1)]
 
 
 CORRECTED: dict[str, dict[str, Any]] = {

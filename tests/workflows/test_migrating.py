@@ -134,6 +134,43 @@ def test_what_is_not_safe_is_refused_with_its_reasons_and_changes_nothing() -> N
     assert everything(run) == before
 
 
+def test_a_new_step_has_no_name_under_which_another_of_the_run_has_begun() -> None:
+    """A late result of that one, and what it told others by its idempotency key, would be its."""
+    run = a_run(task("a"), task("b"))
+    finish(claimed(run, "a"))
+    next_version(run, task("first"), task("b"), task("a"))
+
+    with pytest.raises(MigrationRefusedError, match=r"BLOCKED.*another step of the run has begun"):
+        go_over(run, mapping={"a": "first"})
+
+    assert state(run) == "RUNNING"
+    assert verdict(run, mapping={"a": "first", "b": "a"}) is Verdict.BLOCKED
+
+
+def test_a_step_that_was_given_up_keeps_its_name_from_one_that_comes_back() -> None:
+    run = a_run(task("a", needs=[]), task("b", needs=[]))
+    fail(claimed(run, "a"))
+    next_version(run, task("b", needs=[]))
+    go_over(run, mapping={"a": None})
+
+    next_version(run, task("a", needs=[]), task("b", needs=[]))
+
+    assert verdict(run) is Verdict.BLOCKED
+    assert verdict(run, mapping={"a": None}) is Verdict.SAFE
+
+
+def test_what_has_another_name_in_the_new_version_may_have_its_own_again_in_the_old_one() -> None:
+    run = a_run(task("a"), {"id": "ok", "approval": {"group": "finance"}}, task("b"))
+    finish(claimed(run, "a"))
+    next_version(run, task("one"), {"id": "signed", "approval": {"group": "finance"}}, task("b"))
+    go_over(run, mapping={"a": "one", "ok": "signed"})
+
+    back = go_over(run, version=1, mapping={"one": "a", "signed": "ok"})
+
+    assert back.version.number == 1
+    assert states(run) == {"a": "COMPLETED", "ok": "WAITING", "b": "PENDING"}
+
+
 def test_a_preflight_changes_nothing() -> None:
     run = a_run(task("a"), task("b"))
     next_version(run, task("a"), task("b"), task("c"))

@@ -93,6 +93,8 @@ class Examined:
     births: tuple[Birth, ...] = ()
     placed: Mapping[str, StepView] = field(default_factory=dict)
     """The rows that were given, as they are in the new version."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Under which paths steps are to go on, or to begin, that had another: that, or nothing."""
 
     @property
     def verdict(self) -> Verdict:
@@ -114,6 +116,16 @@ def unmapped(path: str, what: str, do: str) -> Finding:
 def blocked(path: str, what: str, do: str = "") -> Finding:
     """Return something that stands in the way."""
     return Finding(Verdict.BLOCKED, path, what, do)
+
+
+def namesake(path: str) -> Finding:
+    """Return that a name cannot be had, for another step of the run has begun under it."""
+    return blocked(
+        path,
+        f"another step of the run has begun as {path}, and its late result or its idempotency key"
+        " would be taken for that of this one",
+        "Give the step of the new version a name that no step of the run had.",
+    )
 
 
 def renamings(old: Plan, new: Plan, nodes: Mapping[int, int]) -> Iterator[tuple[int, str, str]]:

@@ -109,7 +109,16 @@ class _Way:
             tuple(in_order),
             tuple(self.births),
             self.placed,
+            self._names(),
         )
+
+    def _names(self) -> dict[str, str]:
+        names = {one.path: "" for one in self.births if one.reason in {None, Reason.HELD_BACK}}
+        for view in self.rows.values():
+            becomes = self._placed(view).path if view.node in self.nodes else view.path
+            if becomes != view.path and view.state is not StepState.COMPLETED:
+                names[becomes] = view.path
+        return names
 
     def _must_be_ended(self, view: StepView) -> bool:
         return view.node in self.retired and (view.alive or view.state is StepState.FAILED)

@@ -14,13 +14,13 @@ from uuid import UUID
 
 from workflows import store
 from workflows.engine.events import GivenUp, Migrated
-from workflows.engine.examined import Examined, Finding, Mapped, Verdict, blocked
+from workflows.engine.examined import Examined, Finding, Mapped, Verdict, blocked, namesake
 from workflows.engine.plan import ROOT, Plan
 from workflows.engine.preflight import examine
 from workflows.engine.slice import Requirement, RunView, Slice, StepView
 from workflows.language.findings import InputError
 from workflows.language.inputs import prepare
-from workflows.models import Run, Version, runs_with_names
+from workflows.models import Migration, Run, Version, runs_with_names
 from workflows.services import concurrency
 from workflows.services.errors import (
     EnvironmentClosedError,
@@ -35,7 +35,7 @@ from workflows.services.plans import Pinned, pinned, pinned_to, plan_of_version
 from workflows.services.progress import advance_run
 from workflows.services.report import Report, each
 from workflows.services.sending import send_queued
-from workflows.store.migrating import GoingOver, Whole, go_over, look_at
+from workflows.store.migrating import GoingOver, Whole, go_over, look_at, namesakes
 
 MOST_RUNS = 500
 """Runs that one preflight, or one migration, looks at."""
@@ -166,7 +166,16 @@ def _examined(run: Run, old: Plan, new: Plan, whole: Whole, mapping: Mapped) -> 
     found = examine(
         old, new, run=whole.run, standings=whole.standings, rows=whole.rows, mapping=mapping
     )
-    return replace(found, findings=(*found.findings, *_around(run, old, new)))
+    around = [*_around(run, old, new), *_namesakes(run, found, mapping)]
+    return replace(found, findings=(*found.findings, *around))
+
+
+def _namesakes(run: Run, found: Examined, mapping: Mapped) -> list[Finding]:
+    """Return which names have been those of others, as long as one may have had another one."""
+    may_be = any(mapping.values()) or Migration.objects.filter(run=run).exists()
+    if not found.names or not may_be:
+        return []
+    return [namesake(path) for path in namesakes(run.pk, found.names)]
 
 
 def _around(run: Run, old: Plan, new: Plan) -> list[Finding]:

@@ -165,6 +165,16 @@ REPIN = """
 """
 
 
+NAMESAKES = """
+    SELECT DISTINCT j.path
+    FROM workflows_journal j
+    JOIN unnest(%(paths)s::text[], %(were)s::text[]) known (path, was) ON known.path = j.path
+    LEFT JOIN workflows_step s ON s.run_id = j.run_id AND s.path = known.was
+    WHERE j.run_id = %(run)s AND j.after = 'RUNNING' AND j.step_id IS DISTINCT FROM s.id
+    ORDER BY j.path
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """A run as far as a migration looks at it."""
@@ -272,6 +282,12 @@ def go_over(one: GoingOver, found: Examined, *, actor: str, now: datetime) -> No
             "sla": one.new.sla,
         },
     )
+
+
+def namesakes(run_id: UUID, names: Mapping[str, str]) -> list[str]:
+    """Return the paths that steps would have, of those they have, under which others have begun."""
+    values = {"run": run_id, "paths": list(names), "were": list(names.values())}
+    return [path for (path,) in cursor().execute(NAMESAKES, values).fetchall()]
 
 
 def _close_incidents(one: GoingOver, found: Examined, actor: str, now: datetime) -> None:
