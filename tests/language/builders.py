@@ -33,7 +33,8 @@ class Catalog:
         return FETCH if name == "fetch" else {"type": "object"}
 
     def codes(self, name: str) -> Mapping[str, ErrorClass]:
-        return {"http.503": ErrorClass.TRANSIENT} if name == "fetch" else {}
+        declared = {"http.503": ErrorClass.TRANSIENT, "shell.cancelled": ErrorClass.CANCELLED}
+        return declared if name == "fetch" else {}
 
 
 def document(steps: str, head: str = "") -> str:

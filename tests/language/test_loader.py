@@ -197,6 +197,13 @@ def test_a_step_may_read_what_has_finished(steps: str) -> None:
     assert rules(document(steps.replace("READ", "'${{ steps.a.output }}'"))) == []
 
 
+@pytest.mark.parametrize("code", ["child.cancelled", "approval.rejected", "job.failed"])
+def test_codes_of_the_engine_and_those_of_families_of_their_own_can_be_caught(code: str) -> None:
+    catch = f"catch: [{{on: [{code}], steps: [{{id: b, uses: noop}}]}}]"
+
+    assert rules(document(f"[{{id: a, uses: noop, {catch}}}]")) == []
+
+
 def test_a_cycle_is_shown_whole() -> None:
     steps = "[{id: a, uses: noop, needs: [c]}, {id: b, uses: noop}, {id: c, uses: noop}]"
 

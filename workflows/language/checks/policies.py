@@ -13,15 +13,50 @@ from workflows.language.words import ErrorClass
 
 OF_THE_ENGINE = frozenset(
     {
+        "approval.rejected",
         "approval.timeout",
         "callback.timeout",
+        "child.cancelled",
+        "child.environment",
+        "child.failed",
+        "child.gone",
+        "child.input",
+        "child.too_deep",
+        "child.unknown",
+        "concurrency.skipped",
+        "environment.not_admitted",
         "event.timeout",
         "expression.error",
+        "first.none",
+        "foreach.items",
+        "foreach.partial",
+        "probe.failed",
+        "probe.not_happened",
+        "probe.unknown",
+        "profile.folder_in_use",
+        "profile.no_folder",
+        "profile.no_pool",
+        "profile.unreadable",
+        "repeat.exhausted",
+        "run.cancelled",
+        "run.exit",
+        "run.timeout",
+        "scope.failed",
         "scope.timeout",
+        "states.exhausted",
+        "states.stuck",
+        "step.cancelled",
+        "task.cancelled",
+        "task.exit",
+        "task.memory",
+        "task.parameters",
         "task.timeout",
+        "task.unknown",
+        "value.not_json",
         "value.too_large",
         "wait.timeout",
         "worker.lost",
+        "worker.stopped",
         "workflow.timeout",
     }
 )
@@ -144,15 +179,17 @@ def _check_words(outline: Outline, node: Node, path: str, declared: frozenset[st
                 + did_you_mean(word, set(ErrorClass), "classes"),
             )
             continue
+        family, _, rest = word.partition(".")
         families = {code.partition(".")[0] for code in declared}
-        close = nearest(word, declared)
-        if close is not None and word.partition(".")[0] not in families:
+        alike = {of for of in families if f"{of}.{rest}" in declared}
+        close = None if family in families else nearest(family, alike)
+        if close is not None:
             outline.report.add(
                 "unknown-error-code",
                 item,
                 place,
                 f"no task type has the error code {word[:60]}",
-                f"did you mean {close}?",
+                f"did you mean {close}.{rest[:60]}?",
             )
 
 
