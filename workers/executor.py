@@ -82,7 +82,7 @@ class Assignment:
         return f"{self.run_id}:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """The record that goes down the pipeline, filled on the way; an error ends the way."""
 
@@ -100,6 +100,12 @@ class Attempt:
     result: Any = field(default=None, repr=False)
     raised: BaseException | None = None
     error: StepError | None = None
+
+    def having(self, **found: Any) -> "Attempt":
+        """Fill in what a stage has found."""
+        for name, value in found.items():
+            setattr(self, name, value)
+        return self
 
 
 def execute(
@@ -122,7 +128,7 @@ def execute(
             if attempt.error is not None:
                 break
     except Exception as error:  # noqa: BLE001 - an outcome, not a crash of the worker
-        attempt = replace(attempt, error=_step_error(attempt, error))
+        attempt = attempt.having(error=_step_error(attempt, error))
     finally:
         if attempt.context is not None:
             attempt.context.scratch.remove()
@@ -157,7 +163,7 @@ def resolve(attempt: Attempt) -> Attempt:
         return _stopped(attempt, error.code, error.message, error.details)
     except ParametersError as error:
         return _stopped(attempt, "task.parameters", str(error), {"problems": list(error.problems)})
-    return replace(attempt, task=task, arguments=arguments)
+    return attempt.having(task=task, arguments=arguments)
 
 
 def ask(attempt: Attempt) -> Attempt:
@@ -192,7 +198,7 @@ def _repeat_in_doubt(attempt: Attempt) -> Repeat:
 def _answered(attempt: Attempt, answer: object) -> Attempt:
     match answer:
         case Happened(output):
-            return replace(attempt, happened=True, result=output)
+            return attempt.having(happened=True, result=output)
         case NotHappened():
             return _allowed(attempt)
         case Unknown(why):
@@ -204,17 +210,17 @@ def _answered(attempt: Attempt, answer: object) -> Attempt:
 def _allowed(attempt: Attempt) -> Attempt:
     """Let the task be called, for it took no effect before; if a try is left."""
     if not attempt.assignment.probe_only:
-        return replace(attempt, repeat=Repeat.FREELY)
+        return attempt.having(repeat=Repeat.FREELY)
     message = f"`{attempt.assignment.uses}` took no effect, and no try is left."
     error = StepError(ErrorClass.WORKER_LOST, "probe.not_happened", message)
-    return replace(attempt, error=error, repeat=Repeat.FREELY)
+    return attempt.having(error=error, repeat=Repeat.FREELY)
 
 
 def _unanswered(attempt: Attempt, what: str) -> Attempt:
     """End the attempt without a call, for good: a person is to be asked."""
     message = f"The probe of `{attempt.assignment.uses}` {what}."
     error = StepError(ErrorClass.UNCERTAIN, "probe.unknown", message)
-    return replace(attempt, error=error, repeat=Repeat.NEVER)
+    return attempt.having(error=error, repeat=Repeat.NEVER)
 
 
 def _probe_failed(attempt: Attempt, raised: BaseException) -> Attempt:
@@ -230,12 +236,12 @@ def _probe_failed(attempt: Attempt, raised: BaseException) -> Attempt:
         f"The probe of `{attempt.assignment.uses}` {said}",
         details={"traceback": _traceback_tail(raised)},
     )
-    return replace(attempt, error=error, repeat=Repeat.AFTER_PROBE if again else Repeat.NEVER)
+    return attempt.having(error=error, repeat=Repeat.AFTER_PROBE if again else Repeat.NEVER)
 
 
 def start(attempt: Attempt) -> Attempt:
     """Make what the task may know about its attempt, and start its clock."""
-    return replace(attempt, context=_context(attempt, attempt.assignment.timeout))
+    return attempt.having(context=_context(attempt, attempt.assignment.timeout))
 
 
 def _context(attempt: Attempt, seconds: float | None) -> TaskContext:
@@ -275,8 +281,8 @@ def perform(attempt: Attempt) -> Attempt:
     except BaseException as error:
         if _ends_the_worker(error):
             raise
-        return replace(attempt, raised=error)
-    return replace(attempt, result=result)
+        return attempt.having(raised=error)
+    return attempt.having(result=result)
 
 
 def normalise(attempt: Attempt) -> Attempt:
@@ -288,7 +294,7 @@ def normalise(attempt: Attempt) -> Attempt:
         check_size(output, "output")
     except ValueRefusedError as error:
         return _stopped(attempt, error.code, error.message, error.details)
-    return replace(attempt, result=output)
+    return attempt.having(result=output)
 
 
 def _failed(attempt: Attempt, raised: BaseException) -> Attempt:
@@ -296,7 +302,7 @@ def _failed(attempt: Attempt, raised: BaseException) -> Attempt:
     error = _step_error(attempt, raised)
     in_doubt = isinstance(raised, StepTimeout) or error.error_class in IN_DOUBT
     repeat = _repeat_in_doubt(attempt) if in_doubt else attempt.repeat
-    return replace(attempt, error=error, repeat=repeat)
+    return attempt.having(error=error, repeat=repeat)
 
 
 def report(attempt: Attempt) -> Succeeded | Failed:
@@ -381,7 +387,7 @@ def _stopped(
     attempt: Attempt, code: str, message: str, details: Mapping[str, Any] | None = None
 ) -> Attempt:
     error = StepError(ErrorClass.PERMANENT, code, message, details=dict(details or {}))
-    return replace(attempt, error=error)
+    return attempt.having(error=error)
 
 
 def _ends_the_worker(error: BaseException) -> bool:

@@ -58,6 +58,31 @@ def begin_runs(beginnings: Sequence[Beginning], *, now: datetime, actor: str) ->
     holds the transaction.
     """
     begun = [_begun(one, now) for one in beginnings]
+    stored = _stored(beginnings, begun, now, actor)
+    for one, progress, is_new in zip(beginnings, begun, stored, strict=True):
+        if is_new and progress.decision.follow_ups:
+            advance_run(one.pinned, *progress.decision.follow_ups, now=now, actor=actor)
+    return stored
+
+
+def begin_runs_ahead(
+    beginnings: Sequence[Beginning], *, now: datetime, actor: str
+) -> list[bool] | None:
+    """Do as `begin_runs` with a statement that is the transaction; None where more must follow."""
+    begun = [_begun(one, now) for one in beginnings]
+    if any(progress.decision.follow_ups for progress in begun):
+        return None
+    ready: list[Dispatch] = []
+    with gathering(ready):
+        stored = _stored(beginnings, begun, now, actor)
+    outbox.send(ready)
+    return stored
+
+
+def _stored(
+    beginnings: Sequence[Beginning], begun: Sequence[Progress], now: datetime, actor: str
+) -> list[bool]:
+    """Store the first decisions about runs, and send what is ready of those that are new."""
     changes = [
         store.change(
             one.pinned.run,
@@ -72,11 +97,8 @@ def begin_runs(beginnings: Sequence[Beginning], *, now: datetime, actor: str) ->
     ]
     stored = [seen is not None for seen in store.commit_all(changes)]
     for one, progress, is_new in zip(beginnings, begun, stored, strict=True):
-        if not is_new:
-            continue
-        send(hints(one.pinned, progress.decision, progress.held))
-        if progress.decision.follow_ups:
-            advance_run(one.pinned, *progress.decision.follow_ups, now=now, actor=actor)
+        if is_new:
+            send(hints(one.pinned, progress.decision, progress.held))
     return stored
 
 

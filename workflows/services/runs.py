@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import transaction
+from django.db import connection, transaction
 
 from workflows import store
 from workflows.dispatch import Attend
@@ -37,7 +37,12 @@ from workflows.services.plans import (
     pinned,
     pinned_to,
 )
-from workflows.services.progress import Beginning, advance_run, begin_runs
+from workflows.services.progress import (
+    Beginning,
+    advance_run,
+    begin_runs,
+    begin_runs_ahead,
+)
 from workflows.services.report import Report, each
 from workflows.services.sending import dispatches_of, send_queued
 from workflows.store.concurrency import Key
@@ -143,7 +148,7 @@ def _start_batch(batch: Sequence[Checked], by: str) -> list[StartedRun | Refused
     """Start runs in one transaction; a key that was used before is the run that there is."""
     begun: Sequence[StartedRun | None]
     try:
-        begun = in_flight(partial(_start_all, batch, by))
+        begun = _start_ahead(batch, by) or in_flight(partial(_start_all, batch, by))
     except psycopg.errors.UniqueViolation as error:
         if error.diag.constraint_name != THE_RUN_ITSELF:
             raise
@@ -154,16 +159,45 @@ def _start_batch(batch: Sequence[Checked], by: str) -> list[StartedRun | Refused
     ]
 
 
-def _start_all(batch: Sequence[Checked], by: str) -> list[StartedRun | None]:
-    """Start runs in the order of their keys, so that two callers with the same ones can wait.
-
-    None for one of which there is a run with its key already.
-    """
+def _start_ahead(batch: Sequence[Checked], by: str) -> list[StartedRun | None] | None:
+    """Start runs with one statement; None where a transaction is needed, or is under way."""
+    if connection.in_atomic_block or any(one.concurrency_key is not None for one in batch):
+        return None
     now = store.now()
-    order = sorted(range(len(batch)), key=lambda place: batch[place].reason)
+    beginnings = [one.beginning for one in batch]
+    order = _in_order(batch)
+
+    def begin() -> list[bool] | None:
+        return begin_runs_ahead([beginnings[place] for place in order], now=now, actor=by)
+
+    stored = patiently(begin)
+    if stored is None:
+        return None
+    return _those_begun(batch, beginnings, dict(zip(order, stored, strict=True)), now, by)
+
+
+def _start_all(batch: Sequence[Checked], by: str) -> list[StartedRun | None]:
+    """Start runs; the caller holds the transaction."""
+    now = store.now()
     beginnings = concurrency.admitted([one.beginning for one in batch])
+    order = _in_order(batch)
     stored = begin_runs([beginnings[place] for place in order], now=now, actor=by)
-    begun = dict(zip(order, stored, strict=True))
+    return _those_begun(batch, beginnings, dict(zip(order, stored, strict=True)), now, by)
+
+
+def _in_order(batch: Sequence[Checked]) -> list[int]:
+    """Return the places of orders by their keys, so that two callers with the same can wait."""
+    return sorted(range(len(batch)), key=lambda place: batch[place].reason)
+
+
+def _those_begun(
+    batch: Sequence[Checked],
+    beginnings: Sequence[Beginning],
+    begun: Mapping[int, bool],
+    now: datetime,
+    by: str,
+) -> list[StartedRun | None]:
+    """Return the runs that are new; None for one of which there is a run with its key already."""
     return [
         _started(one, beginnings[place], now, by) if begun[place] else None
         for place, one in enumerate(batch)

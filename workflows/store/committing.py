@@ -26,6 +26,7 @@ RUN_MOVES = frozenset({"opening", "closing"})
 """The parts that are moves of the run itself."""
 
 COMMIT = "SELECT workflows_commit(%s, %s, %s::uuid[], %s::jsonb)"
+"""All values are given as texts: psycopg's way to write an array takes longer than the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ def commit_all(changes: Sequence[Change]) -> list[Seen | None]:
     if not changes:
         return []
     first = changes[0]
-    values = (first.actor, first.now, [one.run for one in changes], _json(_joined(changes)))
+    runs = f"{{{','.join([str(one.run) for one in changes])}}}"
+    values = (first.actor, first.now.isoformat(), runs, _json(_joined(changes)))
     sent = cursor().execute(COMMIT, values, prepare=True)
     if not any(one.is_answered for one in changes):
         return [Seen()] * len(changes)

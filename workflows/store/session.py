@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from psycopg.pq import TransactionStatus
 
 Row = tuple[Any, ...]
@@ -13,11 +13,11 @@ Row = tuple[Any, ...]
 
 def session() -> psycopg.Connection[Row]:
     """Return the connection of the current transaction; a new one where the last was lost."""
-    conn = connection.connection
-    if conn is not None and conn.closed and not connection.in_atomic_block:
-        connection.close()
-    connection.ensure_connection()
-    return cast("psycopg.Connection[Row]", connection.connection)
+    here = connections[DEFAULT_DB_ALIAS]
+    if here.connection is not None and here.connection.closed and not here.in_atomic_block:
+        here.close()
+    here.ensure_connection()
+    return cast("psycopg.Connection[Row]", here.connection)
 
 
 @contextmanager
