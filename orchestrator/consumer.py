@@ -4,6 +4,14 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 from kombu import Connection
+from kombu.transport import get_transport_cls
+
+PROMPT = {
+    "redis": "orchestrator.transport:PromptRedis",
+    "rediss": "orchestrator.transport:PromptRedis",
+    "sentinel": "orchestrator.transport:PromptSentinel",
+}
+"""The transports by kombu's name for which there are better ones, which are loaded when used."""
 
 EVENTS_EVERY = 0.5
 """Seconds for which task events are gathered."""
@@ -49,6 +57,14 @@ class EagerConnection(Connection):
 
     The broker is ours, and there are not so many of us.
     """
+
+    transport_cls: Any
+
+    def get_transport_cls(self) -> Any:
+        """Return the transport; for Redis one of ours."""
+        if self.transport_cls in PROMPT:
+            return get_transport_cls(PROMPT[self.transport_cls])
+        return super().get_transport_cls()
 
     def ensure_connection(self, *args: Any, **options: Any) -> "EagerConnection":
         """Wait until there is a connection."""

@@ -33,6 +33,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers_until_loss: int | None = None
         self._lost = 0
+        self._halving = False
 
     @property
     def address(self) -> Address:
@@ -84,6 +85,10 @@ class Proxy:
         when it is done with it; in psycopg's pipeline mode it may have several for a transaction.
         """
         self._answers_until_loss = after
+
+    def halve_an_answer(self) -> None:
+        """Let half of the next answer pass, and keep the rest of it back."""
+        self._halving = True
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
@@ -172,6 +177,8 @@ class Proxy:
             return
         if self._answers_until_loss is not None:
             self._answers_until_loss -= 1
+        if self._halving:
+            self._halving, data = False, data[: len(data) // 2]
         writer.write(data)
 
 
