@@ -67,7 +67,7 @@ def test_the_page_of_an_open_guard_begins_with_what_is_the_matter_and_what_to_do
     seen = door("viewers").get(reverse("admin:workflows_breaker_change", args=[crm.pk]))
 
     head = seen.content.decode().partition("Settings")[0]
-    assert "until somebody closes it. moved (ann)" in head
+    assert "until somebody closes it: moved (ann)" in head
     assert "1 step is parked before it. Look whether what it guards is well again" in head
 
 

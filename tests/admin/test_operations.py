@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -6,7 +7,9 @@ from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 
-from tests.admin.builders import completed, failed, incident_of, started
+from tests.admin.builders import completed, failed, incident_of, started, worked_off
+from workflows.engine.events import StepError
+from workflows.language.words import ErrorClass
 from workflows.models import Incident, Journal, Run, Step
 
 Door = Callable[[str], Client]
@@ -205,6 +208,29 @@ def test_the_page_of_an_incident_says_what_to_do_next(door: Door) -> None:
 
     assert "What to do next" in page
     assert "Mend the cause or correct its arguments" in page
+
+
+def test_the_page_of_an_incident_shows_what_its_step_was_given_and_every_try(door: Door) -> None:
+    incident = incident_of(failed())
+
+    page = door("viewers").get(incident_url("change", incident)).content.decode()
+
+    assert "${{ input.name }}" in page
+    assert "worker-1" in page
+
+
+def test_no_page_recommends_to_replay_what_may_have_taken_effect(door: Door) -> None:
+    doubt = StepError(ErrorClass.UNCERTAIN, "bank.unconfirmed", "The bank broke the connection.")
+    doubtful = worked_off(started().pk, {"fetch": doubt})
+    client = door("operators")
+
+    def tones(run: Run) -> list[str]:
+        pages = (run_url("change", run), incident_url("change", incident_of(run)))
+        text = "".join(client.get(page).content.decode() for page in pages)
+        return re.findall(r'btn-(\w+)" href="[^"]*/replay/"', text)
+
+    assert tones(doubtful) == ["plain"] * 3
+    assert tones(failed()) == ["primary"] * 3
 
 
 def test_a_fork_of_a_failed_run_begins_where_it_failed_unless_told_otherwise(door: Door) -> None:

@@ -90,6 +90,17 @@ def test_staff_without_a_role_sees_no_page(name: str, door: Door) -> None:
     assert answer.status_code == 403
 
 
+def test_what_is_not_there_or_not_allowed_says_so_and_leads_back(door: Door) -> None:
+    nobodys = "0198c5a0-1b2c-7d3e-8f40-123456789abc"
+    missing = door("viewers").get(reverse("admin:workflows_run_change", args=[nobodys]))
+    refused = door("").get(reverse("admin:workflows_run_change", args=[failed().pk]))
+
+    assert f"There is no run {nobodys}" in missing.content.decode()
+    assert "There is no such page" in missing.content.decode()
+    assert "This is not for you" in refused.content.decode()
+    assert all('href="/admin/"' in answer.content.decode() for answer in (missing, refused))
+
+
 def test_the_live_part_is_for_those_who_may_see_runs(door: Door) -> None:
     url = reverse("live-run", args=[started().pk])
 

@@ -1,6 +1,7 @@
 """Guards: where each breaker stands and what is parked before it; opened and closed by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin
@@ -183,12 +184,13 @@ class BreakerAdmin(OperatedAdmin):
     def said_of(self, row: Breaker) -> list[str]:
         if row.state == BreakerState.CLOSED and row.ramp is None:
             return ["Steps with this guard pass."]
-        why = f"It is {standing(row)}. {said_why(row)}" if row.why else f"It is {standing(row)}."
+        why = f"It is {standing(row)}: {said_why(row)}" if row.why else f"It is {standing(row)}."
         hint = "Look whether what it guards is well again; then close it." if row.held else ""
         return [why, f"{parked_said(self.parked(row))} {hint}".strip()]
 
     def offered(self, row: Breaker) -> list[Operation]:
-        offered = [] if row.held else [OPEN]
+        tripped = row.state == BreakerState.OPEN
+        offered = [] if row.held else [replace(OPEN, label="Keep open") if tripped else OPEN]
         return offered if row.state == BreakerState.CLOSED else [*offered, CLOSE]
 
 

@@ -28,13 +28,19 @@ from workflows.admin.base import (
     short,
 )
 from workflows.admin.confirming import confirm_many, confirm_one
-from workflows.admin.operations import INCIDENT_OPERATIONS, Operation, buttons_of_incident
+from workflows.admin.operations import (
+    INCIDENT_OPERATIONS,
+    Operation,
+    buttons_of_incident,
+    calls_a_task,
+)
 from workflows.models import Incident
 from workflows.selectors.incidents import IncidentFilter, get_incident, incidents
 from workflows.selectors.runs import child_runs
 from workflows.services.plans import node_of_row
 
 GROUPS_SHOWN = 12
+ATTEMPTS_SHOWN = 10
 RESOLUTION_LOOKS = {
     "": Look("bad", "error"),
     "replayed": Look("ok", "replay"),
@@ -201,6 +207,7 @@ class IncidentAdmin(ReadOnlyAdmin):
 
     def page_of(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
         incident = found_or_404(get_incident, object_id)
+        sees = request.user.has_perm("workflows.view_step") and calls_a_task(incident)
         return {
             "title": f"{incident.path}: {incident.code}",
             "original": incident,
@@ -208,6 +215,8 @@ class IncidentAdmin(ReadOnlyAdmin):
             "badge": incident_badge(incident),
             "buttons": buttons_of_incident(incident, request.user),
             "child": child_runs(incident.run_id, paths=[incident.path]).first(),
+            "given": arguments_of(incident) if sees else {},
+            "attempts": incident.step.attempts.order_by("-number")[:ATTEMPTS_SHOWN] if sees else (),
         }
 
     def title_of(self, row: Incident) -> str:

@@ -6,7 +6,7 @@ made from these tables.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from workflows.engine.operators import UNDOABLE
 from workflows.engine.states import LIVE_RUNS, RunState
-from workflows.language.words import StepKind
+from workflows.language.words import ErrorClass, StepKind
 from workflows.models import Incident, Run
 from workflows.services import forking, incidents, runs
 from workflows.services.plans import node_of_row, plan_of_version
@@ -364,8 +364,11 @@ def buttons_of_run(run: Run, user: Asker, *, open_incidents: int) -> list[Button
         "cancel": run.state in LIVE_RUNS and run.state != RunState.CANCELLING,
         "fork": run.started_at is not None,
     }
+    known = dict(RUN_OPERATIONS)
+    if wanted["replay"] and _has_doubtful(run):
+        known["replay"] = _careful(known["replay"])
     buttons = [
-        _button(RUN_OPERATIONS[name], "run", run.pk, user)
+        _button(known[name], "run", run.pk, user)
         for name in ("replay", "resume", "pause", "undo", "cancel_undo", "cancel", "fork")
         if wanted[name]
     ]
@@ -379,16 +382,27 @@ def buttons_of_incident(incident: Incident, user: Asker) -> list[Button]:
     """Return what this person can do about the incident."""
     if incident.resolution:
         return []
+    is_doubtful = incident.error_class == ErrorClass.UNCERTAIN
     found = (
-        _button(operation, "incident", incident.pk, user)
+        _button(_careful(operation) if is_doubtful else operation, "incident", incident.pk, user)
         for operation in INCIDENT_OPERATIONS.values()
         if operation.name == "discard" or not _is_given_up(incident.run)
-        if operation.name != "correct" or _calls_a_task(incident)
+        if operation.name != "correct" or calls_a_task(incident)
     )
     return [button for button in found if button]
 
 
-def _calls_a_task(incident: Incident) -> bool:
+def _has_doubtful(run: Run) -> bool:
+    """Say whether of an open incident nobody knows whether it took effect."""
+    return run.incidents.filter(resolution="", error_class=ErrorClass.UNCERTAIN.value).exists()
+
+
+def _careful(operation: Operation) -> Operation:
+    """Return the operation as no page recommends it: what is uncertain may be done twice by it."""
+    return replace(operation, tone="plain") if operation.tone == "primary" else operation
+
+
+def calls_a_task(incident: Incident) -> bool:
     """Say whether the step takes arguments that could be corrected; a block takes none."""
     run, path = incident.run, incident.path
     node = node_of_row(run_id=run.pk, version_id=run.version_id, path=path)
