@@ -200,7 +200,15 @@ def _of_engine(queue: str, facts: Facts, live: Sequence[Worker]) -> Verdict:
 
 def _of_environment(queue: str, facts: Facts, live: Sequence[Worker]) -> Verdict:
     looked = facts.looked_at
-    if looked is None or facts.age(looked) > facts.periods.canary + facts.periods.patience:
+    if looked is None:
+        return Verdict(
+            queue,
+            Health.UNKNOWN,
+            None,
+            "Nobody has looked at it yet.",
+            f"The engine looks soon after its start; if it does not, see {facts.engine}.",
+        )
+    if facts.age(looked) > facts.periods.canary + facts.periods.patience:
         return Verdict(
             queue,
             Health.UNKNOWN,

@@ -28,7 +28,7 @@ WHY: Mapping[str, str] = {
     Reason.UPSTREAM_SKIPPED: "what it needs was skipped",
     Reason.EXIT: "the run had left by then",
     Reason.FAIL_FAST: "another step had failed, and `fail_fast` ended the rest",
-    Reason.LOST_RACE: "the join had what it waits for",
+    Reason.LOST_RACE: "another was first, or enough had come",
     Reason.TIMEOUT: "the time was up",
 }
 """Why a step was passed over, or ended early, in words."""
