@@ -298,6 +298,17 @@ def test_a_condition_that_is_never_true_fails_the_step() -> None:
     assert run.error.code == "repeat.exhausted"
 
 
+def test_a_round_that_fails_at_once_says_why_of_the_loop() -> None:
+    begin = {"id": "begin", "set": {"n": 2}}
+    count = {"id": "count", "set": {"n": "${{ vars.n - 1 + 0 / vars.n }}"}}
+
+    run = simulate(plan_from(begin, again(count, max_times=9)))
+
+    assert run.states()["again[1].count"] is StepState.COMPLETED
+    assert run.error is not None
+    assert run.error.code == "expression.error"
+
+
 def test_a_loop_between_two_rounds_can_be_out_of_time() -> None:
     loop = again(until="${{ false }}", every="10m") | {"timeout": "25m"}
 

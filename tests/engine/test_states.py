@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.engine.builders import broken, done, plan_from, play, task
 from workflows.engine.events import Answered, Replayed, SkipDecided
 from workflows.engine.plan import Plan
@@ -134,6 +136,16 @@ def test_a_branch_that_fails_is_out_of_the_race_and_needs_nobody() -> None:
 
     assert (run.state, run.output) == (RunState.COMPLETED, {"winner": "reply", "output": "yes"})
     assert run.incidents == []
+
+
+@pytest.mark.parametrize("keys", [{"when": False}, {"optional": True}])
+def test_a_race_that_nobody_runs_or_has_to_win_fails_itself(keys: dict[str, Any]) -> None:
+    run = play(plan_from({"id": "race", "first": [task("a", **keys), task("b", **keys)]}))
+
+    run.hear(broken("race.a"), broken("race.b"))
+
+    assert run.state is RunState.FAILED
+    assert [(one.path, one.error.code) for one in run.incidents] == [("race", "first.none")]
 
 
 def test_a_race_that_nobody_wins_fails_itself_and_can_be_run_again() -> None:

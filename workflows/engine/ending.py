@@ -250,13 +250,17 @@ def _failure_of(draft: Draft, view: StepView, tally: ScopeTally) -> StepError | 
     """Return why a scope that has ended did so badly, if it did."""
     if view.error is not None:
         return view.error
-    if not tally.failed or scopes.is_won(draft.plan, view, draft.slice.records):
-        return None
-    inherited = _inherited(tally)
     if draft.node_of(view).kind is not StepKind.FIRST:
-        return inherited
-    message = f"no branch of {view.path} ended well; {inherited.message}"
-    return replace(inherited, code="first.none", message=message)
+        return _inherited(tally) if tally.failed else None
+    if scopes.is_won(draft.plan, view, draft.slice.records):
+        return None
+    message = f"no branch of {view.path} ended well"
+    if not tally.failed:
+        return StepError(
+            ErrorClass.BUSINESS, "first.none", f"{message}; all were skipped, or are optional"
+        )
+    inherited = _inherited(tally)
+    return replace(inherited, code="first.none", message=f"{message}; {inherited.message}")
 
 
 def _is_inherited(draft: Draft, view: StepView, tally: ScopeTally) -> bool:

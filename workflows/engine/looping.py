@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from workflows.engine.draft import Draft
-from workflows.engine.events import Drained, Gathered, Halted, Reached, Refilled, StepError
+from workflows.engine.events import Drained, Ended, Gathered, Halted, Reached, Refilled, StepError
 from workflows.engine.plan import NO_NODE, Node, Plan, Transition, number_of
 from workflows.engine.slice import Requirement, ScopeTally, StepView
 from workflows.engine.states import Reason, StepState
@@ -190,7 +190,7 @@ def go_on(draft: Draft, loop: StepView) -> None:
     node = draft.node_of(loop)
     busy = under_way(loop)
     if loop.tally.failed and node.on_item_failure is OnItemFailure.STOP:
-        if not busy:
+        if not busy and not _is_to_hear(draft, loop):
             draft.touch(loop, error=_given_up(loop))
             draft.later(Drained(loop.path))
         return
@@ -203,6 +203,13 @@ def go_on(draft: Draft, loop: StepView) -> None:
             _visit(draft, loop, draft.plan.nodes[node.children[0]])
     elif (node.max_parallel - busy) * REFILL >= node.max_parallel or not busy:
         draft.later(Refilled(loop.path))
+
+
+def _is_to_hear(draft: Draft, loop: StepView) -> bool:
+    """Say whether the loop has yet to hear of the end of an instance, and so of why it failed."""
+    told_later = (*draft.queue, *draft.decision.follow_ups)
+    ends = (event.path for event in told_later if isinstance(event, Ended))
+    return any(draft.plan.path(draft.plan.node(path).scope, path) == loop.path for path in ends)
 
 
 def is_on(loop: StepView) -> bool:
