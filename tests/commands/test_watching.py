@@ -107,6 +107,17 @@ def test_the_picture_of_a_terminal_ends_with_the_state_of_the_run() -> None:
     assert "double" in shown.getvalue()
 
 
+@pytest.mark.django_db
+def test_who_waits_for_a_place_is_told_who_holds_it() -> None:
+    one_at_a_time = "workflow: w\nconcurrency: {key: ledger}\nsteps: [{id: a, wait: {for: 1h}}]"
+    first, second = a_run(one_at_a_time), a_run(one_at_a_time)
+
+    said = advice_on(second.pk, second.state, {})
+
+    assert said.startswith("The run waits for the one place for the key 'ledger', as number 1")
+    assert said.endswith(f"manage.py run show {first.pk}")
+
+
 @pytest.mark.parametrize(
     ("state", "counts", "advice"),
     [

@@ -48,7 +48,7 @@ def run_facts(run: Mapping[str, Any], *, now: datetime) -> Table:
             ("environment", run["environment"]),
             ("child of", f"{parent['run']}, step {parent['path']}" if parent else ""),
             ("state", _state_and_reason(run)),
-            ("waits for", _place(run["waits_for"])),
+            ("waits for", place_words(run["waits_for"])),
             ("late since", shown_time(run["late_since"]) if run["late_since"] else ""),
             ("started", shown_time(run["started_at"] or run["created_at"])),
             ("took" if run["finished_at"] else "for", duration(_seconds(run, now))),
@@ -166,7 +166,8 @@ def _span(step: Mapping[str, Any], now: datetime) -> tuple[datetime | None, date
     return first, last
 
 
-def _place(place: Mapping[str, Any] | None) -> str:
+def place_words(place: Mapping[str, Any] | None) -> str:
+    """Say what a run waits for that has not begun; nothing when it waits for no place."""
     if place is None:
         return ""
     one = f"one of {place['limit']} places" if place["limit"] > 1 else "the one place"

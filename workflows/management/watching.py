@@ -20,9 +20,10 @@ from rich.live import Live
 from workflows.engine.states import FINISHED_RUNS, RunState, StepState
 from workflows.management.door import Door, Exit
 from workflows.management.output import plain, say
-from workflows.management.pictures import ending, print_output, run_picture
+from workflows.management.pictures import ending, place_words, print_output, run_picture
 from workflows.models import Journal, Run
 from workflows.selectors.approvals import ApprovalFilter, list_approvals
+from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.counts import steps_by_state
 from workflows.selectors.incidents import IncidentFilter, list_incidents
 from workflows.selectors.runs import get_run, run_document, run_facts
@@ -226,6 +227,8 @@ def advice_on(run_id: UUID, state: str, counts: Mapping[str, int]) -> str:
     """Say what a run that does not move waits for, if its steps' counts tell."""
     if state == RunState.PAUSED:
         return f"The run is paused. Let it go on: manage.py run resume {run_id}"
+    if state == RunState.PENDING:
+        return _what_holds_its_place(run_id)
     if StepState.QUEUED in counts and counts.keys() <= _QUIET:
         return (
             "No worker has taken a step yet. Is the platform running (`make run`), and has the "
@@ -239,6 +242,14 @@ def advice_on(run_id: UUID, state: str, counts: Mapping[str, int]) -> str:
     if StepState.WAITING in counts and not counts.keys() & _MOVING:
         return _whom_it_asks(run_id)
     return ""
+
+
+def _what_holds_its_place(run_id: UUID) -> str:
+    place = place_in_line(Run.objects.get(pk=run_id))
+    if place is None:
+        return ""
+    behind = f": manage.py run show {place['runs'][0]}" if place["runs"] else "."
+    return f"The run waits for {place_words(place)}, and begins by itself when it is left{behind}"
 
 
 def _whom_it_asks(run_id: UUID) -> str:

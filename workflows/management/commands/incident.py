@@ -110,7 +110,8 @@ class Command(Door):
         if not page.rows:
             self.say("There are no such incidents." if all else "There are no open incidents.")
             return
-        shown = table("incident", "opened", "workflow", "step", "error", "message", "resolution")
+        ended = ("resolution",) if all else ()
+        shown = table("incident", "opened", "workflow", "step", "error", "message", *ended)
         for one in page.rows:
             error = one["error"]
             shown.add_row(
@@ -120,7 +121,7 @@ class Command(Door):
                 cell(one["path"]),
                 cell(f"{error['class']} {error['code']}", "red"),
                 cell(error["message"].partition("\n")[0]),
-                cell(one["resolution"]),
+                *([cell(one["resolution"])] if all else []),
             )
         self.page.print(shown)
         if page.next:
