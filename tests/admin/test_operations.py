@@ -11,6 +11,7 @@ from tests.admin.builders import completed, failed, incident_of, started, worked
 from workflows.engine.events import StepError
 from workflows.language.words import ErrorClass
 from workflows.models import Incident, Journal, Run, Step
+from workflows.services.runs import pause_run
 
 Door = Callable[[str], Client]
 
@@ -140,6 +141,35 @@ def test_a_bulk_action_asks_and_reports_what_it_refused(door: Door) -> None:
     assert b"2 selected" in asked.content
     assert said[0].startswith("Cancel: 1 done, 1 refused.")
     assert Run.objects.get(pk=running.pk).state == "CANCELLED"
+
+
+def test_what_has_left_the_list_since_a_person_was_asked_is_reported_on_too(door: Door) -> None:
+    runs, client = [started() for _ in range(3)], door("operators")
+    url = reverse("admin:workflows_run_changelist") + "?state__exact=RUNNING"
+    form = {"action": "pause", "_selected_action": [str(run.pk) for run in runs]}
+    asked = client.post(url, form)
+    pause_run(run_id=runs[0].pk, by="person:somebody")
+
+    said = said_by(client, url, {**form, "decided": "1"})
+
+    assert b"3 selected" in asked.content
+    assert said[0].startswith("Pause: 2 done, 1 refused.")
+    assert f"The run {runs[0].pk} is PAUSED and cannot be paused." in said[0]
+
+
+def test_an_action_on_all_pages_asks_about_each_row_and_does_no_other(door: Door) -> None:
+    runs, client = [started() for _ in range(52)], door("operators")
+    url = reverse("admin:workflows_run_changelist") + "?state__exact=RUNNING"
+    all_pages = {"action": "pause", "select_across": "1", "_selected_action": [str(runs[0].pk)]}
+
+    asked = client.post(url, all_pages)
+    late = started()
+    chosen = [value for _, value in asked.context["selected"]]
+    said = said_by(client, url, {"action": "pause", "_selected_action": chosen, "decided": "1"})
+
+    assert said == ["Pause: 52 done."]
+    assert Run.objects.get(pk=late.pk).state == "RUNNING"
+    assert set(Run.objects.filter(state="PAUSED")) == set(runs)
 
 
 @pytest.mark.parametrize(

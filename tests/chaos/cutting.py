@@ -25,6 +25,7 @@ class Cutter:
     """The proxy; `cuts` counts the connections that were cut so."""
 
     server: Path
+    mark: bytes = DECISION
     port: int = 0
     armed: int = 0
     cuts: int = 0
@@ -71,7 +72,7 @@ class _Connection:
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
-                self.decided = self.decided or DECISION in data
+                self.decided = self.decided or self.cutter.mark in data
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
@@ -98,18 +99,28 @@ class _Connection:
 
 
 @contextmanager
-def cutter(server: Path) -> Iterator[Cutter]:
-    """Serve at a port of this machine what leads to the server's socket."""
-    made, started = Cutter(server), threading.Event()
+def cutter(server: Path, *, mark: bytes = DECISION) -> Iterator[Cutter]:
+    """Serve at a port of this machine what leads to the server's socket.
+
+    A commit that counts is one of a transaction in which the `mark` was sent.
+    """
+    made, started = Cutter(server, mark), threading.Event()
 
     def run() -> None:
         asyncio.set_event_loop(made._loop)
         with suppress(asyncio.CancelledError, RuntimeError):
             made._loop.run_until_complete(made._serve(started))
+        left = asyncio.all_tasks(made._loop)
+        for one in left:
+            one.cancel()
+        made._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        made._loop.close()
 
-    threading.Thread(target=run, name="cutter", daemon=True).start()
+    thread = threading.Thread(target=run, name="cutter", daemon=True)
+    thread.start()
     started.wait(10)
     try:
         yield made
     finally:
         made._loop.call_soon_threadsafe(made._loop.stop)
+        thread.join(10)

@@ -1,5 +1,6 @@
 """Incidents: what a person may do about a failed step, and what becomes of the run."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,9 +30,12 @@ from workflows.models import Incident, Journal, Run
 from workflows.services.errors import InputRefusedError, StateRefusedError
 from workflows.services.incidents import (
     discard_incident,
+    discard_many,
     replay_incident,
+    replay_many,
     replay_run,
     skip_incident,
+    skip_many,
 )
 from workflows.services.recovery import recover
 from workflows.services.runs import cancel_run
@@ -358,6 +362,27 @@ def test_a_run_is_replayed_whole_when_one_replay_resolves_several_incidents() ->
 
     assert not report.refused
     assert state(run) == "COMPLETED"
+
+
+@pytest.mark.parametrize("many", [replay_many, skip_many, partial(discard_many, note="Given up.")])
+def test_what_is_resolved_with_another_of_the_same_selection_is_reported_as_done(many: Any) -> None:
+    run = a_run_out_of_time()
+    chosen = [run.incidents.get(path=path).pk for path in ("block", "block.bad")]
+
+    report = many(incident_ids=chosen, by=ANN)
+
+    assert (report.done, report.refused) == (tuple(chosen), ())
+
+
+def test_what_somebody_else_has_resolved_is_reported_as_refused() -> None:
+    run = a_run_out_of_time()
+    chosen = list(run.incidents.values_list("pk", flat=True))
+    replay_run(run_id=run.pk, by="person:ben")
+
+    report = replay_many(incident_ids=chosen, by=ANN)
+
+    assert report.done == ()
+    assert {one.id for one in report.refused} == set(chosen)
 
 
 def test_a_run_whose_time_was_up_is_replayed_with_time_anew_and_without_an_incident() -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from tests.workflows.builders import (
     finish,
     in_future,
     journal,
+    open_incidents,
     state,
     states,
     step,
@@ -33,11 +36,19 @@ from workers.outage import outlast
 from workflows.dispatch import Segment
 from workflows.models import Attempt, Run, Step, Vote
 from workflows.services.claiming import claim_any_step, claim_step
+from workflows.services.errors import StateRefusedError
 from workflows.services.forking import fork_run
+from workflows.services.incidents import discard_many, replay_many, skip_many
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
 from workflows.services.recording import record_outcome
-from workflows.services.runs import start_run, start_runs
+from workflows.services.runs import (
+    cancel_run,
+    pause_run,
+    resume_run,
+    start_run,
+    start_runs,
+)
 from workflows.services.scopes import settle_scope
 from workflows.services.timers import tick
 from workflows.services.work import Taker
@@ -299,6 +310,62 @@ def test_whichever_answer_is_lost_a_chain_is_carried_out_once(network: Proxy) ->
         network.resume()
         assert state(run) == "COMPLETED", f"answer {after}: {states(run)}"
         assert {len(ends(run, path)) for path in states(run)} == {1}
+
+
+def paused(run: Run) -> Run:
+    return pause_run(run_id=run.pk, by=ANN)
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "becomes"),
+    [
+        ([], pause_run, "PAUSED"),
+        ([paused], resume_run, "RUNNING"),
+        ([], cancel_run, "CANCELLED"),
+    ],
+)
+def test_what_a_person_has_done_unheard_is_not_refused_as_done(
+    network: Proxy, before: list[Any], command: Any, becomes: str
+) -> None:
+    for after in count():
+        run, lost = a_run(task("a")), network.lost
+        for earlier in before:
+            earlier(run)
+        network.lose_an_answer(after=after)
+
+        found = command(run_id=run.pk, by=ANN)
+
+        network.resume()
+        assert found.state == state(run) == becomes, f"answer {after}"
+        if network.lost == lost:
+            break
+    assert after > 5
+
+
+@pytest.mark.parametrize("many", [replay_many, skip_many, partial(discard_many, note="gone")])
+def test_what_is_resolved_unheard_is_reported_as_done(network: Proxy, many: Any) -> None:
+    for after in count():
+        run, lost = a_run(task("a")), network.lost
+        fail(claimed(run, "a"))
+        [incident] = open_incidents(run)
+        network.lose_an_answer(after=after)
+
+        report = many(incident_ids=[incident.pk], by=ANN)
+
+        network.resume()
+        assert (report.done, report.refused) == ((incident.pk,), ()), f"answer {after}"
+        assert open_incidents(run) == []
+        if network.lost == lost:
+            break
+    assert after > 5
+
+
+def test_what_others_have_done_meanwhile_is_still_refused() -> None:
+    run = a_run(task("a"))
+    paused(run)
+
+    with pytest.raises(StateRefusedError, match="is PAUSED and cannot be paused"):
+        paused(run)
 
 
 def succeeded(work: object) -> object:

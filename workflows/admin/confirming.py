@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from workflows.admin.base import ReadOnlyAdmin, actor_of, demand
+from workflows.admin.base import ReadOnlyAdmin, actor_of, demand, is_uuid
 from workflows.admin.operations import Operation
 from workflows.services.errors import InputRefusedError, ServiceError
 from workflows.services.report import Report
@@ -71,17 +71,18 @@ def confirm_many(
     _demand(request, operation)
     if operation.many is None:
         raise TypeError(f"{operation.name} is done one at a time")
-    ids: list[UUID] = list(rows.order_by().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+    is_decided = "decided" in request.POST
+    ids = chosen(request) if is_decided else ids_of(rows)
     if len(ids) > MOST_AT_ONCE:
         messages.error(request, f"Select at most {MOST_AT_ONCE} at a time; narrow the list first.")
         return None
-    is_decided = "decided" in request.POST
     form = operation.form(request.POST if is_decided else None)
     if is_decided and form.is_valid():
         report = operation.many(ids, form.cleaned_data, actor_of(request))
         tell_report(request, report)
         return None
-    subjects = [admin.title_of(row) for row in rows.filter(pk__in=ids[:SHOWN])]
+    shown = admin.get_queryset(request).filter(pk__in=ids[:SHOWN])
+    subjects = [admin.title_of(row) for row in shown]
     page = {
         "title": f"{operation.label}: {len(ids)} selected",
         "number": len(ids),
@@ -94,6 +95,20 @@ def confirm_many(
         "action": request.POST.get("action", ""),
     }
     return TemplateResponse(request, "workflows/confirm.html", admin.context(request, **page))
+
+
+def ids_of(rows: QuerySet[Any]) -> list[UUID]:
+    """Return which rows were selected: one more than may be, where there are more."""
+    return list(rows.order_by().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+
+
+def chosen(request: HttpRequest) -> list[UUID]:
+    """Return the rows that the page named on which a person has decided.
+
+    Some may have left the filtered list since, and are reported on as well.
+    """
+    named = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    return list(dict.fromkeys(UUID(one) for one in named if is_uuid(one)))
 
 
 def tell_report(request: HttpRequest, report: Report) -> None:

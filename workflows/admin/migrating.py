@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from workflows.admin.base import ReadOnlyAdmin, actor_of, demand, short
-from workflows.admin.confirming import MOST_AT_ONCE, tell_report
+from workflows.admin.confirming import MOST_AT_ONCE, chosen, tell_report
 from workflows.engine.examined import Verdict
 from workflows.engine.plan import ROOT, Plan
 from workflows.models import Run, Version
@@ -83,6 +83,8 @@ def migrate_many(
     What is asked about a step is asked once for all of them.
     """
     demand(request, PERMISSION)
+    if "version" in request.POST:
+        rows = admin.get_queryset(request).filter(pk__in=chosen(request))
     known = list(rows.order_by().values_list("pk", "workflow")[: MOST_AT_ONCE + 1])
     if len(known) > MOST_AT_ONCE:
         messages.error(request, f"Select at most {MOST_AT_ONCE} at a time; narrow the list first.")

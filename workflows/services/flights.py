@@ -33,6 +33,27 @@ def in_transaction(work: Callable[[], T]) -> T:
     return patiently(once)
 
 
+def once_in_transaction(work: Callable[[], T]) -> T:
+    """Do the same for what is refused where it has been done: what has come through is known again.
+
+    A commit may come through although nobody hears the answer. The transaction's own number tells,
+    and its result is returned, not the refusal of what it has done itself.
+    """
+    done: list[tuple[str, T]] = []
+
+    def once() -> T:
+        done.clear()
+        with transaction.atomic():
+            result = work()
+            done.append((store.own_number(), result))
+        return result
+
+    def recall() -> T | None:
+        return next((result for number, result in done if store.has_committed(number)), None)
+
+    return patiently(once, recall)
+
+
 def in_flight(
     work: Callable[[], T], recall: Callable[[], T | None] | None = None, *, again: bool = False
 ) -> T:

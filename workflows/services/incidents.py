@@ -1,6 +1,6 @@
 """Incidents: replay, skip or discard the step that needs a person."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,8 @@ from workflows.services.errors import (
     StateRefusedError,
     refuse_unstorable,
 )
-from workflows.services.flights import in_transaction
+from workflows.services.flights import once_in_transaction
+from workflows.services.patience import patiently
 from workflows.services.plans import pinned, plan_of_version
 from workflows.services.progress import Progress, advance_run
 from workflows.services.report import Report, each
@@ -66,21 +67,50 @@ def discard_incident(*, incident_id: UUID, note: str, by: str) -> Incident:
 
 def replay_many(*, incident_ids: Iterable[UUID], note: str = "", by: str) -> Report:
     """Replay each incident, and report which could not be."""
-    return each(
-        "Replay", incident_ids, lambda one: replay_incident(incident_id=one, note=note, by=by)
-    )
+
+    def replay(one: UUID) -> object:
+        return replay_incident(incident_id=one, note=note, by=by)
+
+    return _each_or_with_another("Replay", incident_ids, replay, Resolution.REPLAYED, by)
 
 
 def skip_many(*, incident_ids: Iterable[UUID], note: str = "", by: str) -> Report:
     """Skip the step of each incident, and report which could not be."""
-    return each("Skip", incident_ids, lambda one: skip_incident(incident_id=one, note=note, by=by))
+
+    def skip(one: UUID) -> object:
+        return skip_incident(incident_id=one, note=note, by=by)
+
+    return _each_or_with_another("Skip", incident_ids, skip, Resolution.SKIPPED, by)
 
 
 def discard_many(*, incident_ids: Iterable[UUID], note: str, by: str) -> Report:
     """Discard each incident, and report which could not be."""
-    return each(
-        "Discard", incident_ids, lambda one: discard_incident(incident_id=one, note=note, by=by)
-    )
+
+    def discard(one: UUID) -> object:
+        return discard_incident(incident_id=one, note=note, by=by)
+
+    return _each_or_with_another("Discard", incident_ids, discard, Resolution.DISCARDED, by)
+
+
+def _each_or_with_another(
+    action: str,
+    incident_ids: Iterable[UUID],
+    do: Callable[[UUID], object],
+    resolution: Resolution,
+    by: str,
+) -> Report:
+    """Do it to each; what was resolved so with another of them is done, not refused."""
+    began = store.now()
+
+    def once(one: UUID) -> None:
+        try:
+            do(one)
+        except StateRefusedError:
+            mine = {"resolution": resolution.value, "resolved_by": by, "resolved_at__gte": began}
+            if not patiently(Incident.objects.filter(pk=one, **mine).exists):
+                raise
+
+    return each(action, incident_ids, once)
 
 
 def replay_run(*, run_id: UUID, by: str) -> Report:
@@ -115,7 +145,7 @@ def _have_go_on(run_id: UUID, by: str) -> None:
         concurrency.demand_room(pin, found)
         return found
 
-    progress = in_transaction(work)
+    progress = once_in_transaction(work)
     if not progress.decision.run_moves:
         raise StateRefusedError(f"The run {run_id} goes on already.")
 
@@ -150,10 +180,11 @@ def _refuse_arguments(incident_id: UUID, arguments: Mapping[str, Any]) -> None:
 def _resolve(
     incident_id: UUID, resolution: Resolution, decide: Any, *, note: str, by: str
 ) -> Incident:
-    run_id = Incident.objects.filter(pk=incident_id).values_list("run_id", flat=True).first()
+    found = Incident.objects.filter(pk=incident_id).values_list("run_id", flat=True)
+    run_id = patiently(found.first)
     if run_id is None:
         raise NotFoundError("incident", incident_id)
-    return in_transaction(
+    return once_in_transaction(
         partial(_resolve_locked, incident_id, run_id, resolution, decide, note, by)
     )
 

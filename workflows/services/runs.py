@@ -30,7 +30,7 @@ from workflows.services.errors import (
     IdempotencyMismatchError,
     StateRefusedError,
 )
-from workflows.services.flights import in_flight, in_transaction
+from workflows.services.flights import in_flight, once_in_transaction
 from workflows.services.orders import Checked, Order, check_order, check_orders
 from workflows.services.patience import patiently
 from workflows.services.plans import (
@@ -311,7 +311,7 @@ def compensate_run(*, run_id: UUID, by: str) -> Run:
         concurrency.demand_room(pin, progress)
         return found.get(pk=run_id)
 
-    return in_transaction(work)
+    return once_in_transaction(work)
 
 
 def _why_not_undone(run_id: UUID, error: StepError) -> str:
@@ -351,7 +351,7 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
             transaction.on_commit(partial(outbox.send, ready))
         return run
 
-    return in_transaction(work)
+    return once_in_transaction(work)
 
 
 def _have_children_follow(run_id: UUID, event: Event, by: str) -> None:

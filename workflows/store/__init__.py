@@ -83,7 +83,14 @@ from workflows.store.rows import (
     version_of,
     why_queued,
 )
-from workflows.store.session import act_as, cursor, flight, session
+from workflows.store.session import (
+    act_as,
+    cursor,
+    flight,
+    has_committed,
+    own_number,
+    session,
+)
 from workflows.store.trouble import ERRORS, Cure, cure_of, outage
 
 __all__ = [
@@ -121,6 +128,7 @@ __all__ = [
     "expired_leases",
     "fields_waited_for",
     "flight",
+    "has_committed",
     "has_ended_by",
     "has_events_to_hand_out",
     "has_taken",
@@ -143,6 +151,7 @@ __all__ = [
     "note_woken",
     "now",
     "outage",
+    "own_number",
     "page_of_events",
     "page_of_waiting",
     "parents_of_due",

@@ -1,5 +1,6 @@
 """The connection that the store speaks through, and its transactions of few round trips."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -9,6 +10,11 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from psycopg.pq import TransactionStatus
 
 Row = tuple[Any, ...]
+
+STATUS = "SELECT pg_xact_status(%(number)s::xid8)"
+LOOKS = 40
+BETWEEN_LOOKS = 0.05
+"""Seconds between two looks whether a transaction is over."""
 
 
 def session() -> psycopg.Connection[Row]:
@@ -45,6 +51,25 @@ def flight() -> Iterator[None]:
 def cursor() -> psycopg.Cursor[Row]:
     """Return a cursor that sends values apart from the statement."""
     return psycopg.Cursor(session())
+
+
+def own_number() -> str:
+    """Return the number of this transaction, by which it can be asked for when it is over."""
+    [(number,)] = cursor().execute("SELECT pg_current_xact_id()::text").fetchall()
+    return str(number)
+
+
+def has_committed(number: str) -> bool:
+    """Say whether a transaction that nobody has heard of has committed.
+
+    The server may be at it still when its client is gone; not for long.
+    """
+    for _ in range(LOOKS):
+        [(status,)] = cursor().execute(STATUS, {"number": number}).fetchall()
+        if status != "in progress" or connection.in_atomic_block:
+            break
+        time.sleep(BETWEEN_LOOKS)
+    return bool(status == "committed")
 
 
 def act_as(actor: str) -> None:
