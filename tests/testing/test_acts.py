@@ -53,6 +53,16 @@ def test_a_failed_step_is_replayed_with_corrected_arguments() -> None:
     assert run.step("charge").arguments == {"cents": 400}
 
 
+def test_corrected_arguments_are_expressions_like_those_of_the_definition() -> None:
+    steps = "[{id: a, uses: t}, {id: each, foreach: [3], steps: [{id: b, uses: t}]}]"
+    loop = Workflow.parse(f"{{workflow: shop, steps: {steps}}}")
+    given = {"cents": "${{ steps.a.output + item + index }}"}
+
+    run = loop.run(replay("b", arguments=given), stubs={"a": 4, "b": fails("business", times=1)})
+
+    assert run.step("b").arguments == {"cents": 7}
+
+
 def test_a_failed_run_is_replayed_from_where_it_failed() -> None:
     run = shop().run(replay(at="1h"), stubs={"charge": fails("permanent", times=1)})
 

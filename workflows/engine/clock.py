@@ -33,6 +33,7 @@ from workflows.engine.simulation import Simulation
 from workflows.engine.slice import Requirement, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState, StepState
 from workflows.engine.stubs import Call, Result
+from workflows.engine.values import reads_of
 from workflows.language import expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.words import ErrorClass
@@ -152,13 +153,13 @@ class Clock:
 
     def _result(self, run: Simulation, view: StepView) -> Result:
         node = run.plan.nodes[view.node]
-        held = run.load(reading(run.plan, node.call, view.path))
-        corrected = run.rows[view.path].arguments
-        template = node.arguments if corrected is None else corrected
+        template, reads = node.arguments, node.call
+        if (corrected := run.rows[view.path].arguments) is not None:
+            template, reads = corrected, reads_of(run.plan, node, corrected)
+        held = run.load(reading(run.plan, reads, view.path))
         try:
-            arguments = expressions.render(
-                dict(template), names_of(run.plan, held, node, view.path, node.call)
-            )
+            names = names_of(run.plan, held, node, view.path, reads)
+            arguments = expressions.render(dict(template), names)
         except ExpressionError as error:
             return Result(error=StepError(ErrorClass.PERMANENT, "expression.error", str(error)))
         asks, only = view.reason in ASKING, view.reason is Reason.LAST_PROBE

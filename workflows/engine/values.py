@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflows.engine.events import StepError
+from workflows.engine.plan import NO_NODE, Node, Plan, Reads
 from workflows.language import expressions
 from workflows.language.expressions import ExpressionError
 from workflows.language.limits import too_large
@@ -43,3 +44,12 @@ CODES: Mapping[type[Exception], str] = {
 def refusal(error: ExpressionError | ValueTooLargeError | ItemsError) -> StepError:
     """Return why there is no value, as the error of a step or a run."""
     return StepError(ErrorClass.PERMANENT, CODES[type(error)], str(error))
+
+
+def reads_of(plan: Plan, node: Node, arguments: Mapping[str, Any]) -> Reads:
+    """Return what corrected arguments name; of steps, those that the definition has."""
+    found = expressions.references(arguments)
+    steps = found.steps & plan.by_id.keys()
+    if "error" in found.roots and node.caught != NO_NODE:
+        steps |= {plan.nodes[node.caught].id}
+    return Reads(found.roots, steps)

@@ -17,10 +17,10 @@ from workflows import store
 from workflows.engine.advance import requirement
 from workflows.engine.draft import names_of
 from workflows.engine.events import StepError, Succeeded
-from workflows.engine.plan import NO_NODE, Node, Plan, Reads
+from workflows.engine.plan import NO_NODE, Node, Plan
 from workflows.engine.slice import RunView, Slice, StepView, reading
 from workflows.engine.states import ASKING, Reason, RunState
-from workflows.language import expressions
+from workflows.engine.values import reads_of
 from workflows.language.words import ErrorClass
 from workflows.links import callback_url
 from workflows.services import profiles
@@ -148,7 +148,7 @@ def work_of(pin: Pinned, progress: Progress, queue: str, view: StepView | None) 
     may_be_corrected = view.attempt > 1 or node.when is not None
     corrected = store.corrected_arguments(pin.run, view.path) if may_be_corrected else None
     if corrected is not None:
-        arguments, reads = corrected, _reads(pin.plan, node, corrected)
+        arguments, reads = corrected, reads_of(pin.plan, node, corrected)
     names: Mapping[str, Any] = {}
     if reads.roots:
         run = held.run if node.undoes == NO_NODE else store.run_view(pin.run)
@@ -184,15 +184,6 @@ def _standing(pin: Pinned, view: StepView, node: Node) -> tuple[str, StepError |
         f" {view.path} was not carried out; add {found.home} to what {node.environment} admits"
     )
     return found.home, StepError(ErrorClass.PERMANENT, "environment.not_admitted", message)
-
-
-def _reads(plan: Plan, node: Node, arguments: Mapping[str, Any]) -> Reads:
-    """Return what corrected arguments name; of steps, those that the definition has."""
-    found = expressions.references(arguments)
-    steps = found.steps & plan.by_id.keys()
-    if "error" in found.roots and node.caught != NO_NODE:
-        steps |= {plan.nodes[node.caught].id}
-    return Reads(found.roots, steps)
 
 
 def slice_of(pin: Pinned, environment: str) -> Slice:
