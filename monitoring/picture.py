@@ -149,7 +149,7 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
         look.icon,
         f"{said}. {box.detail}",
         _short(box.title, NAME_SHOWN),
-        _detail(box, " · ".join(parts)),
+        _detail(box, fitting(parts) if not box.is_frame else " · ".join(parts)),
         step_url(step.pk),
     )
 
@@ -192,6 +192,15 @@ def _detail(box: Box, text: str) -> str:
         return _short(text, DETAIL_SHOWN)
     taken = 41 + NAME_WIDTH * min(len(box.title), NAME_SHOWN)
     return _short(text, max(int((box.width - taken) / DETAIL_WIDTH), 1))
+
+
+def fitting(parts: Sequence[str]) -> str:
+    """Return the first of the parts, and of the others those that there is room for."""
+    text = parts[0]
+    for part in parts[1:]:
+        longer = f"{text} · {part}"
+        text = longer if len(longer) <= DETAIL_SHOWN else text
+    return text
 
 
 def _short(text: str, longest: int) -> str:

@@ -5,11 +5,13 @@ needs the admin is imported when it is used.
 """
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 
 register = template.Library()
 
@@ -47,6 +49,13 @@ def inbox(context: dict[str, Any]) -> dict[str, str]:
 
     number = approvals_to_decide(context["request"])
     return {"number": "" if number == "0" else number}
+
+
+@register.filter
+def ago(moment: datetime) -> str:
+    """Say how long ago a moment was, in minutes or more; what is younger is just now."""
+    is_young = timezone.now() - moment < timedelta(minutes=1)
+    return "just now" if is_young else f"{timesince(moment)} ago"
 
 
 @register.filter

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -6,8 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from monitoring.picture import MOST_DRAWN
+from monitoring.picture import MOST_DRAWN, fitting
 from monitoring.run_page import STEPS_SHOWN, VALUE_SHOWN, RunPage, run_page
+from monitoring.templatetags.console import ago
 from tests.admin.builders import completed, failed, permanent, started, worked_off
 from workflows.models import Run
 from workflows.selectors.runs import get_run
@@ -119,6 +122,18 @@ def test_a_long_output_is_cut_and_says_so() -> None:
 
     assert len(row.output) < VALUE_SHOWN + 100
     assert row.output.endswith("open the step for all of it")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(5, "just now"), (90, "1\xa0minute ago"), (7200, "2\xa0hours ago")]
+)
+def test_what_is_younger_than_a_minute_is_just_now(seconds: int, said: str) -> None:
+    assert ago(timezone.now() - timedelta(seconds=seconds)) == said
+
+
+def test_a_step_of_a_picture_says_what_there_is_room_for() -> None:
+    assert fitting(["Completed", "try 2", "11 ms"]) == "Completed · try 2 · 11 ms"
+    assert fitting(["Compensation failed", "try 2", "3 s"]) == "Compensation failed · 3 s"
 
 
 def test_a_bar_stays_inside_the_time_of_its_run() -> None:
