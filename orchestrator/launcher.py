@@ -161,6 +161,8 @@ def _supervise_behind(
         if _wait_for_web(url, watch):
             _announce(url)
         status = _run_main_example(env.home, watch) if env.installed_examples else 0
+        if env.installed_examples and not once and not stopping.is_set():
+            _announce(url)  # what was said of it before the example has scrolled away
         while not once and watch():
             pass
     finally:
