@@ -129,7 +129,9 @@ def requirement(plan: Plan, event: Event) -> Requirement:
 
 def _at(event: Event, path: str) -> Event:
     """Return the event as one of the step at another path."""
-    changed: Event = event if path == ROOT else replace(event, path=path)  # type: ignore[arg-type] # those without a path are the run's
+    if path == getattr(event, "path", path):
+        return event
+    changed: Event = replace(event, path=path)  # type: ignore[arg-type] # it has one
     return changed
 
 
@@ -220,10 +222,10 @@ def _told(plan: Plan, path: str) -> Requirement:
     wanted = _with_fallbacks(plan, path) | _looked_on(plan, path)
     if node.handles != NO_NODE:
         return wanted | _told(plan, plan.path(node.handles, path))
-    for index in node.needed_by:
-        dependent = plan.path(index, path)
-        wanted |= Requirement(paths=frozenset({dependent}))
-        wanted |= reading(plan, plan.nodes[index].inline, dependent)
+    dependents = {plan.path(index, path): plan.nodes[index] for index in node.needed_by}
+    wanted |= Requirement(paths=frozenset(dependents))
+    for dependent, one in dependents.items():
+        wanted |= reading(plan, one.inline, dependent)
     return wanted
 
 

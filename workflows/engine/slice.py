@@ -8,6 +8,7 @@ from the simulation's dictionaries and by hand in a test.
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import or_
 from typing import Any, NamedTuple
 
 from workflows.engine.events import StepError
@@ -174,8 +175,7 @@ class Undoing:
     first_failed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(NamedTuple):
     """What a slice must hold for an event to be decided."""
 
     paths: frozenset[str] = frozenset()
@@ -201,20 +201,9 @@ class Requirement:
     """Everything but the items of loops that ended well, with what is inside them."""
 
     def __or__(self, other: "Requirement") -> "Requirement":
-        return Requirement(
-            self.paths | other.paths,
-            self.roots | other.roots,
-            self.records | other.records,
-            self.items | other.items,
-            self.batches | other.batches,
-            self.gathered | other.gathered,
-            self.subtrees | other.subtrees,
-            self.unfinished | other.unfinished,
-            self.scopes | other.scopes,
-            self.everything or other.everything,
-            self.undoing or other.undoing,
-            self.reopenable or other.reopenable,
-        )
+        if other is NOTHING_MORE:
+            return self
+        return Requirement._make(map(or_, self, other))
 
     def near(self, path: str) -> "Requirement":
         """Return what is asked for of nodes as asked for in the iterations of a step."""
@@ -234,6 +223,10 @@ class Requirement:
         )
 
 
+NOTHING_MORE = Requirement()
+"""What most expressions ask for."""
+
+
 def _near(templates: frozenset[str], path: str) -> frozenset[str]:
     if not templates:
         return templates
@@ -242,6 +235,8 @@ def _near(templates: frozenset[str], path: str) -> frozenset[str]:
 
 def reading(plan: Plan, reads: Reads, near: str) -> Requirement:
     """Return what must be held so that a step at `near` can read."""
+    if not reads.roots and not reads.steps:
+        return NOTHING_MORE
     records = frozenset(plan.record(plan.by_id[step], near) for step in reads.steps)
     known = plan.node(near).items
     items = frozenset(plan.path(known[name], near) for name in reads.roots & known.keys())
@@ -284,26 +279,31 @@ class Slice:
 
     def covers(self, wanted: Requirement) -> bool:
         """Say whether everything that `wanted` asks for is here, or is known not to exist."""
+        return (
+            (self.held.everything or self._has_rows(wanted))
+            and (not wanted.undoing or self.undoing is not None)
+            and (not wanted.scopes or _all_in(wanted.scopes, self.tallies, self.alone))
+            and (not wanted.records or _all_in(wanted.records, self.records))
+            and (not wanted.items or _all_in(wanted.items, self.items))
+            and (not wanted.batches or _all_in(wanted.batches, self.batches))
+            and (not wanted.gathered or _all_in(wanted.gathered, self.gathered))
+            and (not wanted.roots or _all_in(wanted.roots, self.roots, BUILT_IN_ROOTS))
+        )
+
+    def _has_rows(self, wanted: Requirement) -> bool:
         held = self.held
         return (
-            (held.everything or not wanted.everything)
-            and (held.everything or held.reopenable or not wanted.reopenable)
-            and (self.undoing is not None or not wanted.undoing)
-            and (held.everything or wanted.subtrees <= held.subtrees)
-            and (held.everything or wanted.unfinished <= held.unfinished | held.subtrees)
-            and (held.everything or _all_in(wanted.paths, self.steps, held.paths))
-            and _all_in(wanted.scopes, self.tallies, self.alone)
-            and _all_in(wanted.records, self.records)
-            and _all_in(wanted.items, self.items)
-            and _all_in(wanted.batches, self.batches)
-            and _all_in(wanted.gathered, self.gathered)
-            and _all_in(wanted.roots, self.roots, BUILT_IN_ROOTS)
+            not wanted.everything
+            and (held.reopenable or not wanted.reopenable)
+            and wanted.subtrees <= held.subtrees
+            and (not wanted.unfinished or wanted.unfinished <= held.unfinished | held.subtrees)
+            and _all_in(wanted.paths, self.steps, held.paths)
         )
 
 
 def _all_in(names: frozenset[str], *known: Container[str]) -> bool:
     """Say whether each name is known, looking at no more than is asked for."""
-    return not names or all(any(name in some for some in known) for name in names)
+    return all(any(name in some for some in known) for name in names)
 
 
 OF_LOOPS = frozenset({"index", "done"})
