@@ -221,7 +221,10 @@ def load(
     cur = cursor()
     paths = sorted(wanted.paths)
     values = {"actor": actor, "run": run_id, "paths": paths}
-    rows = cur.execute(LOAD, values, prepare=True).fetchall()
+    sent = cur.execute(LOAD, values, prepare=True)
+    # They travel together, and are answered in this order: under the locks.
+    batches = {path: _ask_for_batch(run_id, plan, path) for path in wanted.batches}
+    rows = sent.fetchall()
     if not rows:
         raise NoRunError(f"there is no run {run_id}")
     _, state, ending, environment, parent, reason, pinned = rows[0][:7]
@@ -240,6 +243,7 @@ def load(
         steps={view.path: view for view in steps},
         held=wanted,
     )
+    held.batches = {path: _batch(run_id, plan, asked) for path, asked in batches.items()}
     _load_values(cur, run_id, plan, held)
     return held
 
@@ -251,8 +255,6 @@ def _load_values(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, held: Slice
         _load_undoing(cur, run_id, held)
     if wanted.roots or wanted.records or wanted.items:
         read(cur, run_id, plan, held, wanted)
-    for path in wanted.batches:
-        held.batches[path] = _batch(cur, run_id, plan, path)
     for path in wanted.gathered:
         held.gathered[path] = _gathered(cur, run_id, plan, path)
     if wanted.scopes:
@@ -363,13 +365,18 @@ def _record(row: Row) -> Mapping[str, Any]:
     }
 
 
-def _batch(cur: psycopg.Cursor[Row], run_id: UUID, plan: Plan, loop: str) -> Sequence[Any]:
-    """Return the next items of a loop, as many as its window is wide."""
+def _ask_for_batch(run_id: UUID, plan: Plan, loop: str) -> psycopg.Cursor[Row]:
+    """Ask for the next items of a loop, as many as its window is wide."""
     values = {"run": run_id, "path": loop, "width": plan.node(loop).max_parallel}
-    rows = cur.execute(LOAD_BATCH, values, prepare=True).fetchall()
+    return cursor().execute(LOAD_BATCH, values, prepare=True)
+
+
+def _batch(run_id: UUID, plan: Plan, asked: psycopg.Cursor[Row]) -> Sequence[Any]:
+    """Return the next items of a loop, which have been asked for."""
+    rows = asked.fetchall()
     first, last, items, source = rows[0] if rows else (0, 0, None, None)
     if source is not None:
-        return _outputs(cur, run_id, plan, source, range(first, last)) or ()
+        return _outputs(cursor(), run_id, plan, source, range(first, last)) or ()
     return range(first, last) if items is None else cast("list[Any]", json.loads(items))
 
 
