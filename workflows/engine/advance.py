@@ -209,7 +209,7 @@ def _out_of_time(plan: Plan, path: str) -> Requirement:
 
 def _ended_well(plan: Plan, path: str) -> Requirement:
     node = plan.node(path)
-    return _told(plan, path) | reading(plan, _without(node.yields, node), path)
+    return requirement(plan, Ended(path)) | reading(plan, _without(node.yields, node), path)
 
 
 def _told(plan: Plan, path: str) -> Requirement:
