@@ -300,7 +300,7 @@ def main() -> None:
 
     from orchestrator import embedded
 
-    embedded.start(settings.EMBEDDED_HOME, **settings.ENV.embedded_parts)
+    embedded.start(settings.ENV.home, **settings.ENV.embedded_parts)
     call_command("migrate", verbosity=0)
     if options.remove:
         remove()
