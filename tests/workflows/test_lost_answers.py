@@ -1,12 +1,14 @@
 """A connection lost just after the commit: what was done is known again, and done once."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from tests.support.approvals import a_person, a_request, say
@@ -33,17 +35,27 @@ from tests.workflows.builders import (
     work_off,
 )
 from workers.outage import outlast
+from workflows import store
 from workflows.dispatch import Segment
-from workflows.models import Attempt, Run, Step, Vote
+from workflows.models import Attempt, Incident, Run, Step, Vote
 from workflows.services.claiming import claim_any_step, claim_step
 from workflows.services.errors import StateRefusedError
 from workflows.services.forking import fork_run
-from workflows.services.incidents import discard_many, replay_many, skip_many
+from workflows.services.incidents import (
+    discard_incident,
+    discard_many,
+    replay_incident,
+    replay_many,
+    replay_run,
+    skip_incident,
+    skip_many,
+)
 from workflows.services.orders import Order
 from workflows.services.plans import pinned
 from workflows.services.recording import record_outcome
 from workflows.services.runs import (
     cancel_run,
+    compensate_run,
     pause_run,
     resume_run,
     start_run,
@@ -57,6 +69,7 @@ pytestmark = pytest.mark.usefixtures("committed")
 
 OTHER = Taker("worker-2", TAKER.queue)
 WIDE = {"id": "all", "parallel": [task(f"s{n}") for n in range(3)]}
+OF_ANOTHER_SERVER = str(2**62)
 IN_THE_FAN = replace(TAKER, fan="all")
 
 
@@ -312,34 +325,96 @@ def test_whichever_answer_is_lost_a_chain_is_carried_out_once(network: Proxy) ->
         assert {len(ends(run, path)) for path in states(run)} == {1}
 
 
-def paused(run: Run) -> Run:
-    return pause_run(run_id=run.pk, by=ANN)
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody does by hand to a run whose step `only` is queued, or has failed."""
+
+    before: Callable[[Run], object]
+    of: Callable[[Run], Callable[[], object]]
+    states: str
+    """What the run is, one after the other."""
+    sends: str = ""
+    """The step that is sent then."""
 
 
-@pytest.mark.parametrize(
-    ("before", "command", "becomes"),
-    [
-        ([], pause_run, "PAUSED"),
-        ([paused], resume_run, "RUNNING"),
-        ([], cancel_run, "CANCELLED"),
-    ],
-)
-def test_what_a_person_has_done_unheard_is_not_refused_as_done(
-    network: Proxy, before: list[Any], command: Any, becomes: str
+def by_hand(how: Callable[..., object], **facts: Any) -> Callable[[Run], Callable[[], object]]:
+    return lambda run: partial(how, run_id=run.pk, by=ANN, **facts)
+
+
+def resolving(how: Callable[..., object], **facts: Any) -> Callable[[Run], Callable[[], object]]:
+    return lambda run: partial(how, incident_id=Incident.objects.get(run=run).pk, by=ANN, **facts)
+
+
+def queued(_: Run) -> None:
+    """Leave it as it is."""
+
+
+def held(run: Run) -> None:
+    pause_run(run_id=run.pk, by=ANN)
+
+
+def failed(run: Run) -> None:
+    fail(claimed(run, "only"), "permanent")
+
+
+COMMANDS = {
+    "pause": Command(queued, by_hand(pause_run), "RUNNING PAUSED"),
+    "resume": Command(held, by_hand(resume_run), "RUNNING PAUSED RUNNING", "only"),
+    "cancel": Command(queued, by_hand(cancel_run), "RUNNING CANCELLING CANCELLED"),
+    "undo": Command(
+        failed, by_hand(compensate_run), "RUNNING FAILED COMPENSATING", "first.compensate"
+    ),
+    "replay": Command(failed, resolving(replay_incident), "RUNNING FAILED RUNNING", "only"),
+    "replay all": Command(failed, by_hand(replay_run), "RUNNING FAILED RUNNING", "only"),
+    "skip": Command(failed, resolving(skip_incident), "RUNNING FAILED RUNNING COMPLETED"),
+    "discard": Command(failed, resolving(discard_incident, note="no use"), "RUNNING FAILED"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_nobody_heard_of_is_done_once_and_not_refused(
+    network: Proxy, sent: Recorder, name: str
 ) -> None:
+    command = COMMANDS[name]
+    undo = {"uses": "log", "with": {"message": "undo"}}
     for after in count():
-        run, lost = a_run(task("a")), network.lost
-        for earlier in before:
-            earlier(run)
+        run = a_run(task("first", compensate=undo), task("only"))
+        finish(claimed(run, "first"))
+        command.before(run)
+        sent.forget()
+        do, lost = command.of(run), network.lost
         network.lose_an_answer(after=after)
 
-        found = command(run_id=run.pk, by=ANN)
+        answer = do()
 
         network.resume()
-        assert found.state == state(run) == becomes, f"answer {after}"
+        assert not getattr(answer, "refused", ()), answer
+        assert " ".join(states_of_run(run)) == command.states, f"answer {after}"
+        assert {one.path for one in sent.sent if isinstance(one, Segment)} == {command.sends} - {""}
         if network.lost == lost:
             break
-    assert after > 5
+
+
+def test_the_server_knows_what_became_of_a_transaction() -> None:
+    with transaction.atomic():
+        kept = store.own_number()
+    with transaction.atomic():
+        dropped = store.own_number()
+        transaction.set_rollback(True)
+
+    assert store.has_committed(kept)
+    assert not store.has_committed(dropped)
+    assert not store.has_committed(OF_ANOTHER_SERVER)
+
+
+def test_a_commit_that_is_under_way_is_neither_done_nor_to_be_tried_again() -> None:
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        [under_way] = other.execute("SELECT pg_current_xact_id()::text").fetchone()
+
+        with pytest.raises(OperationalError, match="neither committed nor aborted"):
+            store.has_committed(under_way)
+
+    assert store.has_committed(under_way)
 
 
 @pytest.mark.parametrize("many", [replay_many, skip_many, partial(discard_many, note="gone")])
@@ -362,10 +437,10 @@ def test_what_is_resolved_unheard_is_reported_as_done(network: Proxy, many: Any)
 
 def test_what_others_have_done_meanwhile_is_still_refused() -> None:
     run = a_run(task("a"))
-    paused(run)
+    held(run)
 
     with pytest.raises(StateRefusedError, match="is PAUSED and cannot be paused"):
-        paused(run)
+        held(run)
 
 
 def succeeded(work: object) -> object:
@@ -379,6 +454,10 @@ def give_up(run: Run) -> None:
 
     recover(now=in_future(31))
     assert Step.objects.get(run=run).attempt == 2
+
+
+def states_of_run(run: Run) -> list[str]:
+    return [after for _, _, after in journal(run, "")]
 
 
 def first_of(name: str) -> object:

@@ -37,13 +37,17 @@ def once_in_transaction(work: Callable[[], T]) -> T:
     """Do the same for what is refused where it has been done: what has come through is known again.
 
     A commit may come through although nobody hears the answer. The transaction's own number tells,
-    and its result is returned, not the refusal of what it has done itself.
+    and its result is returned, not the refusal of what it has done itself. What the work hands to
+    `send` is sent then too.
     """
+    if connection.in_atomic_block:
+        return in_transaction(work)
     done: list[tuple[str, T]] = []
+    ready: list[Dispatch] = []
 
     def once() -> T:
         done.clear()
-        with transaction.atomic():
+        with gathering(ready), transaction.atomic():
             result = work()
             done.append((store.own_number(), result))
         return result
@@ -51,7 +55,9 @@ def once_in_transaction(work: Callable[[], T]) -> T:
     def recall() -> T | None:
         return next((result for number, result in done if store.has_committed(number)), None)
 
-    return patiently(once, recall)
+    result = patiently(once, recall)
+    outbox.send(list(dict.fromkeys(ready)))
+    return result
 
 
 def in_flight(

@@ -118,11 +118,11 @@ def replay_run(*, run_id: UUID, by: str) -> Report:
 
     Raises NotFoundError, and StateRefusedError when there is nothing to replay.
     """
-    run = Run.objects.filter(pk=run_id).values("state", "error").first()
+    run = patiently(Run.objects.filter(pk=run_id).values("state", "error").first)
     if run is None:
         raise NotFoundError("run", run_id)
     found = Incident.objects.filter(run_id=run_id, resolution="").order_by("id")
-    ids = list(found.values_list("pk", flat=True))
+    ids = patiently(lambda: list(found.values_list("pk", flat=True)))
     if not ids and is_out_of_time(**run):
         return each("Replay", [run_id], lambda one: _have_go_on(one, by))
     if not ids:
@@ -152,7 +152,7 @@ def _have_go_on(run_id: UUID, by: str) -> None:
 
 def _replay_if_open(incident_id: UUID, by: str) -> None:
     """Replay an incident, unless the replay of another has resolved it too."""
-    if Incident.objects.filter(pk=incident_id, resolution="").exists():
+    if patiently(Incident.objects.filter(pk=incident_id, resolution="").exists):
         replay_incident(incident_id=incident_id, by=by)
 
 

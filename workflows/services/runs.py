@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connection, transaction
+from django.db import connection
 
 from workflows import store
 from workflows.dispatch import Attend
@@ -24,13 +24,13 @@ from workflows.engine.events import (
 from workflows.engine.operators import UNDOABLE
 from workflows.engine.states import LIVE_RUNS, RunReason, RunState
 from workflows.models import Run, runs_with_names
-from workflows.services import concurrency, outbox
+from workflows.services import concurrency
 from workflows.services.closing import close_incidents
 from workflows.services.errors import (
     IdempotencyMismatchError,
     StateRefusedError,
 )
-from workflows.services.flights import in_flight, once_in_transaction
+from workflows.services.flights import in_flight, once_in_transaction, send
 from workflows.services.orders import Checked, Order, check_order, check_orders
 from workflows.services.patience import patiently
 from workflows.services.plans import (
@@ -348,7 +348,7 @@ def _operate(run_id: UUID, by: str, verb: str, allowed: frozenset[RunState], eve
             _have_children_follow(run_id, event, by)
         if isinstance(event, ResumeRequested):
             ready = dispatches_of(pin, run.environment.name, store.queued(run_id))
-            transaction.on_commit(partial(outbox.send, ready))
+            send(ready)
         return run
 
     return once_in_transaction(work)
@@ -363,7 +363,7 @@ def _have_children_follow(run_id: UUID, event: Event, by: str) -> None:
             store.release_children(run_id, by=by)
         case _:
             return
-    transaction.on_commit(partial(outbox.send, [Attend(run_id)]))
+    send([Attend(run_id)])
 
 
 def _refusal(

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 from psycopg.pq import TransactionStatus
 
 Row = tuple[Any, ...]
 
 STATUS = "SELECT pg_xact_status(%(number)s::xid8)"
-LOOKS = 40
+LOOKS = 10
 BETWEEN_LOOKS = 0.05
 """Seconds between two looks whether a transaction is over."""
 
@@ -62,14 +62,18 @@ def own_number() -> str:
 def has_committed(number: str) -> bool:
     """Say whether a transaction that nobody has heard of has committed.
 
-    The server may be at it still when its client is gone; not for long.
+    The server may be at it still when its client is gone; not for long. One that has taken over
+    from another may not have had it. Raises OperationalError where nobody can tell yet.
     """
     for _ in range(LOOKS):
-        [(status,)] = cursor().execute(STATUS, {"number": number}).fetchall()
-        if status != "in progress" or connection.in_atomic_block:
-            break
+        try:
+            [(status,)] = cursor().execute(STATUS, {"number": number}).fetchall()
+        except psycopg.errors.InvalidParameterValue:
+            return False
+        if status != "in progress":
+            return bool(status == "committed")
         time.sleep(BETWEEN_LOOKS)
-    return bool(status == "committed")
+    raise OperationalError(f"The transaction {number} is neither committed nor aborted yet.")
 
 
 def act_as(actor: str) -> None:
