@@ -35,6 +35,30 @@ def test_a_run_that_is_held_and_never_let_go_rests() -> None:
     assert run.took is None
 
 
+def timed() -> Workflow:
+    steps = "[{id: first, uses: log}, {id: second, uses: log}]"
+    return Workflow.parse(f"{{workflow: timed, timeout: 5s, steps: {steps}}}")
+
+
+def test_a_run_whose_time_is_up_while_it_is_held_ends_when_it_is_let_go() -> None:
+    run = timed().run(pause(at="1s"), resume(at="9s"), stubs={"first": takes("2s")})
+
+    run.assert_failed(code="run.timeout")
+    run.assert_took("9s")
+
+
+def test_a_run_that_is_replayed_has_its_time_anew() -> None:
+    stubs = {"first": takes("4s", fails("permanent", times=1)), "second": takes("4s")}
+
+    replayed = timed().run(replay("first", at="4500ms"), stubs=stubs)
+    again = timed().run(replay(at="6s"), stubs={"second": takes("9s")})
+
+    replayed.assert_completed()
+    replayed.assert_took("8500ms")
+    again.assert_failed(code="run.timeout")
+    again.assert_took("11s")
+
+
 def test_a_run_is_cancelled_in_the_middle_of_a_step() -> None:
     run = shop().run(cancel(at="5s"), stubs={"charge": takes("10s")})
 

@@ -70,8 +70,7 @@ class Clock:
     def begin(self, run: Simulation) -> None:
         """Start a run at the time that it names as its start."""
         self.tell(run, Started(), run.started_at)
-        if run.plan.timeout is not None:
-            self.tell(run, TimedOut(ROOT), run.started_at + timedelta(seconds=run.plan.timeout))
+        self._give_time(run, run.started_at)
 
     def tell(self, run: Simulation, event: Event, moment: datetime) -> None:
         """Have the run hear an event at a moment."""
@@ -99,10 +98,30 @@ class Clock:
             run.write(decision, now=now)
             for move in decision.moves:
                 self._follow(run, move.after, now)
-            if any(move.before is RunState.PAUSED for move in decision.run_moves):
-                self._take_queued(run, now)
+            for turn in decision.run_moves:
+                if turn.before is RunState.PAUSED:
+                    self._look_at_time(run, now)
+                    self._take_queued(run, now)
+                elif turn.before is RunState.FAILED and turn.after.state is RunState.RUNNING:
+                    self._give_time(run, now)
             self.world.hear(self, run, decision, now)
             events = [*decision.follow_ups, *map(Refilled, decision.left)]
+
+    def _give_time(self, run: Simulation, now: datetime) -> None:
+        """Have the run end when its time is up, counted from now: it begins, or goes on anew."""
+        if run.plan.timeout is not None:
+            run.deadline_at = now + timedelta(seconds=run.plan.timeout)
+            self._look_at_time(run, now)
+
+    def _look_at_time(self, run: Simulation, now: datetime) -> None:
+        """Have the run end when its time is up; that is not heard while it is held."""
+        moment = run.deadline_at
+
+        def end(_: datetime) -> Iterable[Event]:
+            return [TimedOut(ROOT)] if run.deadline_at == moment else []
+
+        if moment is not None:
+            self.later(run, max(moment, now), end)
 
     def _take_queued(self, run: Simulation, now: datetime) -> None:
         """Have the steps taken that nobody could take while the run was held."""

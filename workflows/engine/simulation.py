@@ -71,6 +71,7 @@ class Simulation:
     output: Any = None
     error: StepError | None = None
     finished_at: datetime | None = None
+    deadline_at: datetime | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
