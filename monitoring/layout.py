@@ -7,11 +7,11 @@ the layers they cross (after Sugiyama, Tagawa and Toda, 1981), so none runs unde
 stand in single file, as on a phone, they go around by a lane at the left.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 
-from workflows.engine.plan import Node, Plan
+from workflows.engine.plan import NO_NODE, Node, Plan
 from workflows.language.words import Join, StepKind
 
 WIDTH = 1086.0
@@ -23,8 +23,14 @@ MOST_WAYS = 800
 SWEEPS = 4
 BUNDLE_FROM = 6
 LANE_WIDTH = 8.0
+END, END_WIDTH, END_HEIGHT = "end", 64.0, 28.0
+SIDE_LANE = 10.0
+TIP, TIP_ROOM = 3.0, 5.0
 MOST_LANES = 6
 """Beyond it, lines that go around share their lanes."""
+
+
+Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class Box:
     width: float
     height: float
     is_frame: bool
+    leads: str = ""
+    """Where a state leads, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Edge:
     target: str
     line: str
     is_fallback: bool
+    said: str = ""
+    """Of a transition between states: from where to where, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,7 @@ class _Unit:
     height: float = STEP_HEIGHT
     inner: "_Block | None" = None
     is_way: bool = False
+    leads: str = ""
     x: float = 0.0
     y: float = 0.0
 
@@ -82,6 +93,7 @@ class _Link:
     source: _Unit
     target: _Unit
     is_fallback: bool = False
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,8 @@ class _Block:
     units: list[_Unit] = field(default_factory=list)
     links: list[tuple[_Link, tuple[_Unit, ...]]] = field(default_factory=list)
     detours: dict[_Link, _Detour] = field(default_factory=dict)
+    beside: dict[_Link, Points] = field(default_factory=dict)
+    """The corners of lines that go past steps, at their sides."""
     width: float = 0.0
     height: float = 0.0
 
@@ -147,9 +161,47 @@ class _Drawer:
             ]
             inner = _place(cases, [], width - 2 * PAD)
             return self.framed(node, "first true branch", inner)
+        if node.kind is StepKind.STATES:
+            return self.framed(node, _DETAILS[node.kind], self.machine(node, width - 2 * PAD))
         if node.children:
             return self.frame(node, _DETAILS.get(node.kind, ""), width)
         return _Unit(next(self.numbers), node.path, node.id, _detail(node))
+
+    def machine(self, scope: Node, width: float) -> _Block:
+        """Stand states in single file, with their fallbacks and an end to which some lead."""
+        units, links = dict[int, _Unit](), list[_Link]()
+        column: list[_Unit] = []
+        end = _Unit(next(self.numbers), "", END, width=END_WIDTH, height=END_HEIGHT)
+        for index in scope.children:
+            node = self.plan.nodes[index]
+            units[index] = self.unit(node, width)
+            column.append(units[index])
+            for handler in node.handlers:
+                said = f"on {', '.join(handler.on) or 'any error'}"
+                fallback = self.frame(self.plan.nodes[handler.node], said, width)
+                column.append(fallback)
+                links.append(_Link(units[index], fallback, is_fallback=True))
+        for index, unit in units.items():
+            ways = self._ways(self.plan.nodes[index])
+            unit.leads = "; ".join(f"to {self._named(to)}{when}" for to, when in ways)
+            links += [
+                _Link(unit, units.get(to, end), said=f"{unit.title} to {self._named(to)}{when}")
+                for to, when in ways
+            ]
+        return _in_single_file([*column, end], links)
+
+    def _ways(self, state: Node) -> list[tuple[int, str]]:
+        """Return where a state leads, each place once, and when."""
+        if not state.transitions:
+            return [(NO_NODE, "")]
+        found: dict[int, list[str]] = {}
+        for way in state.transitions:
+            when = "otherwise" if way.when is None else f"when {way.when}"
+            found.setdefault(way.to, []).append(when)
+        return [(to, f", {' or '.join(when)}") for to, when in found.items()]
+
+    def _named(self, state: int) -> str:
+        return f"the {END}" if state == NO_NODE else self.plan.nodes[state].id
 
     def frame(self, node: Node, detail: str, width: float) -> _Unit:
         return self.framed(node, detail, self.scope(node.children, width - 2 * PAD))
@@ -246,6 +298,100 @@ def _place(units: Sequence[_Unit], links: Sequence[_Link], width: float) -> _Blo
     block.height = max(top - line_gap, 0.0)
     _go_around(block, lines)
     return block
+
+
+def _in_single_file(units: Sequence[_Unit], links: Sequence[_Link]) -> _Block:
+    """Stand units below each other; lines go down at the left, and back up at the right.
+
+    What leads to the next one goes straight down to it.
+    """
+    block = _Block(units=list(units))
+    row = {unit: number for number, unit in enumerate(units)}
+    ahead = {link: row[link.target] - row[link.source] for link in links}
+    straight = [link for link in links if ahead[link] == 1]
+    down = _lanes([link for link in links if ahead[link] > 1], row)
+    up = _lanes([link for link in links if ahead[link] < 0], row)
+    again = {link: 0 for link in links if not ahead[link]}
+    up = {link: lane + bool(again) for link, lane in up.items()}
+    widest = max(unit.width for unit in units)
+    margin = _far(max(down.values(), default=-1))
+    top = 0.0
+    for unit in units:
+        unit.x, unit.y = margin + (widest - unit.width) / 2, top
+        top += unit.height + LINE_GAP
+    block.height = top - LINE_GAP
+    block.width = margin + widest + _far(max([*up.values(), *again.values()], default=-1))
+    for link in straight:
+        x = link.source.x + link.source.width / 2
+        ends = link.source.y + link.source.height, link.target.y - TIP
+        block.beside[link] = ((x, ends[0]), (x, ends[1]))
+    for lanes, is_left in ((down, True), (up | again, False)):
+        heights = _heights(lanes, row)
+        for link, lane in lanes.items():
+            far = _far(lane)
+            at = margin - far if is_left else margin + widest + far
+            if link in again:
+                at = _side(link.source, is_left) + far
+            begin, tip = _side(link.source, is_left), _side(link.target, is_left)
+            tip += -TIP if is_left else TIP
+            one, other = heights[link, True], heights[link, False]
+            block.beside[link] = ((begin, one), (at, one), (at, other), (tip, other))
+    return block
+
+
+def _far(lane: int) -> float:
+    """Return how far from the steps a lane is: there is room for the tips before the first."""
+    return TIP_ROOM + SIDE_LANE * (lane + 1) if lane >= 0 else 0.0
+
+
+def _side(unit: _Unit, is_left: bool) -> float:
+    return unit.x if is_left else unit.x + unit.width
+
+
+def _lanes(links: Sequence[_Link], row: Mapping[_Unit, int]) -> dict[_Link, int]:
+    """Give each line a lane of which no other has a part that it needs, the short ones first."""
+    lanes: dict[_Link, int] = {}
+    taken: list[list[tuple[int, int]]] = []
+    for link in sorted(links, key=lambda one: abs(row[one.target] - row[one.source])):
+        low, high = sorted((row[link.source], row[link.target]))
+        free = (
+            number
+            for number, spans in enumerate(taken)
+            if all(high < first or last < low for first, last in spans)
+        )
+        lane = next(free, len(taken))
+        if lane == len(taken):
+            taken.append([])
+        taken[lane].append((low, high))
+        lanes[link] = lane
+    return lanes
+
+
+def _heights(
+    lanes: Mapping[_Link, int], row: Mapping[_Unit, int]
+) -> dict[tuple[_Link, bool], float]:
+    """Return where lines leave and reach the side of a unit, so that those of one do not cross.
+
+    What goes up is above what goes down, and what comes back at once between them; the nearer
+    its lane is, the farther outside a line is.
+    """
+    ends: dict[_Unit, list[tuple[float, _Link, bool]]] = {}
+    for link, lane in lanes.items():
+        for unit, other, begins in (
+            (link.source, link.target, True),
+            (link.target, link.source, False),
+        ):
+            place = float(lane - len(lanes) if row[other] < row[unit] else len(lanes) - lane)
+            if unit is other:
+                place = 0.1 if begins else -0.1
+            ends.setdefault(unit, []).append((place, link, begins))
+    found: dict[tuple[_Link, bool], float] = {}
+    for unit, some in ends.items():
+        some.sort(key=lambda one: one[0])
+        step = unit.height / (len(some) + 1)
+        for number, (_, link, begins) in enumerate(some, 1):
+            found[link, begins] = unit.y + step * number
+    return found
 
 
 def _go_around(block: _Block, lines: Sequence[Sequence[_Unit]]) -> None:
@@ -406,15 +552,19 @@ def _flatten(block: _Block, left: float, top: float, boxes: list[Box], edges: li
     for link, ways in block.links:
         detour = block.detours.get(link)
         line = _around(link, detour, left, top) if detour else _line(link, ways, left, top)
-        edges.append(Edge(link.source.path, link.target.path, line, link.is_fallback))
+        edges.append(Edge(link.source.path, link.target.path, line, link.is_fallback, link.said))
+    for link, corners in block.beside.items():
+        drawn = "L".join(f"{left + x:.1f} {top + y:.1f}" for x, y in corners)
+        edges.append(
+            Edge(link.source.path, link.target.path, f"M{drawn}", link.is_fallback, link.said)
+        )
     for unit in block.units:
         if unit.is_way:
             continue
         x, y = left + unit.x, top + unit.y
         is_frame = unit.inner is not None
-        boxes.append(
-            Box(unit.path, unit.title, unit.detail, x, y, unit.width, unit.height, is_frame)
-        )
+        size = unit.width, unit.height
+        boxes.append(Box(unit.path, unit.title, unit.detail, x, y, *size, is_frame, unit.leads))
         if unit.inner is not None:
             head = HEAD if unit.title else PAD
             indent = (unit.width - unit.inner.width) / 2

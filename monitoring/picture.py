@@ -3,7 +3,7 @@
 Where the boxes are is told by `monitoring.layout`, once for each version.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
@@ -95,9 +95,15 @@ def plan_pictures(plan: Plan) -> list[Picture]:
 
 
 def run_pictures(
-    run: Run, steps: Sequence[Step], many: Mapping[str, Mapping[StepState, int]]
+    run: Run,
+    steps: Sequence[Step],
+    many: Mapping[str, Mapping[StepState, int]],
+    taken: Collection[tuple[str, str]] = (),
 ) -> list[Picture]:
-    """Draw a run: `many` says of items of loops how many are in which state, by their path."""
+    """Draw a run: `many` says of items of loops how many are in which state, by their path.
+
+    `taken` are the transitions between states that the run has gone through; to nothing: the end.
+    """
     by_path = {step.path: step for step in steps}
     return [
         Picture(
@@ -109,7 +115,7 @@ def run_pictures(
                 else _drawn(run, box, by_path.get(box.path))
                 for box in layout.boxes
             ],
-            _edges(layout, by_path),
+            _edges(layout, by_path, taken),
         )
         for name, layout in _layouts_of_version(run.version_id)
     ]
@@ -128,9 +134,9 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
     if not box.path:
         return _blank(box)
     if step is None:
-        said = "Not reached" if run.state in FINISHED_RUNS else "Not yet reached"
-        tone, icon = ("quiet", "radio_button_unchecked")
-        return DrawnStep(box, tone, icon, said, _short(box.title, NAME_SHOWN), said, "")
+        words = "Not reached" if run.state in FINISHED_RUNS else "Not yet reached"
+        said, title = _with_ways(words, box), _short(box.title, NAME_SHOWN)
+        return DrawnStep(box, "quiet", "radio_button_unchecked", said, title, words, "")
     look = look_of(step.state)
     words = words_of(step.state)
     parts = [words]
@@ -147,7 +153,7 @@ def _drawn(run: Run, box: Box, step: Step | None) -> DrawnStep:
         box,
         look.tone,
         look.icon,
-        f"{said}. {box.detail}",
+        _with_ways(f"{said}. {box.detail}", box),
         _short(box.title, NAME_SHOWN),
         _detail(box, fitting(parts) if not box.is_frame else " · ".join(parts)),
         step_url(step.pk),
@@ -159,7 +165,7 @@ def _drawn_many(box: Box, counts: Mapping[StepState, int]) -> DrawnStep:
     worst = next(state for state in WORST_FIRST if counts.get(state))
     look = look_of(worst)
     parts = [f"{counts[one]:,} {words_of(one).lower()}" for one in WORST_FIRST if counts.get(one)]
-    said = f"{box.path}: {', '.join(parts)}. {box.detail}"
+    said = _with_ways(f"{box.path}: {', '.join(parts)}. {box.detail}", box)
     title = _short(box.title, NAME_SHOWN)
     detail = parts[0] if len(parts) == 1 else f"{parts[0]} of {sum(counts.values()):,}"
     return DrawnStep(box, look.tone, look.icon, said, title, _detail(box, detail), "")
@@ -169,16 +175,26 @@ def _blank(box: Box) -> DrawnStep:
     room = max(NAME_SHOWN, int(box.width / 7.5))
     title = _short(box.title, room)
     detail = _short(box.detail, DETAIL_SHOWN)
-    return DrawnStep(box, "plain", "", f"{box.title} {box.detail}".strip(), title, detail, "")
+    said = _with_ways(f"{box.title} {box.detail}".strip(), box)
+    return DrawnStep(box, "plain", "", said, title, detail, "")
 
 
-def _edges(layout: Layout, steps: Mapping[str, Step]) -> list[DrawnEdge]:
+def _with_ways(said: str, box: Box) -> str:
+    """Return what is said of a step, with where it leads if it is a state."""
+    return f"{said}. It leads {box.leads}." if box.leads else said
+
+
+def _edges(
+    layout: Layout, steps: Mapping[str, Step], taken: Collection[tuple[str, str]]
+) -> list[DrawnEdge]:
     done = {path for path, step in steps.items() if step.state == StepState.COMPLETED}
     idle = {path for path, step in steps.items() if step.state in NOT_BEGUN}
     return [
         DrawnEdge(
             edge,
-            is_taken=edge.source in done
+            is_taken=(edge.source, edge.target) in taken
+            if edge.said
+            else edge.source in done
             and edge.target not in idle
             and (edge.target in steps or not edge.target),
         )

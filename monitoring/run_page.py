@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -34,8 +35,9 @@ from workflows.admin.operations import (
     buttons_of_incident,
     buttons_of_run,
 )
-from workflows.engine.plan import Plan
+from workflows.engine.plan import Plan, numbers_of
 from workflows.engine.states import LIVE_RUNS, Reason, StepState
+from workflows.language.words import StepKind
 from workflows.models import Approval, Attempt, Incident, Journal, Run, Step
 from workflows.selectors.concurrency import place_in_line
 from workflows.selectors.guards import parked_sentences
@@ -143,6 +145,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
     plan = plan_of_version(run.version_id)
     light = _single(run.pk, plan) if is_drawn(plan) else []
     many = _many(run.pk, plan) if is_drawn(plan) and total <= MOST_COUNTED else {}
+    taken = _taken(run.pk, plan) if is_drawn(plan) and total <= MOST_COUNTED else frozenset()
     open_ones = Incident.objects.filter(run=run.pk, resolution="").order_by("id")
     incidents = list(open_ones[: INCIDENTS_SHOWN + 1])
     for incident in incidents:
@@ -182,7 +185,7 @@ def run_page(run: Run, user: Asker, *, now: datetime, page: str = "1", state: st
         ],
         total=total,
         done=sum(counts.get(one, 0) for one in ("COMPLETED", "SKIPPED")),
-        pictures=run_pictures(run, light, many) if is_drawn(plan) else [],
+        pictures=run_pictures(run, light, many, taken) if is_drawn(plan) else [],
         bars=bars[:BARS_SHOWN],
         bars_left_out=max(len(bars) - BARS_SHOWN, 0),
         rows=rows,
@@ -243,6 +246,27 @@ def _single(run_id: UUID, plan: Plan) -> list[Step]:
     """Return the steps of a run that are no items of a loop, as many as are drawn."""
     paths = [path for path in plan.by_path if "[]" not in path]
     return list(Step.objects.filter(run=run_id, path__in=paths).only(*_LIGHT).order_by("node"))
+
+
+def _taken(run_id: UUID, plan: Plan) -> frozenset[tuple[str, str]]:
+    """Return which transitions between states were gone through: the paths of both, or of none."""
+    machines = [node for node in plan.nodes if node.kind is StepKind.STATES]
+    wanted = {node.index for node in machines} | {one for node in machines for one in node.children}
+    if not wanted:
+        return frozenset()
+    visits: dict[str, dict[int, str]] = {}
+    ended: set[str] = set()
+    found = Step.objects.filter(run=run_id, node__in=wanted)
+    for path, scope, index, state in found.values_list("path", "scope", "node", "state"):
+        if plan.nodes[index].is_item and plan.nodes[index].scope in wanted:
+            visits.setdefault(scope, {})[int(numbers_of(path)[-1])] = plan.nodes[index].path
+        if state == StepState.COMPLETED and plan.nodes[index].kind is StepKind.STATES:
+            ended.add(path)
+    taken: set[tuple[str, str]] = set()
+    for scope, by_number in visits.items():
+        in_order = [by_number[number] for number in sorted(by_number)]
+        taken.update(pairwise([*in_order, ""] if scope in ended else in_order))
+    return frozenset(taken)
 
 
 def _many(run_id: UUID, plan: Plan) -> dict[str, dict[StepState, int]]:

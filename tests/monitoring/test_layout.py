@@ -106,3 +106,81 @@ def test_a_narrow_picture_fits_a_telephone() -> None:
     layout = drawn("".join(f"  - {{id: s{n}, uses: log}}\n" for n in range(9)), width=330)
 
     assert layout.width <= 334
+
+
+STATES = """  - id: flow
+    states:
+      - {id: a, uses: log, next: [{when: "${{ false }}", to: c}, {to: b}]}
+      - id: b
+        uses: log
+        next: [{when: "${{ true }}", to: a}, {when: "${{ false }}", to: b}, {to: c}]
+      - {id: c, uses: log}
+"""
+
+
+def ways(layout: Layout) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return the corners of the transitions of a layout."""
+    return {
+        (edge.source, edge.target): [
+            (float(x), float(y)) for x, y in re.findall(r"([\d.]+) ([\d.]+)", edge.line)
+        ]
+        for edge in layout.edges
+        if edge.said
+    }
+
+
+@pytest.mark.parametrize("width", [WIDTH, 330.0])
+def test_each_transition_between_states_is_a_line_into_the_state_that_it_leads_to(
+    width: float,
+) -> None:
+    layout = drawn(STATES, width=width)
+    a, b, c = (f"flow[].{name}" for name in "abc")
+
+    found = ways(layout)
+
+    assert set(found) == {(a, c), (a, b), (b, a), (b, b), (b, c), (c, "")}
+    for (source, target), corners in found.items():
+        start = box(layout, source)
+        end = box(layout, target) if target else next(o for o in layout.boxes if o.title == "end")
+        assert start.y <= corners[0][1] <= start.y + start.height
+        assert end.y - 4 <= corners[-1][1] <= end.y + end.height
+        assert end.x - 4 <= corners[-1][0] <= end.x + end.width + 4
+
+
+def test_transitions_past_states_and_back_go_around_at_either_side() -> None:
+    layout = drawn(STATES)
+    middle = box(layout, "flow[].b")
+
+    found = ways(layout)
+
+    assert min(x for x, _ in found["flow[].a", "flow[].c"]) < middle.x
+    assert max(x for x, _ in found["flow[].b", "flow[].a"]) > middle.x + middle.width
+    again = found["flow[].b", "flow[].b"]
+    assert again[0][0] == middle.x + middle.width < again[1][0]
+    assert again[0][1] > again[-1][1]
+
+
+def test_no_two_transitions_share_a_line_beside_the_states() -> None:
+    steps = "".join(
+        f'      - {{id: s{n}, uses: log, next: [{{when: "${{{{ true }}}}", to: s{(n * 5) % 12}}},'
+        f" {{to: s{(n + 1) % 12}}}]}}\n"
+        for n in range(12)
+    )
+    layout = drawn(f"  - id: flow\n    states:\n{steps}")
+
+    sides = [corners[1:3] for corners in ways(layout).values() if len(corners) > 2]
+
+    assert len(sides) > 10
+    for (one, one_end), (other, other_end) in combinations(sides, 2):
+        low, high = sorted((one[1], one_end[1]))
+        first, last = sorted((other[1], other_end[1]))
+        assert one[0] != other[0] or last < low or high < first
+
+
+def test_a_state_says_in_words_where_it_leads() -> None:
+    layout = drawn(STATES)
+
+    assert box(layout, "flow[].b").leads == (
+        "to a, when ${{ true }}; to b, when ${{ false }}; to c, otherwise"
+    )
+    assert box(layout, "flow[].c").leads == "to the end"

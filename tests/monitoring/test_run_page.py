@@ -1,3 +1,4 @@
+import html
 from datetime import timedelta
 
 import pytest
@@ -171,3 +172,48 @@ def test_the_items_of_a_loop_are_shown_in_the_order_of_their_numbers() -> None:
     page = page_of(worked_off(started(text).pk, {}))
 
     assert [row.step.path for row in page.rows][1:] == [f"each[{n}].one" for n in range(12)]
+
+
+TICKET = """
+workflow: ticket
+retry: {max_attempts: 1}
+input: {type: object, properties: {name: {type: string}}}
+steps:
+  - id: ticket
+    states:
+      - {id: triage, uses: log, with: {message: x}, next: work}
+      - id: work
+        uses: log
+        with: {message: x}
+        next:
+          - {when: "${{ steps.work.output.did == 'ticket[1].work' }}", to: triage}
+          - {to: done}
+      - {id: done, uses: log, with: {message: x}}
+"""
+
+
+def test_the_transitions_that_a_run_has_gone_through_are_marked() -> None:
+    names = ("triage", "work", "done")
+    triage, work, done = (f"ticket[].{name}" for name in names)
+
+    under_way = page_of(worked_off(started(TICKET).pk, steps=3))
+    ended = page_of(completed(TICKET))
+
+    assert taken(under_way) == {(triage, work), (work, triage)}
+    assert taken(ended) == {(triage, work), (work, triage), (work, done), (done, "")}
+
+
+def taken(page: RunPage) -> set[tuple[str, str]]:
+    edges = [one for one in page.pictures[0].edges if one.is_taken]
+    return {(one.edge.source, one.edge.target) for one in edges}
+
+
+def test_the_ways_of_states_are_said_to_those_who_do_not_see_the_picture(client: Client) -> None:
+    user = get_user_model().objects.create_superuser("ann", password="a long enough password")
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    run = completed(TICKET)
+
+    seen = client.get(reverse("admin:workflows_run_change", args=[run.pk])).content.decode()
+
+    assert "<title>work to done, otherwise. Taken by this run</title>" in seen
+    assert "It leads to triage, when ${{ steps.work.output.did" in html.unescape(seen)
