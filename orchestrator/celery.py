@@ -11,7 +11,7 @@ from celery.app.utils import Settings
 from celery.signals import beat_init, celeryd_init, setup_logging
 from kombu import Connection, Exchange, Queue
 
-from orchestrator.consumer import EagerConnection
+from orchestrator.consumer import EagerConnection, PassingEvents
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
 
@@ -83,7 +83,7 @@ class Orchestrator(Celery):
 
 def application() -> Celery:
     """Make a Celery application of the settings; the process has one, `app`."""
-    made = Orchestrator("orchestrator", amqp=KnownAMQP)
+    made = Orchestrator("orchestrator", amqp=KnownAMQP, events=PassingEvents)
     made.config_from_object("django.conf:settings", namespace="CELERY")
     made.loader.override_backends = {
         "redis": "orchestrator.results:UnawaitedRedis",

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from celery.app.events import Events
+from celery.events.dispatcher import EventDispatcher
 from celery.worker.consumer import Consumer
 from kombu import Connection
 from kombu.transport import get_transport_cls
@@ -70,6 +72,23 @@ class EagerConnection(Connection):
         """Wait until there is a connection."""
         soon = {"interval_start": 1, "interval_step": 1, "interval_max": 2}
         return super().ensure_connection(*args, **(soon | options))
+
+
+class PassingDispatcher(EventDispatcher):
+    """Tells Flower once; what is not heard is told with the next connection.
+
+    Celery tries for ever to have its heartbeat heard. In its event loop: a worker whose broker
+    says nothing then hears no SIGTERM either.
+    """
+
+    def _publish(self, *args: Any, **options: Any) -> Any:
+        return super()._publish(*args, **options | {"retry": False})  # type: ignore[misc]
+
+
+class PassingEvents(Events):
+    """Celery's events, told in passing."""
+
+    dispatcher_cls = f"{__name__}:PassingDispatcher"
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:

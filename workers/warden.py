@@ -8,7 +8,8 @@ lock that a child could inherit.
 
 SIGTERM or Ctrl-C: every child hears that it is not to begin anything more; what runs has
 SOFT_SHUTDOWN_SECONDS; then it is interrupted, and killed if it does not yield; last, what
-did not end is handed back. SIGQUIT, or a second signal, leaves no time. Celery's own soft
+did not end is handed back, by that thread where the parent itself does not come to it because its
+loop waits for Redis. SIGQUIT, or a second signal, leaves no time. Celery's own soft
 shutdown is not used: it sleeps through the whole time, hears no result meanwhile, and its
 children run on. Linked to Celery by being imported.
 """
@@ -45,6 +46,9 @@ LOOK_EVERY = 0.5
 POLITE = 5.0
 """Seconds from the interruption of a step at a stop to SIGKILL; `processes.FAREWELL` fits in."""
 
+LEAVES = 4.0
+"""Seconds from the end of the children to that of the parent, which then ends whatever it does."""
+
 TOLD_WITHIN = 3.0
 """Seconds that a child takes at most, before its first message, to release what the one before it
 was doing; Celery kills a child that is not up within `worker_proc_alive_timeout`."""
@@ -58,12 +62,14 @@ class Warden:
     def __init__(self) -> None:
         self._watching = False
         self._stops = 0
+        self._worker = ""
 
     def begin(self, consumer: Any) -> None:
         """Watch, and hear the signals; again after a reconnection changes nothing."""
         if self._watching:
             return
         self._watching = True
+        self._worker = str(consumer.hostname)
         # Celery looks when a child's pipe closes, which may be a moment before it can be seen to
         # be dead, and then again only after five seconds.
         consumer.timer.call_repeatedly(LOOK_EVERY, consumer.pool.maintain_pool)
@@ -87,7 +93,7 @@ class Warden:
         state.should_stop = os.EX_OK  # type: ignore[assignment] # its stub knows only None
         at_once = self._stops > 1 or number == signal.SIGQUIT
         patience = 0.0 if at_once else float(settings.ORCHESTRATOR["SOFT_SHUTDOWN_SECONDS"])
-        ending = threading.Timer(patience, _end_children)
+        ending = threading.Timer(patience, _end, [self._worker])
         ending.daemon = True
         ending.start()
 
@@ -95,6 +101,15 @@ class Warden:
 def _kill(pid: int) -> None:
     """Kill a child; a number that is a stranger's by now is left alone."""
     _signal([child for child in psutil.Process().children() if child.pid == pid], signal.SIGKILL)
+
+
+def _end(worker: str) -> None:
+    """End the children, and then the parent if that does not end by itself."""
+    _end_children()
+    time.sleep(LEAVES)
+    log.warning("worker.left", worker=worker, seconds=LEAVES)
+    _release(family_of(worker), Loss.STOPPED)
+    os._exit(os.EX_OK)
 
 
 def _end_children() -> None:

@@ -1,5 +1,7 @@
 """Real workers and a real clock whose broker goes, hangs and forgets, and comes back."""
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -7,11 +9,15 @@ import pytest
 
 from tests.e2e.builders import ends, log, shell, sleep, started, states, until, until_step
 from tests.support.broker import Broker, Fleet, a_fleet
+from tests.support.platform import STOPS_WITHIN
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 WITHIN = 30.0
 """Seconds after its broker's return in which everything goes on by itself."""
+
+SILENT = 3.0
+"""Seconds after which a worker waits for a broker that says nothing: it speaks every two."""
 
 FORGOTTEN = 75.0
 """Seconds in which a message that nobody claims is missed, and what it was to do is done."""
@@ -81,3 +87,18 @@ def test_a_broker_that_forgets_everything_keeps_nobody_from_consuming(
     assert {end for found in ends(fan).values() for end in found} == {"completed"}
     assert fan.attempts.count() == 17
     assert fleet.lives()
+
+
+def test_a_worker_ends_in_time_though_its_broker_says_nothing(
+    committed: None, broker: Broker, process_env: dict[str, str]
+) -> None:
+    with a_fleet(broker, process_env | {"SOFT_SHUTDOWN_SECONDS": "3"}) as fleet:
+        fleet.platform.finished(started(log("warm")))
+        worker = fleet.processes["worker default"]
+
+        with blocked(broker):
+            time.sleep(SILENT)
+            worker.terminate()
+            status = worker.wait(timeout=STOPS_WITHIN)
+
+    assert status == os.EX_OK

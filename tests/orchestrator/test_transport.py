@@ -15,6 +15,7 @@ from kombu import Consumer, Exchange, Queue
 from kombu.asynchronous import Hub
 from kombu.transport.redis import SUBCLIENT_MAX_MISSED_HEALTH_CHECKS
 
+from orchestrator.celery import SENT_WITHIN, app
 from orchestrator.consumer import EagerConnection
 from orchestrator.transport import PromptRedis, PromptSentinel
 from tests.support.proxy import Proxy, proxy
@@ -144,3 +145,16 @@ def test_what_a_child_lets_go_of_stays_in_its_parents_loop(listener: Listener) -
     [(told, _)] = listener.hub.poller.poll(PATIENCE)
     assert told == number
     os.close(the_parents)
+
+
+def test_what_flower_is_told_waits_for_no_broker_that_is_silent(network: Proxy) -> None:
+    with app.connection_for_write(f"redis+socket://{network.address}") as connection:
+        dispatcher = app.events.Dispatcher(connection, "worker@here")
+        dispatcher.send("worker-online")
+        network.stall()
+        began = time.monotonic()
+
+        dispatcher.send("worker-heartbeat", retry=True)
+
+    assert time.monotonic() - began < SENT_WITHIN * 5
+    network.resume()
