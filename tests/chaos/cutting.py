@@ -18,6 +18,8 @@ IDLE = b"Z\x00\x00\x00\x05I"
 """ReadyForQuery, idle: the last message of an answer (PostgreSQL, Message Formats)."""
 
 CHUNK = 65536
+TURNS = 3
+"""Turns of the loop that a connection takes to be closed."""
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ class Cutter:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, back = await asyncio.open_unix_connection(str(self.server))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         connection = _Connection(self)
@@ -70,13 +72,11 @@ class _Connection:
         writer: asyncio.StreamWriter,
         other: asyncio.StreamWriter,
     ) -> None:
-        with suppress(OSError):
+        with _until_over(writer, other):
             while data := await reader.read(CHUNK):
                 self.decided = self.decided or self.cutter.mark in data
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
-        other.transport.abort()
 
     async def down(
         self,
@@ -84,7 +84,7 @@ class _Connection:
         writer: asyncio.StreamWriter,
         other: asyncio.StreamWriter,
     ) -> None:
-        with suppress(OSError):
+        with _until_over(writer, other):
             while data := await reader.read(CHUNK):
                 if data.endswith(IDLE):
                     if self.decided and self.cutter.armed > 0:
@@ -94,8 +94,27 @@ class _Connection:
                     self.decided = False
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
-        other.transport.abort()
+
+
+@contextmanager
+def _until_over(*ends: asyncio.StreamWriter) -> Iterator[None]:
+    """Close both ends of a connection when one is lost, or nobody is served any more."""
+    try:
+        with suppress(OSError):
+            yield
+    finally:
+        for end in ends:
+            end.transport.abort()
+
+
+async def _leave() -> None:
+    """End what is being done, and see every connection closed."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in left:
+        one.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 @contextmanager
@@ -110,10 +129,7 @@ def cutter(server: Path, *, mark: bytes = DECISION) -> Iterator[Cutter]:
         asyncio.set_event_loop(made._loop)
         with suppress(asyncio.CancelledError, RuntimeError):
             made._loop.run_until_complete(made._serve(started))
-        left = asyncio.all_tasks(made._loop)
-        for one in left:
-            one.cancel()
-        made._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        made._loop.run_until_complete(_leave())
         made._loop.close()
 
     thread = threading.Thread(target=run, name="cutter", daemon=True)

@@ -33,7 +33,8 @@ def drill(process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProc
     ("names", "least"),
     [
         (["work"], 60),
-        (["start", "sweep"], 4),
+        (["start"], 2),
+        (["sweep"], 40),
         (["child"], 30),
         (["child_cancel", "child_replay", "child_pause", "child_resume"], 10),
         (["pause", "resume", "cancel"], 10),
@@ -43,7 +44,8 @@ def drill(process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProc
     ],
     ids=[
         "a worker",
-        "a caller, a sweep",
+        "a caller",
+        "a sweep",
         "a parent",
         "a parent that ends, is held or goes on",
         "a person who holds or ends",

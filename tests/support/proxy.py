@@ -16,6 +16,9 @@ T = TypeVar("T")
 Address = Path | tuple[str, int]
 
 CHUNK = 65536
+TURNS = 3
+"""Turns of the loop that a connection takes from being accepted to being somebody's task."""
+
 SOCKET_OF_POSTGRESQL = ".s.PGSQL.5432"
 
 
@@ -30,7 +33,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._answers_until_loss: int | None = None
         self._lost = 0
         self._halving = False
@@ -123,20 +126,27 @@ class Proxy:
 
     async def _close(self) -> None:
         await self._refuse()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._cut()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        task = asyncio.current_task()
+        assert task is not None
+        self._keep(task)
+        try:
             if isinstance(self._target, Path):
                 behind = await asyncio.open_unix_connection(self._target)
             else:
                 behind = await asyncio.open_connection(*self._target)
-            self._forward(reader, behind[1], self._pass_on)
-            self._forward(behind[0], writer, self._answer)
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
             return
-        writer.transport.abort()
+        self._forward(reader, behind[1], self._pass_on)
+        self._forward(behind[0], writer, self._answer)
 
     def _forward(
         self,
@@ -145,7 +155,9 @@ class Proxy:
         send: Callable[[asyncio.StreamWriter, bytes], None],
     ) -> None:
         self._writers.add(writer)
-        task = self._loop.create_task(self._pump(reader, writer, send))
+        self._keep(self._loop.create_task(self._pump(reader, writer, send)))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
