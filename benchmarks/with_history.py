@@ -24,7 +24,7 @@ from workflows.models import Run
 
 LOADED = "with_history"
 LOOKS = 7
-CHAINS = 3
+CHAINS = 9
 KEPT = 0.9
 LONGEST_QUERIES = 50.0
 BACKEND = "django.contrib.auth.backends.ModelBackend"
