@@ -87,6 +87,14 @@ def test_less_than_is_wanted_is_status_1(tests: Path) -> None:
     assert more.err.endswith("50.0 % is less than the 51 % that are wanted.")
 
 
+@pytest.mark.parametrize("wanted", ["101", "-1", "nan", "most"])
+def test_what_is_wanted_is_a_percentage(tests: Path, wanted: str) -> None:
+    answer = manage("workflow", "coverage", tests, tests, f"--at-least={wanted}")
+
+    assert answer.status != 0
+    assert f"'{wanted}' is not a number from 0 to 100" in answer.err
+
+
 def test_runs_of_another_definition_do_not_count(tests: Path) -> None:
     other = saved(tests.parent, BRANCHED.replace("n > 5", "n > 6"), "other.yaml")
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,18 @@ VARIABLE = "WORKFLOW_COVERAGE"
 SETTINGS = "DJANGO_SETTINGS_MODULE"
 NO_TESTS = 5
 """What pytest says when it has found no test."""
+
+
+def percent_of(text: str) -> float:
+    """Read a percentage of the command line."""
+    message = f"{text!r} is not a number from 0 to 100"
+    try:
+        percent = float(text)
+    except ValueError:
+        raise ArgumentTypeError(message) from None
+    if not 0 <= percent <= 100:  # noqa: PLR2004 - what a percentage is
+        raise ArgumentTypeError(message)
+    return percent
 
 
 @dataclass(frozen=True, slots=True)

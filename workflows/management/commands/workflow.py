@@ -10,7 +10,7 @@ from django.db import transaction
 
 from workflows.language.schema import json_schema
 from workflows.management import drills
-from workflows.management.coverage import coverage_picture, measure
+from workflows.management.coverage import coverage_picture, measure, percent_of
 from workflows.management.documents import (
     Checked,
     check_files,
@@ -289,7 +289,7 @@ class Command(Door):
         parser.add_argument("tests", nargs="+", metavar="TESTS", help="tests, as pytest has them")
         parser.add_argument(
             "--at-least",
-            type=float,
+            type=percent_of,
             default=0.0,
             metavar="N",
             help="status 1 if less than N percent of the branches were taken",
