@@ -34,27 +34,17 @@ def test_an_order_is_reserved_registered_charged_and_shipped(platform: Platform)
     }
 
 
+@pytest.mark.parametrize("how", ["refusing", "dead"])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_whatever_system_refuses_nothing_is_left_behind_in_any(
-    platform: Platform, system: str
+def test_whatever_system_fails_nothing_is_left_behind_in_any(
+    platform: Platform, system: str, how: str
 ) -> None:
-    with listening(refusing={system}) as targets:
+    with listening(**{how: {system}}) as targets:
         done = platform.finished(start(targets))
 
     assert done.state == "COMPENSATED"
     assert {one: targets.holds(one) for one in SYSTEMS} == dict.fromkeys(SYSTEMS, 0)
     assert invariants.left_over(runs=[done.pk]) == []
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_whatever_system_is_dead_nothing_is_left_behind_in_the_others(
-    platform: Platform, system: str
-) -> None:
-    with listening(dead={system}) as targets:
-        done = platform.finished(start(targets))
-
-    assert done.state == "COMPENSATED"
-    assert {one: targets.holds(one) for one in SYSTEMS} == dict.fromkeys(SYSTEMS, 0)
 
 
 def test_an_order_of_which_one_line_is_not_in_stock_gives_the_other_back(

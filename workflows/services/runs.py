@@ -37,12 +37,7 @@ from workflows.services.plans import (
     pinned,
     pinned_to,
 )
-from workflows.services.progress import (
-    Beginning,
-    advance_run,
-    begin_runs,
-    begin_runs_ahead,
-)
+from workflows.services.progress import Beginning, advance_run, begin_runs, begin_runs_ahead
 from workflows.services.report import Report, each
 from workflows.services.sending import dispatches_of, send_queued
 from workflows.store.concurrency import Key
